@@ -1,0 +1,9 @@
+import type { UserConfig } from 'tsdown';
+import { library } from '../../tsdown.base.js';
+
+const config: UserConfig = {
+  ...library,
+  entry: { index: 'src/index.ts', 'testing/index': 'src/testing/index.ts' },
+  platform: 'neutral',
+};
+export default config;

@@ -1,0 +1,13 @@
+import type { UserConfig } from 'tsdown';
+
+/** How every package is built: ES modules and their types, nothing of a dependency inlined. */
+export const library: UserConfig = {
+  entry: ['src/index.ts'],
+  format: 'esm',
+  platform: 'node',
+  target: 'node20.19',
+  dts: true,
+  sourcemap: true,
+  fixedExtension: false,
+  hash: false,
+};
