@@ -1,0 +1,55 @@
+import type { ReductionPlan } from './plan.js';
+
+/** What FoPru reads of one attention map, mean over heads, CLS taken out and rows NOT renormalised. */
+export interface AttentionMarginals {
+  /** [N] mean over keys j of attention[i, j] (FoPru, Eq. 2). */
+  readonly given: Float32Array;
+  /** [N] mean over queries i of attention[i, j] (FoPru, Eq. 3). */
+  readonly received: Float32Array;
+  /** [N] the CLS row: attention[CLS, j]. Only where the map has a CLS. */
+  readonly classAttention?: Float32Array;
+}
+
+/** How an attention map is laid out. */
+export interface MarginalsOptions {
+  /** Whether row and column 0 of the map are the CLS token's, so that N = L - 1. */
+  readonly classToken: boolean;
+}
+
+/**
+ * The few heavy operations, on the tensors of one library. Whoever holds the features holds the backend; reducers reach it only
+ * through {@link VisualTokens}. Every backend runs the suite `backendConformance` of `@foveate/core/testing`. Tensors put out belong
+ * to the caller, who disposes them; tensors put in stay the caller's.
+ */
+export interface TensorBackend<Tensor> {
+  /** E.g. `js`, `wasm`, `tfjs-node-gpu`. */
+  readonly name: string;
+  /**
+   * Makes a tensor from row-major data.
+   * @throws InvalidArgumentError where data and shape do not fit
+   */
+  upload(data: Float32Array, shape: readonly number[]): Tensor;
+  /** The tensor's values, row-major. */
+  download(tensor: Tensor): Promise<Float32Array>;
+  /** Frees a tensor; it must not be used afterwards. */
+  dispose(tensor: Tensor): void;
+  /**
+   * Only the vectors leave the place where the map is.
+   * @param attention [H, L, L] or [1, H, L, L], L = N or N + 1 (with CLS), non-negative
+   * @throws InvalidArgumentError on another shape, or where no token is left; InvalidSignalError on NaN or Infinity in the map
+   */
+  marginals(attention: Tensor, options: MarginalsOptions): Promise<AttentionMarginals>;
+  /**
+   * As {@link VisualTokens.nearest}.
+   * @param keys [N, D]; a key of norm 0 has cosine 0 with every other
+   * @returns [of.length, min(k, N - 1)] row-major
+   * @throws InvalidArgumentError on another shape, `of` out of range, k below 1
+   */
+  nearestKeys(keys: Tensor, of: Uint32Array, k: number): Promise<Uint32Array>;
+  /**
+   * @param features [N, D]
+   * @returns [M, D]
+   * @throws InvalidArgumentError where features is not [plan.inputLength, D]
+   */
+  applyPlan(features: Tensor, plan: ReductionPlan): Promise<Tensor>;
+}

@@ -1,0 +1,41 @@
+export type { AttentionMarginals, MarginalsOptions, TensorBackend } from './backend.js';
+export { checkBudget, resolveBudget } from './budget.js';
+export type { Budget, CountBudget, RatioBudget, ResolvedBudget } from './budget.js';
+export {
+  FoveateError,
+  GridRequiredError,
+  InvalidArgumentError,
+  InvalidPlanError,
+  InvalidSignalError,
+  PlanCompositionError,
+  SignalUnavailableError,
+  UnknownReducerError,
+} from './errors.js';
+export { applyPlan, composePlans } from './plan-algebra.js';
+export {
+  createPlan,
+  identityPlan,
+  isIdentity,
+  isSelection,
+  maxPlan,
+  mergePlan,
+  selectionPlan,
+  withWarnings,
+} from './plan.js';
+export type { Grid, PlanNotes, PlanParts, ReductionPlan, WeightedSources } from './plan.js';
+export { defineReducer } from './reducer.js';
+export type { LanguageReducer, ReducerBase, TokenReducer, VisionReducer } from './reducer.js';
+export { referenceBackend } from './reference-backend.js';
+export type { HostTensor } from './reference-backend.js';
+export { signalId } from './signals.js';
+export type {
+  EncoderLayer,
+  EncoderSignalRequest,
+  PromptSignalRequest,
+  ShareSignalRequest,
+  SignalName,
+  SignalRequest,
+} from './signals.js';
+export { topIndices } from './top-indices.js';
+export { createVisualTokens } from './visual-tokens.js';
+export type { Signal, Span, VisualTokens, VisualTokensInit } from './visual-tokens.js';

@@ -1,0 +1,300 @@
+import { InvalidPlanError } from './errors.js';
+
+/** A grid of tokens, row-major, CLS excluded. */
+export interface Grid {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/**
+ * A reduction of N tokens to M: a sparse M x N map in CSR form, plain data that survives `structuredClone`. Output m combines the
+ * input tokens `sources[offsets[m] .. offsets[m + 1])`.
+ *
+ * `combine: 'sum'`: output = sum of weight * source, the linear map that pruning, mean pooling and PruMerge are. `combine: 'max'`: output = the
+ * greatest value of each channel over the sources, which max pooling is; it is the same sparse product with (max, *) in place of (+, *). A pure
+ * selection is both. A plan is 'max' only where some output has several sources, so `combine === 'sum' && !weights` IS a pure selection.
+ *
+ * Invariants, checked by every function of this package that makes a plan: N, M >= 1; every output has at least one source; sources ascend
+ * within an output; a selection takes no token twice; weights are finite, and absent where each is 1; an anchor is one of its output's sources.
+ * Its arrays belong to the plan: read them, never write them.
+ */
+export interface ReductionPlan {
+  /** N */
+  readonly inputLength: number;
+  /** M */
+  readonly outputLength: number;
+  /** [M + 1], from 0 to the number of sources. */
+  readonly offsets: Uint32Array;
+  /** [sources] input tokens. */
+  readonly sources: Uint32Array;
+  /** [sources] Absent: a pure selection, or `combine: 'max'`. */
+  readonly weights?: Float32Array;
+  readonly combine: 'sum' | 'max';
+  /** [M] The input token whose place each output takes. */
+  readonly anchors: Uint32Array;
+  /** The grid that the outputs fill in row-major order, where the method guarantees one (row selection, pooling); M = rows * columns. */
+  readonly grid?: Grid;
+  /** What the user should know of this plan, one sentence each. */
+  readonly warnings: readonly string[];
+}
+
+/** What {@link createPlan} makes a plan from; a plan itself (or its structured clone) is one. */
+export interface PlanParts {
+  readonly inputLength: number;
+  readonly offsets: ArrayLike<number>;
+  readonly sources: ArrayLike<number>;
+  readonly weights?: ArrayLike<number>;
+  /** Default `'sum'`. */
+  readonly combine?: 'sum' | 'max';
+  /** Default: each output's heaviest source, the lowest index where several are. */
+  readonly anchors?: ArrayLike<number>;
+  readonly grid?: Grid;
+  /** Default none. */
+  readonly warnings?: readonly string[];
+}
+
+/** What may be said of a plan beside its map. */
+export interface PlanNotes {
+  /** The grid that the outputs fill, where the method guarantees one. */
+  readonly grid?: Grid;
+  /** Default none. */
+  readonly warnings?: readonly string[];
+}
+
+/** One output of {@link mergePlan}: the weighted sum of some input tokens. */
+export interface WeightedSources {
+  /** Distinct input tokens, in any order. */
+  readonly sources: ArrayLike<number>;
+  /** One finite weight a source. */
+  readonly weights: ArrayLike<number>;
+}
+
+/**
+ * Checks the parts (see the invariants of {@link ReductionPlan}) and makes a frozen plan with arrays of its own. A runner calls it on the
+ * plan of a reducer that it does not know.
+ * @throws InvalidPlanError naming the part that is wrong
+ */
+export function createPlan(parts: PlanParts): ReductionPlan {
+  const { inputLength, grid } = parts;
+  if (!(Number.isSafeInteger(inputLength) && inputLength >= 1 && inputLength < 2 ** 32)) {
+    throw new InvalidPlanError(`inputLength must be a positive integer; received ${inputLength}.`);
+  }
+  const offsets = checkOffsets(parts.offsets, parts.sources.length);
+  const outputLength = offsets.length - 1;
+  const sources = checkSources(parts.sources, offsets, inputLength);
+  const weights = parts.weights && checkWeights(parts.weights, sources.length);
+  const single = sources.length === outputLength; // one source an output
+  const combine = parts.combine === 'max' && !single ? 'max' : 'sum';
+  if (combine === 'max' && weights)
+    throw new InvalidPlanError("weights must be absent where combine is 'max'.");
+  if (combine === 'sum' && !weights && !single) {
+    throw new InvalidPlanError(
+      `weights must be there where an output has several sources and combine is 'sum'.`,
+    );
+  }
+  const selection = combine === 'sum' && single && (!weights || weights.every((weight) => weight === 1));
+  if (selection) checkUnique(sources, inputLength);
+  return Object.freeze({
+    inputLength,
+    outputLength,
+    offsets,
+    sources,
+    ...(weights && !selection && { weights }),
+    combine,
+    anchors: parts.anchors
+      ? checkAnchors(parts.anchors, offsets, sources)
+      : heaviestSources(offsets, sources, weights),
+    ...(grid && { grid: checkGrid(grid, outputLength) }),
+    warnings: Object.freeze([...(parts.warnings ?? [])]),
+  });
+}
+
+/**
+ * Keeps every one of `length` tokens.
+ * @throws InvalidPlanError where length is not a positive integer
+ */
+export function identityPlan(length: number, notes: PlanNotes = {}): ReductionPlan {
+  return selectionPlan(
+    Array.from({ length }, (_, index) => index),
+    length,
+    notes,
+  );
+}
+
+/**
+ * Keeps the tokens `indices`, in that order.
+ * @param indices distinct input tokens, at least one
+ * @throws InvalidPlanError on an index out of range or taken twice, and on none
+ */
+export function selectionPlan(
+  indices: ArrayLike<number>,
+  inputLength: number,
+  notes: PlanNotes = {},
+): ReductionPlan {
+  const offsets = Uint32Array.from({ length: indices.length + 1 }, (_, index) => index);
+  return createPlan({ ...notes, inputLength, offsets, sources: indices, anchors: indices });
+}
+
+/**
+ * Each output is a weighted sum of input tokens; its anchor is its heaviest source (ties: the lowest index).
+ * @throws InvalidPlanError on an empty output, a source out of range or named twice in one output, a weight that is not finite
+ */
+export function mergePlan(
+  outputs: readonly WeightedSources[],
+  inputLength: number,
+  notes: PlanNotes = {},
+): ReductionPlan {
+  const offsets = offsetsOf(outputs.map(({ sources }) => sources.length));
+  const sources: number[] = [];
+  const weights: number[] = [];
+  for (const [index, output] of outputs.entries()) {
+    if (output.sources.length !== output.weights.length) {
+      throw new InvalidPlanError(
+        `output ${index} has ${output.sources.length} sources but ${output.weights.length} weights.`,
+      );
+    }
+    for (const position of ascending(output.sources)) {
+      sources.push(output.sources[position]);
+      weights.push(output.weights[position]);
+    }
+  }
+  return createPlan({ ...notes, inputLength, offsets, sources, weights });
+}
+
+/**
+ * Each output is, channel by channel, the greatest value of a group of input tokens; its anchor is the group's lowest index.
+ * @throws InvalidPlanError on an empty group, a source out of range or named twice in one group
+ */
+export function maxPlan(
+  groups: readonly ArrayLike<number>[],
+  inputLength: number,
+  notes: PlanNotes = {},
+): ReductionPlan {
+  const offsets = offsetsOf(groups.map((group) => group.length));
+  const sources = groups.flatMap((group) => ascending(group).map((position) => group[position]));
+  return createPlan({ ...notes, inputLength, offsets, sources, combine: 'max' });
+}
+
+/** The same plan with more warnings. */
+export function withWarnings(plan: ReductionPlan, warnings: readonly string[]): ReductionPlan {
+  return Object.freeze({ ...plan, warnings: Object.freeze([...plan.warnings, ...warnings]) });
+}
+
+/** Whether every output is one unchanged input token, none taken twice. */
+export function isSelection(plan: ReductionPlan): boolean {
+  return plan.combine === 'sum' && !plan.weights;
+}
+
+/** Whether the outputs are the inputs, in their order. */
+export function isIdentity(plan: ReductionPlan): boolean {
+  return (
+    isSelection(plan) &&
+    plan.outputLength === plan.inputLength &&
+    plan.sources.every((source, output) => source === output)
+  );
+}
+
+function offsetsOf(lengths: readonly number[]): number[] {
+  const offsets = [0];
+  for (const length of lengths) offsets.push(offsets[offsets.length - 1] + length);
+  return offsets;
+}
+
+/** Positions of `values` in ascending order of the values. */
+function ascending(values: ArrayLike<number>): number[] {
+  return Array.from({ length: values.length }, (_, position) => position).sort(
+    (a, b) => values[a] - values[b],
+  );
+}
+
+function checkOffsets(offsets: ArrayLike<number>, sourceCount: number): Uint32Array {
+  if (offsets.length < 2)
+    throw new InvalidPlanError('offsets must hold at least one output: nothing was kept.');
+  if (offsets[0] !== 0 || offsets[offsets.length - 1] !== sourceCount) {
+    throw new InvalidPlanError(
+      `offsets must run from 0 to the ${sourceCount} sources; received ${offsets[0]} to ${offsets[offsets.length - 1]}.`,
+    );
+  }
+  for (let m = 1; m < offsets.length; m++) {
+    if (!(Number.isInteger(offsets[m]) && offsets[m] > offsets[m - 1])) {
+      throw new InvalidPlanError(
+        `offsets must ascend, as every output needs a source; received ${offsets[m - 1]}, ${offsets[m]} for output ${m - 1}.`,
+      );
+    }
+  }
+  return Uint32Array.from(offsets);
+}
+
+function checkSources(sources: ArrayLike<number>, offsets: Uint32Array, inputLength: number): Uint32Array {
+  for (let m = 0; m + 1 < offsets.length; m++) {
+    let previous = -1;
+    for (let e = offsets[m]; e < offsets[m + 1]; e++) {
+      const source = sources[e];
+      if (!(Number.isInteger(source) && source >= 0 && source < inputLength)) {
+        throw new InvalidPlanError(
+          `sources of output ${m} must be integers in [0, ${inputLength}); received ${source}.`,
+        );
+      }
+      if (source <= previous) {
+        throw new InvalidPlanError(`sources of output ${m} must ascend; received ${previous}, ${source}.`);
+      }
+      previous = source;
+    }
+  }
+  return Uint32Array.from(sources);
+}
+
+function checkWeights(values: ArrayLike<number>, sourceCount: number): Float32Array {
+  if (values.length !== sourceCount) {
+    throw new InvalidPlanError(`weights must be one a source; received ${values.length} for ${sourceCount}.`);
+  }
+  const weights = Float32Array.from(values);
+  const wrong = weights.findIndex((weight) => !Number.isFinite(weight));
+  if (wrong >= 0)
+    throw new InvalidPlanError(`weights must be finite; received ${values[wrong]} at ${wrong}.`);
+  return weights;
+}
+
+function checkUnique(sources: Uint32Array, inputLength: number): void {
+  const taken = new Uint8Array(inputLength);
+  for (const source of sources) {
+    if (taken[source])
+      throw new InvalidPlanError(`a selection must take each token once; ${source} is taken twice.`);
+    taken[source] = 1;
+  }
+}
+
+function checkAnchors(anchors: ArrayLike<number>, offsets: Uint32Array, sources: Uint32Array): Uint32Array {
+  if (anchors.length !== offsets.length - 1) {
+    throw new InvalidPlanError(
+      `anchors must be one an output; received ${anchors.length} for ${offsets.length - 1}.`,
+    );
+  }
+  for (let m = 0; m < anchors.length; m++) {
+    if (!sources.subarray(offsets[m], offsets[m + 1]).includes(anchors[m])) {
+      throw new InvalidPlanError(`anchors must be sources of their outputs; output ${m} has ${anchors[m]}.`);
+    }
+  }
+  return Uint32Array.from(anchors);
+}
+
+function heaviestSources(offsets: Uint32Array, sources: Uint32Array, weights?: Float32Array): Uint32Array {
+  const anchors = new Uint32Array(offsets.length - 1);
+  for (let m = 0; m < anchors.length; m++) {
+    let heaviest = offsets[m];
+    for (let e = offsets[m] + 1; weights && e < offsets[m + 1]; e++) {
+      if (weights[e] > weights[heaviest]) heaviest = e;
+    }
+    anchors[m] = sources[heaviest];
+  }
+  return anchors;
+}
+
+function checkGrid({ rows, columns }: Grid, outputLength: number): Grid {
+  if (!(Number.isInteger(rows) && Number.isInteger(columns) && rows > 0 && rows * columns === outputLength)) {
+    throw new InvalidPlanError(
+      `grid must hold the ${outputLength} outputs; received ${rows} rows of ${columns} columns.`,
+    );
+  }
+  return Object.freeze({ rows, columns });
+}
