@@ -2,6 +2,7 @@ import js from '@eslint/js';
 import jsdoc from 'eslint-plugin-jsdoc';
 import { defineConfig, globalIgnores } from 'eslint/config';
 import tseslint from 'typescript-eslint';
+import { importLint } from './tools/checks/src/import-lint.js';
 
 const tests = ['**/*.test.ts'];
 
@@ -22,10 +23,17 @@ export default defineConfig(
         'error',
         { considerDefaultExhaustiveForUnions: true },
       ],
+      // An async function without await is how a function that may throw keeps its promise to reject.
+      '@typescript-eslint/require-await': 'off',
       // isolatedDeclarations asks for the type of every export, also where it is a plain literal.
       '@typescript-eslint/no-inferrable-types': 'off',
       eqeqeq: 'error',
     },
+  },
+  {
+    files: ['{packages,apps}/*/src/**/*.ts'],
+    plugins: { foveate: importLint },
+    rules: { 'foveate/imports': 'error' },
   },
   {
     files: ['packages/*/src/**/*.ts'],

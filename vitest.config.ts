@@ -12,6 +12,7 @@ const config: ViteUserConfig = {
     hookTimeout: 120_000,
     maxWorkers: 2,
     passWithNoTests: true,
+    reporters: ['default', ['json', { outputFile: '.reports/vitest.json' }]],
   },
 };
 export default config;
