@@ -16,7 +16,7 @@ const imports = {
       test: inside.endsWith('.test.ts'),
       testing: inside.startsWith(`testing${path.sep}`),
     };
-    /** @param {import('estree').Node} node @param {unknown} specifier */
+    /** @param {any} node @param {unknown} specifier */
     const check = (node, specifier) => {
       if (typeof specifier !== 'string') {
         context.report({ node, message: 'The name of an imported module must be a plain string.' });

@@ -42,7 +42,7 @@ const rules = {
  * @param {string} packageName
  * @returns {ImportRule}
  */
-export function importRule(packageName) {
+function importRule(packageName) {
   return rules[packageName] ?? reducer;
 }
 
