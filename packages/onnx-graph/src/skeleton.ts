@@ -34,9 +34,10 @@ const MAX_SKELETON = 2 ** 29;
 const RAW_DATA = 9;
 
 type Kind = 'model' | 'graph' | 'node' | 'attribute' | 'tensor';
+type Children = Readonly<Record<number, Kind | undefined>>;
 
 /** Which fields of a message lead to initializers, by field number (onnx.proto): ModelProto.graph, GraphProto.node ... */
-const CHILDREN: Record<Kind, Readonly<Record<number, Kind>>> = {
+const CHILDREN: Readonly<Record<Kind, Children>> = {
   model: { 7: 'graph' },
   graph: { 1: 'node', 5: 'tensor' },
   node: { 5: 'attribute' },
@@ -73,11 +74,12 @@ export function readSkeleton(source: ByteSource, location: string): Uint8Array {
   const copyMessage = (kind: Kind, start: number, end: number, depth: number): number => {
     if (depth > MAX_DEPTH) throw new WireError(start, 'Graphs nested too deep');
     const before = total;
+    let skipped: Field | undefined;
     for (const field of fields(source, start, end)) {
       const child = CHILDREN[kind][field.number];
       const length = field.end - field.value;
       if (kind === 'tensor' && field.number === RAW_DATA && field.delimited && length >= LARGE) {
-        emit(externalFields(location, field.value, length));
+        skipped = field;
       } else if (child !== undefined && field.delimited && length >= LARGE) {
         emit(source.read(field.start, lengthStart(source, field)).slice());
         const lengthAt = parts.push(new Uint8Array()) - 1;
@@ -88,6 +90,8 @@ export function readSkeleton(source: ByteSource, location: string): Uint8Array {
         emit(source.read(field.start, field.end).slice());
       }
     }
+    // At the end, where it wins over a data_location that the file itself states.
+    if (skipped) emit(externalFields(location, skipped.value, skipped.end - skipped.value));
     return total - before;
   };
 
@@ -113,7 +117,8 @@ function* fields(source: ByteSource, start: number, end: number): Generator<Fiel
       from = content;
       next = content + length;
     } else throw new WireError(position, `Wire type ${type}, which no ONNX field has,`);
-    if (next > end) throw new WireError(position, `A field that needs ${next - end} bytes more than there are`);
+    if (next > end)
+      throw new WireError(position, `A field that needs ${next - end} bytes more than there are`);
     yield { number, start: position, value: from, end: next, delimited: type === 2 };
     position = next;
   }

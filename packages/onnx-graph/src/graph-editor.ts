@@ -1,0 +1,183 @@
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import {
+  AttributeProto_AttributeType as AttributeType,
+  AttributeProtoSchema,
+  GraphProtoSchema,
+  NodeProtoSchema,
+  TensorProto_DataType as DataType,
+  TensorProtoSchema,
+  ValueInfoProtoSchema,
+  type AttributeProto,
+  type GraphProto,
+  type NodeProto,
+  type TensorProto,
+  type ValueInfoProto,
+} from 'onnx-buf';
+import { OnnxStructureError } from './errors.js';
+import type { GraphIndex } from './graph-index.js';
+import { withGraph, type OnnxModel } from './model.js';
+
+/** The oldest operator set whose Slice and TopK have the form used here. */
+const MIN_OPSET = 11;
+
+type Attributes = Readonly<Record<string, number | readonly number[]>>;
+
+/**
+ * Adds nodes, constants and outputs behind a graph. Every method that adds a node returns the name of the tensor it makes.
+ * Axes that an operator takes as attribute or input, depending on the version, are written as the model's version wants.
+ */
+export class GraphEditor {
+  readonly index: GraphIndex;
+  readonly #opset: number;
+  readonly #names = new Set<string>();
+  readonly #nodes: NodeProto[] = [];
+  readonly #initializers: TensorProto[] = [];
+  readonly #outputs: ValueInfoProto[] = [];
+
+  /** @throws OnnxStructureError where the model's operator set is too old to be extended */
+  constructor(index: GraphIndex) {
+    const { file, graph } = index.model;
+    this.index = index;
+    this.#opset = index.opset('');
+    if (this.#opset < MIN_OPSET) {
+      const found = `ai.onnx version ${this.#opset}`;
+      throw new OnnxStructureError(
+        file,
+        `ai.onnx version ${MIN_OPSET} or later`,
+        found,
+        'Export the model again.',
+      );
+    }
+    for (const { name } of [...graph.input, ...graph.output, ...graph.initializer]) this.#names.add(name);
+    for (const node of graph.node) for (const name of [...node.input, ...node.output]) this.#names.add(name);
+  }
+
+  /** A constant of float32; a scalar unless `dims` says otherwise. */
+  float(values: readonly number[], dims: readonly number[] = []): string {
+    return this.#constant({ dataType: DataType.FLOAT, dims: dims.map(BigInt), floatData: [...values] });
+  }
+
+  /** A constant vector of int64. */
+  ints(values: readonly number[]): string {
+    const dims = [BigInt(values.length)];
+    return this.#constant({ dataType: DataType.INT64, dims, int64Data: values.map(BigInt) });
+  }
+
+  /** Adds a node of the ai.onnx domain and returns its first output. Attributes are integers, or lists of them. */
+  add(opType: string, input: string[], attributes: Attributes = {}): string {
+    return this.#node(opType, input, [this.#fresh(opType)], attributes);
+  }
+
+  /** ReduceMean or ReduceSum over one axis, which disappears. */
+  reduce(opType: 'ReduceMean' | 'ReduceSum', x: string, axis: number): string {
+    const axesAreInput = this.#opset >= (opType === 'ReduceSum' ? 13 : 18);
+    if (axesAreInput) return this.add(opType, [x, this.ints([axis])], { keepdims: 0 });
+    return this.add(opType, [x], { axes: [axis], keepdims: 0 });
+  }
+
+  /** `x[..., start:end, ...]` along one axis; without `end`, to the end. */
+  slice(x: string, axis: number, start: number, end: number = 2 ** 31 - 1): string {
+    return this.add('Slice', [x, this.ints([start]), this.ints([end]), this.ints([axis])]);
+  }
+
+  /** `x` with these dimensions: 0 keeps, -1 is what remains. */
+  reshape(x: string, dims: readonly number[]): string {
+    return this.add('Reshape', [x, this.ints(dims)]);
+  }
+
+  /** `x` with its axes in this order. */
+  transpose(x: string, perm: readonly number[]): string {
+    return this.add('Transpose', [x], { perm });
+  }
+
+  /** Length of one axis of `x` as a vector of one int64. */
+  length(x: string, axis: number): string {
+    return this.slice(this.add('Shape', [x]), 0, axis, axis === -1 ? undefined : axis + 1);
+  }
+
+  /** Softmax over the last axis. */
+  softmax(x: string): string {
+    return this.add('Softmax', [x], { axis: -1 });
+  }
+
+  /** The `k` largest values along the last axis, `k` a vector of one int64. */
+  topK(x: string, k: string): string {
+    return this.#node('TopK', [x, k], [this.#fresh('TopK'), this.#fresh('TopK')], { axis: -1 });
+  }
+
+  /** `x` in float32. */
+  toFloat32(x: string): string {
+    return this.add('Cast', [x], { to: DataType.FLOAT });
+  }
+
+  /** Makes a tensor a graph output of float32; `shape` has a name for each free dimension. */
+  output(name: string, x: string, shape: readonly (string | number)[]): string {
+    const output = this.#node('Cast', [x], [this.#fresh(name)], { to: DataType.FLOAT });
+    this.#outputs.push(valueInfo(output, DataType.FLOAT, shape));
+    return output;
+  }
+
+  /** The model with everything that was added; the original is not changed. */
+  build(): OnnxModel {
+    const { model } = this.index;
+    return withGraph(
+      model,
+      copyGraph(model.graph, {
+        node: [...model.graph.node, ...this.#nodes],
+        initializer: [...model.graph.initializer, ...this.#initializers],
+        output: [...model.graph.output, ...this.#outputs],
+      }),
+    );
+  }
+
+  #node(opType: string, input: string[], output: [string, ...string[]], attributes: Attributes): string {
+    const attribute = Object.entries(attributes).map(([name, value]) => intAttribute(name, value));
+    this.#nodes.push(create(NodeProtoSchema, { name: output[0], opType, input, output, attribute }));
+    return output[0];
+  }
+
+  #constant(tensor: MessageInitShape<typeof TensorProtoSchema>): string {
+    const name = this.#fresh('constant');
+    this.#initializers.push(create(TensorProtoSchema, { ...tensor, name }));
+    return name;
+  }
+
+  #fresh(hint: string): string {
+    let name = `foveate/${hint}`;
+    for (let i = 1; this.#names.has(name); i++) name = `foveate/${hint}_${i}`;
+    this.#names.add(name);
+    return name;
+  }
+}
+
+/** A graph with some of its lists replaced, the others shared. */
+export function copyGraph(
+  graph: GraphProto,
+  changes: Partial<Omit<GraphProto, '$typeName' | '$unknown'>>,
+): GraphProto {
+  return Object.assign(create(GraphProtoSchema), graph, changes);
+}
+
+/** The description of an input or output. */
+export function valueInfo(
+  name: string,
+  elemType: number,
+  shape: readonly (string | number)[],
+): ValueInfoProto {
+  const dim = shape.map((size) => ({
+    value:
+      typeof size === 'number'
+        ? ({ case: 'dimValue', value: BigInt(size) } as const)
+        : ({ case: 'dimParam', value: size } as const),
+  }));
+  return create(ValueInfoProtoSchema, {
+    name,
+    type: { value: { case: 'tensorType', value: { elemType, shape: { dim } } } },
+  });
+}
+
+function intAttribute(name: string, value: number | readonly number[]): AttributeProto {
+  return typeof value === 'number'
+    ? create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(value) })
+    : create(AttributeProtoSchema, { name, type: AttributeType.INTS, ints: value.map(BigInt) });
+}
