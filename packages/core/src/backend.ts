@@ -43,7 +43,7 @@ export interface TensorBackend<Tensor> {
    * As {@link VisualTokens.nearest}.
    * @param keys [N, D]; a key of norm 0 has cosine 0 with every other
    * @returns [of.length, min(k, N - 1)] row-major
-   * @throws InvalidArgumentError on another shape, `of` out of range, k below 1
+   * @throws InvalidArgumentError on another shape, `of` out of range, k below 1; InvalidSignalError on NaN or Infinity in the keys
    */
   nearestKeys(keys: Tensor, of: Uint32Array, k: number): Promise<Uint32Array>;
   /**

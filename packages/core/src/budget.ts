@@ -29,7 +29,8 @@ export interface ResolvedBudget {
  * @throws InvalidArgumentError unless exactly one of keepRatio in (0, 1] and keepCount, a positive integer, is there
  */
 export function checkBudget(budget: Budget): Budget {
-  if (typeof budget !== 'object' || budget === null || 'keepRatio' in budget === 'keepCount' in budget) {
+  const given: unknown = budget;
+  if (typeof given !== 'object' || given === null || 'keepRatio' in given === 'keepCount' in given) {
     throw new InvalidArgumentError('budget', budget, 'either { keepRatio } or { keepCount }');
   }
   if ('keepRatio' in budget) {

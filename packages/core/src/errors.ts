@@ -16,7 +16,7 @@ export class FoveateError extends Error {
     super(message, options);
     // new.target and each of its ancestors up to FoveateError leave their mark on the instance.
     for (
-      let type = new.target as typeof FoveateError;
+      let type: typeof FoveateError = new.target;
       Object.hasOwn(type, 'marker');
       type = Object.getPrototypeOf(type) as typeof FoveateError
     ) {

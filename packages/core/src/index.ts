@@ -1,6 +1,8 @@
 export type { AttentionMarginals, MarginalsOptions, TensorBackend } from './backend.js';
 export { checkBudget, resolveBudget } from './budget.js';
 export type { Budget, CountBudget, RatioBudget, ResolvedBudget } from './budget.js';
+export { carryTokens } from './carry-tokens.js';
+export { checkChoice } from './check-choice.js';
 export {
   FoveateError,
   GridRequiredError,
@@ -25,6 +27,21 @@ export {
 export type { Grid, PlanNotes, PlanParts, ReductionPlan, WeightedSources } from './plan.js';
 export { defineReducer } from './reducer.js';
 export type { LanguageReducer, ReducerBase, TokenReducer, VisionReducer } from './reducer.js';
+export {
+  budgetOptions,
+  choiceOption,
+  createRegistry,
+  flagOption,
+  numberOption,
+  reducerEntry,
+} from './registry.js';
+export type {
+  OptionDescription,
+  ReducerEntry,
+  ReducerEntryInit,
+  ReducerRegistry,
+  TextOption,
+} from './registry.js';
 export { referenceBackend } from './reference-backend.js';
 export type { HostTensor } from './reference-backend.js';
 export { signalId } from './signals.js';

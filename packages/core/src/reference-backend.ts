@@ -93,7 +93,7 @@ function checkAttentionShape(shape: readonly number[], classToken: boolean): [he
 /**
  * In plain JS, for each token of `of` its min(k, N - 1) nearest other tokens; see {@link VisualTokens.nearest}.
  * @param keys [length, D]
- * @throws InvalidArgumentError on a shape that does not fit, `of` out of range, k below 1
+ * @throws InvalidArgumentError on a shape that does not fit, `of` out of range, k below 1; InvalidSignalError on NaN or Infinity
  */
 export function nearestKeys(keys: Float32Array, length: number, of: Uint32Array, k: number): Uint32Array {
   const channels = keys.length / length; // D
@@ -128,6 +128,9 @@ function inverseKeyNorms(keys: Float32Array, channels: number): Float64Array {
   return Float64Array.from({ length: keys.length / channels }, (_, token) => {
     let square = 0;
     for (let d = token * channels; d < (token + 1) * channels; d++) square += keys[d] * keys[d];
+    if (!Number.isFinite(square)) {
+      throw new InvalidSignalError('keys', `has NaN or Infinity in the key of token ${token}`);
+    }
     return square > 0 ? 1 / Math.sqrt(square) : 0;
   });
 }

@@ -1,1 +1,2 @@
-export {};
+export { createFopruRank, fopruRankDefaults } from './fopru-rank.js';
+export type { FopruRankOptions } from './fopru-rank.js';

@@ -1,1 +1,2 @@
-export {};
+export { createFopruRow, fopruRowDefaults } from './fopru-row.js';
+export type { FopruRowOptions } from './fopru-row.js';

@@ -1,1 +1,7 @@
-export {};
+export {
+  chooseByVariance,
+  readSignificance,
+  significanceRules,
+  significanceSignals,
+} from './significance.js';
+export type { SignificanceRule } from './significance.js';

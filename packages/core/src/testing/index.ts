@@ -1,1 +1,6 @@
-export {};
+export { backendConformance } from './backend-conformance.js';
+export type { BackendConformanceOptions } from './backend-conformance.js';
+export { ConformanceError } from './conformance-case.js';
+export type { ConformanceCase } from './conformance-case.js';
+export { reducerConformance } from './reducer-conformance.js';
+export type { ReducerConformanceOptions } from './reducer-conformance.js';

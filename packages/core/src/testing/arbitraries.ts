@@ -1,0 +1,103 @@
+import * as fc from 'fast-check';
+import type { Grid, ReductionPlan } from '../plan.js';
+import { maxPlan, mergePlan, selectionPlan } from '../plan.js';
+import type { SignalRequest } from '../signals.js';
+import type { Signal } from '../visual-tokens.js';
+
+/** Channels of generated keys. */
+const keyChannels = 3;
+
+/** Grids of 1 to 36 tokens. */
+export const arbitraryGrid: fc.Arbitrary<Grid> = fc.record({
+  rows: fc.integer({ min: 1, max: 6 }),
+  columns: fc.integer({ min: 1, max: 6 }),
+});
+
+/** Generated tokens: what a test makes `VisualTokens` of. */
+export interface TokenSample {
+  readonly length: number;
+  readonly grid: Grid;
+  readonly key: string;
+  readonly signals: readonly Signal[];
+}
+
+/**
+ * Tokens with the signals of `requires`, values in (0, 1].
+ * @param levels number of different values of a signal: few make ties
+ */
+export function arbitraryTokens(
+  requires: readonly SignalRequest[],
+  levels: number,
+): fc.Arbitrary<TokenSample> {
+  return arbitraryGrid.chain((grid) => {
+    const length = grid.rows * grid.columns;
+    const signals = requires.map((request) => {
+      const count = request.signal === 'keys' ? length * keyChannels : length;
+      return arbitraryValues(count, levels).map((values): Signal => ({ ...request, values }));
+    });
+    return fc.record({
+      length: fc.constant(length),
+      grid: fc.constant(grid),
+      key: fc.string(),
+      signals: fc.tuple(...signals),
+    });
+  });
+}
+
+/** Without fast-check's bias to small integers, so that with many levels different values hardly ever have equal sums. */
+function arbitraryValues(count: number, levels: number): fc.Arbitrary<Float32Array> {
+  const level = fc.integer({ min: 1, max: levels });
+  return fc
+    .noBias(fc.array(level, { minLength: count, maxLength: count }))
+    .map((integers) => Float32Array.from(integers, (integer) => integer / levels));
+}
+
+/** Features of `length` tokens: [length, channels]. */
+export function arbitraryFeatures(length: number, channels: number): fc.Arbitrary<Float32Array> {
+  return arbitraryNumbers(length * channels, 4).map((values) => Float32Array.from(values));
+}
+
+/** Plans of every kind for `inputLength` tokens. */
+export function arbitraryPlan(inputLength: number): fc.Arbitrary<ReductionPlan> {
+  return fc.oneof(
+    arbitrarySelection(inputLength),
+    arbitraryMerge(inputLength),
+    arbitraryMaximum(inputLength),
+  );
+}
+
+/** Selections in any order. */
+export function arbitrarySelection(inputLength: number): fc.Arbitrary<ReductionPlan> {
+  return arbitrarySources(inputLength).map((sources) => selectionPlan(sources, inputLength));
+}
+
+/** Weighted sums, some weights 0 or negative. */
+export function arbitraryMerge(inputLength: number): fc.Arbitrary<ReductionPlan> {
+  const output = arbitrarySources(inputLength).chain((sources) =>
+    arbitraryNumbers(sources.length, 2).map((weights) => ({ sources, weights })),
+  );
+  return fc
+    .array(output, { minLength: 1, maxLength: inputLength })
+    .map((outputs) => mergePlan(outputs, inputLength));
+}
+
+/** Maxima over groups. */
+export function arbitraryMaximum(inputLength: number): fc.Arbitrary<ReductionPlan> {
+  return fc
+    .array(arbitrarySources(inputLength), { minLength: 1, maxLength: inputLength })
+    .map((groups) => maxPlan(groups, inputLength));
+}
+
+/** In [-limit, limit], in steps of 2^-10: no denormals, which a backend may flush to 0. */
+function arbitraryNumbers(count: number, limit: number): fc.Arbitrary<number[]> {
+  const steps = fc.integer({ min: -limit * 1024, max: limit * 1024 });
+  return fc.array(
+    steps.map((step) => step / 1024),
+    { minLength: count, maxLength: count },
+  );
+}
+
+function arbitrarySources(inputLength: number): fc.Arbitrary<number[]> {
+  const all = Array.from({ length: inputLength }, (_, index) => index);
+  return fc.shuffledSubarray(all, { minLength: 1 });
+}

@@ -1,0 +1,49 @@
+import {
+  checkBudget,
+  checkChoice,
+  defineReducer,
+  resolveBudget,
+  selectionPlan,
+  topIndices,
+  type Budget,
+  type VisionReducer,
+} from '@foveate/core';
+import { readSignificance, significanceSignals, type SignificanceRule } from '@foveate/fopru-significance';
+
+/** Options of {@link createFopruRank}. */
+export interface FopruRankOptions {
+  /** How many tokens to keep. Default `{ keepRatio: 0.25 }`. */
+  readonly budget?: Budget;
+  /** Which marginal of the attention is the significance. Default `'variance'`, the paper's. */
+  readonly significance?: SignificanceRule;
+  /** Whether kept tokens stand in their original order; false: by descending significance. Default true. */
+  readonly reorder?: boolean;
+}
+
+/** What holds where an option is absent. */
+export const fopruRankDefaults: Required<FopruRankOptions> = {
+  budget: { keepRatio: 0.25 },
+  significance: 'variance',
+  reorder: true,
+};
+
+/**
+ * FoPru, rank-based (arXiv 2411.14164, section 3): keeps the tokens of the highest significance, ties to the lower index.
+ * @throws InvalidArgumentError on an option out of its range
+ */
+export function createFopruRank(options: FopruRankOptions = {}): VisionReducer {
+  const { budget, significance, reorder } = { ...fopruRankDefaults, ...options };
+  checkBudget(budget);
+  checkChoice('reorder', reorder, [true, false]);
+  return defineReducer<VisionReducer>({
+    specificationVersion: 1,
+    name: 'fopru-rank',
+    stage: 'vision',
+    requires: significanceSignals(significance),
+    plan: async (tokens) => {
+      const { count, warnings } = resolveBudget(budget, tokens.length);
+      const kept = topIndices(await readSignificance(tokens, significance), count);
+      return selectionPlan(reorder ? kept.sort() : kept, tokens.length, { warnings });
+    },
+  });
+}

@@ -1,0 +1,77 @@
+import {
+  checkBudget,
+  checkChoice,
+  defineReducer,
+  GridRequiredError,
+  resolveBudget,
+  selectionPlan,
+  topIndices,
+  type Budget,
+  type Grid,
+  type ResolvedBudget,
+  type VisionReducer,
+} from '@foveate/core';
+import { readSignificance, significanceSignals, type SignificanceRule } from '@foveate/fopru-significance';
+
+/** Options of {@link createFopruRow}. */
+export interface FopruRowOptions {
+  /** How much to keep: a ratio of the grid's rows, or floor(count / columns) rows; at least one row. Default `{ keepRatio: 0.25 }`. */
+  readonly budget?: Budget;
+  /** Which marginal of the attention is the significance. Default `'variance'`, the paper's. */
+  readonly significance?: SignificanceRule;
+  /** Whether kept rows stand in their original order; false: by descending significance, left to right inside. Default true. */
+  readonly reorder?: boolean;
+}
+
+/** What holds where an option is absent. */
+export const fopruRowDefaults: Required<FopruRowOptions> = {
+  budget: { keepRatio: 0.25 },
+  significance: 'variance',
+  reorder: true,
+};
+
+/**
+ * FoPru, row-based (arXiv 2411.14164, section 3): keeps all tokens of the grid rows whose significance sums highest, ties to the
+ * upper row. Throws `GridRequiredError` when it plans for tokens without a grid.
+ * @throws InvalidArgumentError on an option out of its range
+ */
+export function createFopruRow(options: FopruRowOptions = {}): VisionReducer {
+  const { budget, significance, reorder } = { ...fopruRowDefaults, ...options };
+  checkBudget(budget);
+  checkChoice('reorder', reorder, [true, false]);
+  return defineReducer<VisionReducer>({
+    specificationVersion: 1,
+    name: 'fopru-row',
+    stage: 'vision',
+    requires: significanceSignals(significance),
+    plan: async (tokens) => {
+      const { grid, length } = tokens;
+      if (!grid) throw new GridRequiredError('fopru-row', length);
+      const { count, warnings } = rowsToKeep(budget, grid);
+      const kept = topIndices(sumRows(await readSignificance(tokens, significance), grid), count);
+      const rows = Array.from(reorder ? kept.sort() : kept);
+      return selectionPlan(
+        rows.flatMap((row) => rowTokens(row, grid)),
+        length,
+        { warnings, ...(reorder && { grid: { rows: count, columns: grid.columns } }) },
+      );
+    },
+  });
+}
+
+function rowsToKeep(budget: Budget, { rows, columns }: Grid): ResolvedBudget {
+  if ('keepRatio' in budget) return resolveBudget(budget, rows);
+  const { count, warnings } = resolveBudget(budget, rows * columns);
+  return { count: Math.max(1, Math.floor(count / columns)), warnings };
+}
+
+/** values [rows * columns] -> [rows] */
+function sumRows(values: Float32Array, { rows, columns }: Grid): Float64Array {
+  return Float64Array.from({ length: rows }, (_, row) =>
+    values.subarray(row * columns, (row + 1) * columns).reduce((sum, value) => sum + value, 0),
+  );
+}
+
+function rowTokens(row: number, { columns }: Grid): number[] {
+  return Array.from({ length: columns }, (_, column) => row * columns + column);
+}
