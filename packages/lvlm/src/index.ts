@@ -1,4 +1,14 @@
-export type { Lvlm } from './lvlm.js';
+export {
+  BundleError,
+  DisposedError,
+  IdentityCheckError,
+  ImageError,
+  PlatformError,
+  PromptError,
+  UnsupportedReducerError,
+  WorkerError,
+} from './errors.js';
+export { Lvlm } from './lvlm.js';
 export type {
   Dtype,
   GeneratedToken,

@@ -1,19 +1,234 @@
-import type { GenerateOptions, GenerateResult, LoadOptions, LvlmInfo } from './types.js';
+import { readBundle, type Bundle } from './bundle.js';
+import { defaultCacheDirectory } from './cache-directory.js';
+import { DisposedError } from './errors.js';
+import { decodeImage, imageKey } from './image-files.js';
+import { measurePeakRss } from './memory.js';
+import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
+import { preprocess, probeSize, type PixelValues } from './preprocessing.js';
+import { now, type FromWorker, type Outcome } from './protocol.js';
+import { encoderRequest, imageTokens, reduceImage } from './reduction.js';
+import { defaultThreads } from './sessions.js';
+import { createTokenStream } from './token-stream.js';
+import type {
+  GenerateOptions,
+  GenerateResult,
+  ImageInput,
+  LoadOptions,
+  LvlmInfo,
+  StageReport,
+} from './types.js';
+import { WorkerClient } from './worker-client.js';
 
-/** A loaded model. Calls run one after the other in a worker thread; the caller's event loop stays free. */
-export declare class Lvlm implements AsyncDisposable {
+/**
+ * A loaded model. It runs in a worker thread, one call at a time, so that the caller's event loop stays free; reducers run in the caller's
+ * thread. Only their signals come out of the worker and only their plans go in.
+ */
+export class Lvlm implements AsyncDisposable {
+  /** What the bundle says of itself. */
   readonly info: LvlmInfo;
+  readonly #bundle: Bundle;
+  readonly #worker: WorkerClient;
+  readonly #maxImagePixels: number;
+  #queue: Promise<unknown> = Promise.resolve();
+  #disposed = false;
+
+  private constructor(bundle: Bundle, worker: WorkerClient, info: LvlmInfo, maxImagePixels: number) {
+    this.#bundle = bundle;
+    this.#worker = worker;
+    this.info = info;
+    this.#maxImagePixels = maxImagePixels;
+  }
+
   /**
-   * Loads a bundle from a folder.
-   * @throws BundleError, PlatformError
+   * Loads a bundle: a folder in the layout of transformers.js (config.json, tokenizer.json, preprocessor_config.json, onnx/ ...).
+   * @throws BundleError where the bundle is missing, damaged or of another kind; PlatformError without a binary for this platform;
+   * InvalidArgumentError, UnsupportedReducerError
    */
-  static load(directory: string, options?: LoadOptions): Promise<Lvlm>;
+  static async load(directory: string, options: LoadOptions = {}): Promise<Lvlm> {
+    const {
+      dtype,
+      threads = defaultThreads(),
+      reducers,
+      cacheDirectory = defaultCacheDirectory(),
+      maxImagePixels,
+    } = checkLoadOptions(options);
+    const bundle = await readBundle(directory, dtype);
+    const { client, dimensions } = await WorkerClient.start({
+      graphs: bundle.graphs,
+      threads,
+      patchSize: bundle.patchSize,
+      visionLayers: bundle.visionLayers,
+      identityCheck: {
+        cacheDirectory,
+        probe: probeSize(bundle.preprocessing),
+        tolerance: dtype === 'fp32' ? 1e-4 : 2e-2,
+      },
+      encoder: encoderRequest(reducers),
+    });
+    const { layers, kvHeads, headDim } = dimensions;
+    const info = {
+      directory: bundle.directory,
+      modelType: bundle.modelType,
+      imageToken: bundle.text.imageToken,
+      layers,
+      kvHeads,
+      headDim,
+      contextLength: bundle.contextLength,
+    };
+    return new Lvlm(bundle, client, info, maxImagePixels);
+  }
+
   /**
-   * Answers one prompt. Calls wait for earlier ones.
-   * @throws ImageError, PromptError, UnsupportedReducerError, WorkerError, DisposedError, and what a reducer throws
+   * Answers one prompt about its images. Calls wait for earlier ones.
+   * @throws InvalidArgumentError, ImageError, PromptError, UnsupportedReducerError; SignalUnavailableError and BundleError where the encoder
+   * cannot give a signal; IdentityCheckError; what a reducer throws; WorkerError where the worker died; DisposedError; the abort signal's reason
    */
-  generate(options: GenerateOptions): Promise<GenerateResult>;
-  /** Ends the worker and frees the model. Waiting and later calls reject with DisposedError. Idempotent. */
-  dispose(): Promise<void>;
-  [Symbol.asyncDispose](): Promise<void>;
+  async generate(options: GenerateOptions): Promise<GenerateResult> {
+    const calledAt = now();
+    const call = checkGenerateOptions(options);
+    const turn = this.#queue.then(() => this.#answer(call, calledAt));
+    this.#queue = turn.catch(() => undefined);
+    return call.abortSignal ? unlessAborted(turn, call.abortSignal) : turn;
+  }
+
+  /** Ends the worker and frees the model. Running, waiting and later calls reject with DisposedError. May be called again. */
+  async dispose(): Promise<void> {
+    this.#disposed = true;
+    await this.#worker.end();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+
+  async #answer(call: CheckedCall, calledAt: number): Promise<GenerateResult> {
+    if (this.#disposed) throw new DisposedError();
+    call.abortSignal?.throwIfAborted();
+    const startedAt = now();
+    const peakRss = measurePeakRss();
+    const ids = this.#promptIds(call);
+    const images = await Promise.all(call.images.map((image, index) => this.#readImage(image, index)));
+    const preparedAt = now();
+    const { outcome, stages } = await this.#run(call, ids, images);
+    const kvBytes = outcome.kvBytesPerLayer.reduce((sum, bytes) => sum + bytes, 0);
+    const plans = stages.flatMap((image) => image.map(({ plan }) => plan));
+    return {
+      text: this.#bundle.text.decode(outcome.tokens).trim(),
+      tokens: outcome.tokens,
+      finishReason: outcome.finishReason,
+      images: outcome.images.map((image, index) => ({ ...image, stages: stages[index] ?? [] })),
+      timings: {
+        queue: startedAt - calledAt,
+        preprocess: preparedAt - startedAt,
+        vision: outcome.vision,
+        reduce: outcome.reduce,
+        prefill: outcome.prefill,
+        ttft: outcome.firstTokenAt - calledAt,
+        tpot: outcome.steps > 0 ? (outcome.lastTokenAt - outcome.firstTokenAt) / outcome.steps : null,
+        total: now() - calledAt,
+      },
+      memory: {
+        peakRss: peakRss(),
+        kvBytesPerLayer: outcome.kvBytesPerLayer,
+        kvBytes,
+        cached: outcome.cached,
+      },
+      warnings: [
+        ...new Set([
+          ...this.#bundle.warnings,
+          ...plans.flatMap(({ warnings }) => warnings),
+          ...outcome.warnings,
+        ]),
+      ],
+    };
+  }
+
+  #promptIds({ text, template, images }: CheckedCall): number[] {
+    const codec = this.#bundle.text;
+    return codec.encode(template ? codec.render(text, images.length) : text, images.length);
+  }
+
+  async #readImage(image: ImageInput, index: number): Promise<{ key: string; pixels: PixelValues }> {
+    const decoded = await decodeImage(image, `images[${index}]`, this.#maxImagePixels);
+    return { key: imageKey(decoded), pixels: await preprocess(decoded, this.#bundle.preprocessing) };
+  }
+
+  /** Has the worker run the call, and reduces its images on the way. */
+  async #run(
+    call: CheckedCall,
+    ids: readonly number[],
+    images: readonly { key: string; pixels: PixelValues }[],
+  ): Promise<{ outcome: Outcome; stages: StageReport[][] }> {
+    const worker = this.#worker;
+    const stop = new Int32Array(new SharedArrayBuffer(4));
+    const stages: StageReport[][] = [];
+    let failure: { readonly cause: unknown } | undefined;
+    const end = (cause: unknown): void => {
+      failure ??= { cause };
+      Atomics.store(stop, 0, 1);
+      worker.post({ type: 'plans', plans: null }); // in case it waits for plans
+    };
+    const reduce = async (message: Extract<FromWorker, { type: 'encoded' }>): Promise<void> => {
+      const tokens = imageTokens(message, images[message.image].key, (query) =>
+        failure ? Promise.reject(new DisposedError()) : worker.query(query),
+      );
+      const reports = await reduceImage(call.reducers, tokens);
+      stages[message.image] = reports;
+      if (!failure) worker.post({ type: 'plans', plans: reports.map(({ plan }) => plan) });
+    };
+    const textOf = call.onToken && createTokenStream(this.#bundle.text);
+    const abort = (): void => {
+      end(call.abortSignal?.reason);
+    };
+    call.abortSignal?.addEventListener('abort', abort);
+    try {
+      const outcome = await worker.call(
+        {
+          ids,
+          imageTokenId: this.#bundle.imageTokenId,
+          endTokenIds: this.#bundle.endTokenIds,
+          contextLength: this.#bundle.contextLength,
+          images: images.map(({ pixels }) => pixels),
+          encoder: encoderRequest(call.reducers),
+          maxNewTokens: call.maxNewTokens,
+          temperature: call.temperature,
+          seed: call.seed,
+          stream: call.onToken !== undefined,
+          stop,
+        },
+        {
+          encoded: (message) => {
+            reduce(message).catch(end);
+          },
+          token: (id) => {
+            if (failure) return;
+            try {
+              call.onToken?.({ id, text: textOf?.(id) ?? '' });
+            } catch (cause) {
+              end(cause);
+            }
+          },
+        },
+      );
+      if (failure) throw failure.cause;
+      if (!outcome) throw new DisposedError(); // stopped, but not by this call
+      return { outcome, stages };
+    } finally {
+      call.abortSignal?.removeEventListener('abort', abort);
+    }
+  }
+}
+
+/** The promise, or the signal's reason as soon as it is aborted; the worker's turn ends behind it. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => {
+      reject(signal.reason as Error);
+    };
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    promise.then(resolve, reject).finally(() => {
+      signal.removeEventListener('abort', abort);
+    });
+  });
 }

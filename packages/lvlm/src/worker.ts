@@ -1,1 +1,97 @@
-export {};
+/** The worker thread's entry: holds the sessions, the features and the KV cache, and runs one call at a time. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { signalId, type ReductionPlan } from '@foveate/core';
+import { Decoder } from './decoder.js';
+import { openOriginalEncoder, type EncodedImage, type Encoder } from './encoder.js';
+import { sendError } from './error-transfer.js';
+import { answerKeys, generate, Stopped } from './generation.js';
+import { openCheckedEncoder } from './identity-check.js';
+import type { EncoderRequest, FromWorker, GenerateRequest, ToWorker, WorkerInit } from './protocol.js';
+
+const init = workerData as WorkerInit;
+const port = parentPort;
+if (!port) throw new Error('This file is the entry of a worker thread of @foveate/lvlm.');
+
+const encoders = new Map<string, Promise<Encoder>>();
+/** The image whose plans are awaited. */
+let awaited: {
+  readonly encoded: EncodedImage;
+  readonly resolve: (plans: readonly ReductionPlan[] | null) => void;
+} | null = null;
+
+function post(message: FromWorker): void {
+  port?.postMessage(message);
+}
+
+/** One encoder for each set of signals, opened when it is first asked for. */
+function encoderFor(request: EncoderRequest): Promise<Encoder> {
+  const id = request ? request.map(signalId).sort().join(' ') : 'original';
+  const settings = {
+    file: init.graphs.vision_encoder,
+    threads: init.threads,
+    patchSize: init.patchSize,
+    layers: init.visionLayers,
+  };
+  const encoder =
+    encoders.get(id) ??
+    (request ? openCheckedEncoder(request, settings, init.identityCheck) : openOriginalEncoder(settings));
+  encoders.set(id, encoder);
+  encoder.catch(() => encoders.delete(id));
+  return encoder;
+}
+
+async function requestPlans(image: number, encoded: EncodedImage): Promise<readonly ReductionPlan[]> {
+  const plans = await new Promise<readonly ReductionPlan[] | null>((resolve) => {
+    awaited = { encoded, resolve };
+    // Keys are wide: they stay here, and what is asked of them is answered here.
+    const signals = encoded.signals.filter(({ signal }) => signal !== 'keys');
+    post({ type: 'encoded', image, length: encoded.features.length, grid: encoded.grid, signals });
+  });
+  awaited = null;
+  if (!plans) throw new Stopped();
+  return plans;
+}
+
+async function answer(request: GenerateRequest, decoder: Decoder): Promise<void> {
+  try {
+    const outcome = await generate(request, {
+      decoder,
+      encoder: await encoderFor(request.encoder),
+      requestPlans,
+      emitToken: (token) => { post({ type: 'token', token }); },
+    });
+    post({ type: 'done', outcome });
+  } catch (error) {
+    post({ type: 'failed', error: error instanceof Stopped ? null : sendError(error) });
+  }
+}
+
+async function start(open: NonNullable<typeof port>): Promise<void> {
+  const decoder = await Decoder.open(init.graphs, init.threads);
+  await encoderFor(init.encoder);
+  open.on('message', (message: ToWorker) => {
+    switch (message.type) {
+      case 'generate':
+        void answer(message.request, decoder);
+        break;
+      case 'plans':
+        awaited?.resolve(message.plans);
+        break;
+      case 'query': {
+        const { id, query } = message;
+        const answered = awaited ? answerKeys(awaited.encoded, query) : Promise.reject(new Stopped());
+        answered.then(
+          (values) => { post({ type: 'answer', id, values }); },
+          (error: unknown) => { post({ type: 'refused', id, error: sendError(error) }); },
+        );
+        break;
+      }
+      case 'dispose':
+        open.close();
+        break;
+    }
+  });
+  post({ type: 'loaded', dimensions: decoder.dimensions });
+}
+
+start(port).catch((error: unknown) => { post({ type: 'failed', error: sendError(error) }); });

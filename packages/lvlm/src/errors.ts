@@ -1,0 +1,54 @@
+/** The errors of the runner, on top of those of @foveate/core. */
+import { FoveateError } from '@foveate/core';
+
+/** A bundle is missing, damaged, of a kind that this runner does not know, or its files do not fit together. */
+export class BundleError extends FoveateError {
+  static override readonly marker: symbol = Symbol.for('@foveate/BundleError');
+  override readonly name = 'BundleError';
+}
+
+/** An image cannot be read: missing, no image, damaged, too large, or named by a URL. */
+export class ImageError extends FoveateError {
+  static override readonly marker: symbol = Symbol.for('@foveate/ImageError');
+  override readonly name = 'ImageError';
+}
+
+/** A prompt cannot be read: empty, longer than the model's context, or with another number of image tokens than images. */
+export class PromptError extends FoveateError {
+  static override readonly marker: symbol = Symbol.for('@foveate/PromptError');
+  override readonly name = 'PromptError';
+}
+
+/** A reducer does something that this runner, or this bundle, cannot do. */
+export class UnsupportedReducerError extends FoveateError {
+  static override readonly marker: symbol = Symbol.for('@foveate/UnsupportedReducerError');
+  override readonly name = 'UnsupportedReducerError';
+}
+
+/** The encoder with signals, or cut at its projector, does not compute what the bundle's own encoder computes. */
+export class IdentityCheckError extends FoveateError {
+  static override readonly marker: symbol = Symbol.for('@foveate/IdentityCheckError');
+  override readonly name = 'IdentityCheckError';
+}
+
+/** A native library (onnxruntime-node or sharp) has no binary for this platform, or was not installed. */
+export class PlatformError extends FoveateError {
+  static override readonly marker: symbol = Symbol.for('@foveate/PlatformError');
+  override readonly name = 'PlatformError';
+}
+
+/** The worker thread ended, or onnxruntime failed while it ran the model. */
+export class WorkerError extends FoveateError {
+  static override readonly marker: symbol = Symbol.for('@foveate/WorkerError');
+  override readonly name = 'WorkerError';
+}
+
+/** The model was disposed before the call, or while it waited. */
+export class DisposedError extends FoveateError {
+  static override readonly marker: symbol = Symbol.for('@foveate/DisposedError');
+  override readonly name = 'DisposedError';
+
+  constructor() {
+    super('The model was disposed: load it again to go on.');
+  }
+}

@@ -1,0 +1,156 @@
+/** One call inside the worker: encode, have the tokens reduced, prefill, decode. */
+import { applyPlan, createVisualTokens, type ReductionPlan } from '@foveate/core';
+import type { Decoder } from './decoder.js';
+import type { EncodedImage, Encoder, Rows } from './encoder.js';
+import { BundleError, PromptError } from './errors.js';
+import { now, type GenerateRequest, type KeysQuery, type Outcome } from './protocol.js';
+import { createSampler } from './sampling.js';
+
+/** The call was stopped by the caller's thread. */
+export class Stopped extends Error {}
+
+/** What a call needs of the worker around it. */
+export interface CallContext {
+  readonly decoder: Decoder;
+  readonly encoder: Encoder;
+  /** Tells the caller's thread of an image's signals, and resolves to its plans. */
+  requestPlans(image: number, encoded: EncodedImage): Promise<readonly ReductionPlan[]>;
+  emitToken(token: number): void;
+}
+
+/** @throws Stopped, PromptError, BundleError, WorkerError */
+export async function generate(request: GenerateRequest, context: CallContext): Promise<Outcome> {
+  const { decoder } = context;
+  const stopIfAsked = (): void => {
+    if (Atomics.load(request.stop, 0) === 1) throw new Stopped();
+  };
+
+  const { visual, images, vision, reduce } = await readImages(request, context, stopIfAsked);
+  const warnings: string[] = [];
+  const limit = tokenLimit(request, visual, warnings);
+
+  const prefillStart = now();
+  const { data: embeddings, length } = await promptEmbeddings(request, visual, decoder);
+  stopIfAsked();
+  const sequence = decoder.start();
+  const sample = createSampler(request.temperature, request.seed);
+  let logits = await sequence.append(embeddings, length);
+  const prefill = now() - prefillStart;
+
+  const tokens: number[] = [];
+  const ends = new Set(request.endTokenIds);
+  let token = sample(logits);
+  const firstTokenAt = now();
+  while (!ends.has(token)) {
+    tokens.push(token);
+    if (request.stream) context.emitToken(token);
+    if (tokens.length === limit) break;
+    stopIfAsked();
+    logits = await sequence.append(await decoder.embed([token]), 1);
+    token = sample(logits);
+  }
+  const visualLength = visual.reduce((sum, rows) => sum + rows.length, 0);
+  return {
+    tokens,
+    finishReason: ends.has(token) ? 'end' : 'length',
+    images,
+    vision,
+    reduce,
+    prefill,
+    firstTokenAt,
+    lastTokenAt: now(),
+    steps: sequence.length - length,
+    cached: { text: length - visualLength, visual: visualLength, generated: sequence.length - length },
+    kvBytesPerLayer: sequence.kvBytesPerLayer(),
+    warnings,
+  };
+}
+
+/** Encodes the images, and has their tokens reduced where the call asks for it. */
+async function readImages(
+  request: GenerateRequest,
+  { encoder, requestPlans }: CallContext,
+  stopIfAsked: () => void,
+): Promise<{ visual: Rows[]; images: Outcome['images'][number][]; vision: number; reduce: number }> {
+  let vision = 0;
+  let reduce = 0;
+  const visual: Rows[] = [];
+  const images: Outcome['images'][number][] = [];
+  for (const [index, pixels] of request.images.entries()) {
+    stopIfAsked();
+    const start = now();
+    const encoded = await encoder.encode(pixels);
+    const encodedAt = now();
+    const plans = request.encoder ? await requestPlans(index, encoded) : [];
+    const reduced = plans.reduce(applyTo, encoded.features);
+    const reducedAt = now();
+    visual.push(await encoder.project(reduced)); // [M, D]
+    vision += encodedAt - start + (now() - reducedAt);
+    reduce += reducedAt - encodedAt;
+    images.push({ grid: encoded.grid, inputTokens: encoded.features.length, outputTokens: reduced.length });
+  }
+  return { visual, images, vision, reduce };
+}
+
+function applyTo({ data }: Rows, plan: ReductionPlan): Rows {
+  return { data: applyPlan(plan, data), length: plan.outputLength };
+}
+
+/** How many tokens may be generated. */
+function tokenLimit(
+  { ids, images, contextLength, maxNewTokens }: GenerateRequest,
+  visual: readonly Rows[],
+  warnings: string[],
+): number {
+  if (contextLength === null) return maxNewTokens;
+  const length = visual.reduce((sum, rows) => sum + rows.length, ids.length - images.length);
+  const room = contextLength - length;
+  if (room < 1)
+    throw new PromptError(
+      `The prompt has ${length} tokens, visual ones included; the model's context holds ${contextLength}. Shorten it or keep fewer visual tokens.`,
+    );
+  if (room < maxNewTokens)
+    warnings.push(
+      `The model's context of ${contextLength} tokens leaves room for ${room} new ones instead of ${maxNewTokens}.`,
+    );
+  return Math.min(room, maxNewTokens);
+}
+
+/** The prompt's embeddings [length, D], each image token replaced by its image's visual tokens. */
+async function promptEmbeddings(
+  { ids, imageTokenId }: GenerateRequest,
+  visual: readonly Rows[],
+  decoder: Decoder,
+): Promise<Rows> {
+  const words = ids.filter((id) => id !== imageTokenId);
+  const text = await decoder.embed(words); // [words.length, D]
+  const width = text.length / words.length;
+  const length = visual.reduce((sum, rows) => sum + rows.length, words.length);
+  const data = new Float32Array(length * width);
+  let word = 0;
+  let image = 0;
+  let to = 0;
+  for (const { data: rows, length: count } of visual) {
+    if (rows.length === count * width) continue;
+    throw new BundleError(
+      `The encoder's features have ${rows.length / count} numbers a token, the embeddings ${width}: the graphs are of different models.`,
+    );
+  }
+  for (const id of ids) {
+    const row = id === imageTokenId ? visual[image++].data : text.subarray(word * width, ++word * width);
+    data.set(row, to);
+    to += row.length;
+  }
+  return { data, length };
+}
+
+/** Answers a question about the keys of an encoded image. */
+export async function answerKeys(
+  { features, signals }: EncodedImage,
+  query: KeysQuery,
+): Promise<Float32Array | Uint32Array> {
+  const tokens = createVisualTokens({ length: features.length, signals });
+  return query.ask === 'keys'
+    ? tokens.signal(query.request)
+    : tokens.nearest(query.of, query.k, query.request.layer);
+}

@@ -1,0 +1,106 @@
+/** The caller's options, checked and with their defaults. */
+import { InvalidArgumentError, type TokenReducer, type VisionReducer } from '@foveate/core';
+import { PromptError } from './errors.js';
+import { visionReducers } from './reduction.js';
+import type { Dtype, GenerateOptions, ImageInput, LoadOptions } from './types.js';
+
+/** One call's options. */
+export interface CheckedCall {
+  readonly images: readonly ImageInput[];
+  readonly text: string;
+  /** Whether `text` goes through the chat template. */
+  readonly template: boolean;
+  readonly reducers: readonly VisionReducer[];
+  readonly maxNewTokens: number;
+  readonly temperature: number;
+  readonly seed: number;
+  readonly abortSignal: AbortSignal | undefined;
+  readonly onToken: GenerateOptions['onToken'];
+}
+
+const DTYPES: readonly Dtype[] = ['fp32', 'fp16', 'int8', 'uint8', 'quantized', 'q4', 'q4f16', 'bnb4'];
+/** Longer texts are refused before a tokenizer works on them: no model's context holds so much. */
+const MAX_PROMPT_CHARACTERS = 2 ** 21;
+const MAX_IMAGES = 256;
+
+/** @throws InvalidArgumentError, PromptError, UnsupportedReducerError */
+export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
+  const {
+    images = [],
+    prompt,
+    rawPrompt,
+    reducers = [],
+    maxNewTokens = 64,
+    temperature = 0,
+    seed = 0,
+    abortSignal,
+    onToken,
+  } = options;
+  const text = prompt ?? rawPrompt;
+  if (typeof text !== 'string' || (prompt !== undefined && rawPrompt !== undefined)) {
+    throw new InvalidArgumentError(
+      'prompt',
+      text,
+      'a string, and exactly one of prompt and rawPrompt is given',
+    );
+  }
+  if (text.trim() === '') throw new PromptError(`${prompt === undefined ? 'rawPrompt' : 'prompt'} is empty.`);
+  if (text.length > MAX_PROMPT_CHARACTERS) {
+    throw new PromptError(
+      `The prompt has ${text.length} characters; at most ${MAX_PROMPT_CHARACTERS} are read.`,
+    );
+  }
+  if (!Array.isArray(images) || images.length > MAX_IMAGES) {
+    throw new InvalidArgumentError('images', images, `an array of at most ${MAX_IMAGES} images`);
+  }
+  if (!isInteger(maxNewTokens, 1, 2 ** 20))
+    throw new InvalidArgumentError('maxNewTokens', maxNewTokens, 'an integer from 1 to 1,048,576');
+  if (!(Number.isFinite(temperature) && temperature >= 0))
+    throw new InvalidArgumentError('temperature', temperature, 'a number, 0 or above');
+  if (!isInteger(seed, 0, 2 ** 32 - 1))
+    throw new InvalidArgumentError('seed', seed, 'an integer in [0, 2^32)');
+  if (onToken !== undefined && typeof onToken !== 'function')
+    throw new InvalidArgumentError('onToken', onToken, 'a function');
+  return {
+    images,
+    text,
+    template: prompt !== undefined,
+    reducers: checkReducers(reducers),
+    maxNewTokens,
+    temperature,
+    seed,
+    abortSignal,
+    onToken,
+  };
+}
+
+/** @throws InvalidArgumentError, UnsupportedReducerError */
+export function checkLoadOptions({
+  dtype = 'fp32',
+  threads,
+  reducers = [],
+  cacheDirectory,
+  maxImagePixels = 2 ** 26,
+}: LoadOptions): {
+  readonly dtype: Dtype;
+  readonly threads: number | undefined;
+  readonly reducers: readonly VisionReducer[];
+  readonly cacheDirectory: string | undefined;
+  readonly maxImagePixels: number;
+} {
+  if (!DTYPES.includes(dtype)) throw new InvalidArgumentError('dtype', dtype, `one of ${DTYPES.join(', ')}`);
+  if (threads !== undefined && !isInteger(threads, 1, 1024))
+    throw new InvalidArgumentError('threads', threads, 'an integer from 1 to 1024');
+  if (!isInteger(maxImagePixels, 1, 2 ** 30))
+    throw new InvalidArgumentError('maxImagePixels', maxImagePixels, 'an integer from 1 to 2^30');
+  return { dtype, threads, reducers: checkReducers(reducers), cacheDirectory, maxImagePixels };
+}
+
+function checkReducers(reducers: readonly TokenReducer[]): VisionReducer[] {
+  if (!Array.isArray(reducers)) throw new InvalidArgumentError('reducers', reducers, 'an array of reducers');
+  return visionReducers(reducers);
+}
+
+function isInteger(value: number, lowest: number, highest: number): boolean {
+  return Number.isInteger(value) && value >= lowest && value <= highest;
+}

@@ -1,0 +1,114 @@
+/**
+ * What the caller's thread and the worker say to each other. One call runs at a time, so no message needs a number:
+ * `generate`, then for each image `encoded` and `plans` (only where there are reducers), `token` for each token, at last `done` or `failed`.
+ * Features and the KV cache never appear here.
+ */
+import type { Grid, ReductionPlan, Signal, EncoderSignalRequest, ShareSignalRequest } from '@foveate/core';
+import type { GraphName } from './bundle.js';
+import type { SentError } from './error-transfer.js';
+import type { IdentityCheck } from './identity-check.js';
+import type { PixelValues } from './preprocessing.js';
+
+/** The signals that an encoder graph can give. */
+export type VisionSignalRequest = EncoderSignalRequest | ShareSignalRequest;
+
+/** What the worker starts with. */
+export interface WorkerInit {
+  readonly graphs: Readonly<Record<GraphName, string>>;
+  /** 0: onnxruntime decides. */
+  readonly threads: number;
+  readonly patchSize: number;
+  readonly visionLayers: number;
+  readonly identityCheck: IdentityCheck;
+  /** The encoder to have ready. */
+  readonly encoder: EncoderRequest;
+}
+
+/** Which encoder a call needs: null the bundle's own, otherwise one with these signals, cut at its projector. */
+export type EncoderRequest = readonly VisionSignalRequest[] | null;
+
+/** One call. */
+export interface GenerateRequest {
+  readonly ids: readonly number[];
+  readonly imageTokenId: number;
+  readonly endTokenIds: readonly number[];
+  readonly contextLength: number | null;
+  readonly images: readonly PixelValues[];
+  readonly encoder: EncoderRequest;
+  readonly maxNewTokens: number;
+  readonly temperature: number;
+  readonly seed: number;
+  readonly stream: boolean;
+  /** [1] set to 1 by the caller's thread to end the call between two runs. */
+  readonly stop: Int32Array;
+}
+
+/** From the caller's thread. */
+export type ToWorker =
+  | { readonly type: 'generate'; readonly request: GenerateRequest }
+  /** The plans of the image last encoded, one a reducer; null: end the call. */
+  | { readonly type: 'plans'; readonly plans: readonly ReductionPlan[] | null }
+  | { readonly type: 'query'; readonly id: number; readonly query: KeysQuery }
+  | { readonly type: 'dispose' };
+
+/** What is asked of the keys, which stay in the worker unless all of them are wanted. */
+export type KeysQuery =
+  | { readonly ask: 'keys'; readonly request: EncoderSignalRequest }
+  | {
+      readonly ask: 'nearest';
+      readonly request: EncoderSignalRequest;
+      readonly of: Uint32Array;
+      readonly k: number;
+    };
+
+/** From the worker. */
+export type FromWorker =
+  | { readonly type: 'loaded'; readonly dimensions: DecoderDimensions }
+  | {
+      readonly type: 'encoded';
+      readonly image: number;
+      readonly length: number;
+      readonly grid: Grid | null;
+      readonly signals: readonly Signal[];
+    }
+  | { readonly type: 'answer'; readonly id: number; readonly values: Float32Array | Uint32Array }
+  | { readonly type: 'refused'; readonly id: number; readonly error: SentError }
+  | { readonly type: 'token'; readonly token: number }
+  | { readonly type: 'done'; readonly outcome: Outcome }
+  /** Null: the call was stopped by the caller's thread. */
+  | { readonly type: 'failed'; readonly error: SentError | null };
+
+/** What the decoder's inputs say of it. */
+export interface DecoderDimensions {
+  readonly layers: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Bytes of one number of the KV cache. */
+  readonly kvBytes: number;
+}
+
+/** What became of a call. Times are milliseconds of `process.hrtime`, which all threads share. */
+export interface Outcome {
+  readonly tokens: readonly number[];
+  readonly finishReason: 'end' | 'length';
+  readonly images: readonly {
+    readonly grid: Grid | null;
+    readonly inputTokens: number;
+    readonly outputTokens: number;
+  }[];
+  readonly vision: number;
+  readonly reduce: number;
+  readonly prefill: number;
+  readonly firstTokenAt: number;
+  readonly lastTokenAt: number;
+  /** Decoder runs after the first. */
+  readonly steps: number;
+  readonly cached: { readonly text: number; readonly visual: number; readonly generated: number };
+  readonly kvBytesPerLayer: readonly number[];
+  readonly warnings: readonly string[];
+}
+
+/** Milliseconds on the clock that all threads of the process share. */
+export function now(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
+}
