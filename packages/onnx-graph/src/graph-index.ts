@@ -1,4 +1,11 @@
-import type { AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto } from 'onnx-buf';
+import {
+  TensorProto_DataType as DataType,
+  type AttributeProto,
+  type GraphProto,
+  type NodeProto,
+  type TensorProto,
+  type ValueInfoProto,
+} from 'onnx-buf';
 import { OnnxFileError } from './errors.js';
 import type { OnnxModel } from './model.js';
 import { tensorValues } from './tensor.js';
@@ -6,9 +13,14 @@ import { tensorValues } from './tensor.js';
 /** Operators that read a tensor's shape and not its values. */
 const SHAPE_READERS = new Set(['Shape', 'Size']);
 
+/** Operators whose first output has neither the type of their first operand nor one they state. */
+const CHANGES_TYPE = /Integer|^Quantize|^DynamicQuantize|^(Shape|Size|Is.*|Not|Equal|Greater|Less|Constant.*)$/;
+
 /** Who makes and who reads each tensor of a graph, and what is known of a tensor without running the graph. */
 export class GraphIndex {
   readonly model: OnnxModel;
+  /** The nodes, each behind those it reads from. */
+  readonly nodes: readonly NodeProto[];
   /** Graph inputs that a caller has to feed: without those that are initializers (as IR version 3 lists them). */
   readonly inputs: readonly ValueInfoProto[];
   readonly #producers = new Map<string, NodeProto>();
@@ -19,35 +31,21 @@ export class GraphIndex {
   readonly #lastDimensions = new Map<string, number | undefined>();
   #inferring = 0;
 
-  /** @throws OnnxFileError where nodes are not in order, as ONNX requires, or make a tensor twice */
+  /** @throws OnnxFileError where nodes read what nothing makes, or a tensor is made twice */
   constructor(model: OnnxModel) {
-    const { graph, file } = model;
+    const { graph } = model;
     this.model = model;
     this.#initializers = new Map(graph.initializer.map((tensor) => [tensor.name, tensor]));
     this.inputs = graph.input.filter((input) => !this.#initializers.has(input.name));
-    for (const info of [...graph.valueInfo, ...graph.input, ...graph.output])
-      this.#valueInfos.set(info.name, info);
-    const known = new Set([...graph.input.map((input) => input.name), ...this.#initializers.keys()]);
-    for (const sparse of graph.sparseInitializer) known.add(sparse.values?.name ?? '');
-    for (const node of graph.node) {
+    for (const info of [...graph.valueInfo, ...graph.input, ...graph.output]) this.#valueInfos.set(info.name, info);
+    const given = [...graph.input.map(({ name }) => name), ...this.#initializers.keys()];
+    this.nodes = inOrder(model, [...given, ...graph.sparseInitializer.map(({ values }) => values?.name ?? '')]);
+    for (const node of this.nodes) {
+      for (const output of node.output) this.#producers.set(output, node);
       for (const input of allInputs(node)) {
-        if (!known.has(input)) {
-          throw new OnnxFileError(
-            file,
-            `has no valid graph: ${describeNode(node)} reads "${input}", which nothing before it makes. Export it again.`,
-          );
-        }
         const consumers = this.#consumers.get(input);
         if (consumers) consumers.push(node);
         else this.#consumers.set(input, [node]);
-      }
-      for (const output of node.output) {
-        if (output === '') continue;
-        if (known.has(output)) {
-          throw new OnnxFileError(file, `has no valid graph: "${output}" is made twice. Export it again.`);
-        }
-        known.add(output);
-        this.#producers.set(output, node);
       }
     }
   }
@@ -110,7 +108,7 @@ export class GraphIndex {
   /** The tensors whose VALUES depend on those of `roots`, themselves included; the way through Shape does not count. */
   dependents(roots: Iterable<string>): Set<string> {
     const dependent = new Set(roots);
-    for (const node of this.model.graph.node) {
+    for (const node of this.nodes) {
       if (SHAPE_READERS.has(node.opType) || !allInputs(node).some((input) => dependent.has(input))) continue;
       for (const output of node.output) if (output !== '') dependent.add(output);
     }
@@ -121,7 +119,7 @@ export class GraphIndex {
   ancestors(outputs: Iterable<string>, given: ReadonlySet<string> = new Set()): NodeProto[] {
     const wanted = new Set(outputs);
     const nodes: NodeProto[] = [];
-    for (const node of this.model.graph.node.toReversed()) {
+    for (const node of this.nodes.toReversed()) {
       if (!node.output.some((output) => wanted.has(output) && !given.has(output))) continue;
       nodes.push(node);
       for (const input of allInputs(node)) wanted.add(input);
@@ -148,8 +146,10 @@ export class GraphIndex {
       if (type?.case === 'tensorType' && type.value.elemType !== 0) return type.value.elemType;
       const node = this.producer(name);
       if (node?.opType === 'Cast') return Number(attribute(node, 'to')?.i);
-      // Of the operators met here each computes in the type of its last weight or operand.
-      name = node?.input.findLast((input) => this.initializer(input) !== undefined) ?? node?.input[0];
+      // Of the operators met here each computes in the type of its last weight or operand; int64 ones are shapes and indices.
+      const isWeight = (input: string): boolean =>
+        ![undefined, DataType.INT64].includes(this.initializer(input)?.dataType);
+      name = node?.input.findLast(isWeight) ?? node?.input[0];
     }
     return undefined;
   }
@@ -249,6 +249,36 @@ export class GraphIndex {
       ),
     );
   }
+}
+
+/** The nodes of a graph, each behind those it reads from: ONNX asks for it, but not every tool writes it. */
+function inOrder({ graph, file }: OnnxModel, given: readonly string[]): NodeProto[] {
+  const invalid = (problem: string): OnnxFileError =>
+    new OnnxFileError(file, `has no valid graph: ${problem}. Export it again.`);
+  const known = new Set(given);
+  const waiting = new Map<string, NodeProto[]>();
+  const sorted: NodeProto[] = [];
+  for (const first of graph.node) {
+    const ready = [first];
+    for (let node = ready.pop(); node; node = ready.pop()) {
+      const missing = allInputs(node).find((input) => !known.has(input));
+      if (missing !== undefined) {
+        waiting.set(missing, [...(waiting.get(missing) ?? []), node]);
+        continue;
+      }
+      sorted.push(node);
+      for (const output of node.output.filter((name) => name !== '')) {
+        if (known.has(output)) throw invalid(`"${output}" is made twice`);
+        known.add(output);
+        ready.push(...(waiting.get(output) ?? []));
+        waiting.delete(output);
+      }
+    }
+  }
+  for (const [tensor, [reader]] of waiting) {
+    throw invalid(`${describeNode(reader)} reads "${tensor}", which nothing makes, or only what reads it in turn`);
+  }
+  return sorted;
 }
 
 /** The attribute of that name. */
