@@ -90,10 +90,7 @@ export async function readBundle(directory: string, dtype: Dtype): Promise<Bundl
     modelType,
     graphs: await graphPaths(folder, dtype),
     imageTokenId,
-    endTokenIds: endTokens(
-      folder,
-      generation.eos_token_id ?? text.eos_token_id ?? config.eos_token_id,
-    ),
+    endTokenIds: endTokens(folder, generation.eos_token_id ?? text.eos_token_id ?? config.eos_token_id),
     // Defaults of CLIPVisionConfig, which configs of older libraries leave out.
     patchSize: count(folder, 'patch_size', processor.patch_size ?? vision.patch_size ?? 32),
     visionLayers: count(
@@ -153,7 +150,7 @@ function member(config: Json, name: string): Json {
 function count(folder: string, what: string, value: unknown): number {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
   throw new BundleError(
-    `${folder}: ${what} must be a whole number; it is ${JSON.stringify(value) ?? 'missing'}.`,
+    `${folder}: ${what} must be a whole number; it is ${value === undefined ? 'missing' : JSON.stringify(value)}.`,
   );
 }
 

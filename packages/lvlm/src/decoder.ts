@@ -63,7 +63,10 @@ export class Sequence {
   readonly #dimensions: DecoderDimensions;
   readonly #caches: string[];
   #past: Map<string, Tensor>;
-  #buffers: [Map<string, ArrayBuffer>, Map<string, ArrayBuffer>] = [new Map(), new Map()];
+  #buffers: [Map<string, ArrayBuffer>, Map<string, ArrayBuffer>] = [
+    new Map<string, ArrayBuffer>(),
+    new Map<string, ArrayBuffer>(),
+  ];
 
   constructor(session: InferenceSession, tensor: TensorConstructor, dimensions: DecoderDimensions) {
     this.#session = session;
@@ -161,7 +164,7 @@ function readDimensions(session: InferenceSession): DecoderDimensions {
       `decoder_model_merged needs the input ${unknown}, which this runner does not know.`,
     );
   const caches = session.inputMetadata.filter(({ name }) => name.startsWith(PAST));
-  const [first] = caches;
+  const first = caches.at(0);
   const [, kvHeads, , headDim] = first?.isTensor ? first.shape : [];
   const type = first?.isTensor ? first.type : undefined;
   if (

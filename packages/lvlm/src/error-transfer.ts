@@ -1,5 +1,5 @@
 /** Errors between threads: `postMessage` keeps the message of an error but not its class. */
-import type { FoveateError} from '@foveate/core';
+import type { FoveateError } from '@foveate/core';
 import { SignalUnavailableError } from '@foveate/core';
 import { BundleError, IdentityCheckError, PlatformError, PromptError, WorkerError } from './errors.js';
 

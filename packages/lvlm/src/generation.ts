@@ -14,8 +14,8 @@ export interface CallContext {
   readonly decoder: Decoder;
   readonly encoder: Encoder;
   /** Tells the caller's thread of an image's signals, and resolves to its plans. */
-  requestPlans(image: number, encoded: EncodedImage): Promise<readonly ReductionPlan[]>;
-  emitToken(token: number): void;
+  readonly requestPlans: (image: number, encoded: EncodedImage) => Promise<readonly ReductionPlan[]>;
+  readonly emitToken: (token: number) => void;
 }
 
 /** @throws Stopped, PromptError, BundleError, WorkerError */

@@ -1,4 +1,5 @@
 /** The two native libraries, loaded when they are first needed, so that their absence is an error of that call. */
+import type * as OnnxRuntime from 'onnxruntime-node';
 import type sharpModule from 'sharp';
 import { PlatformError } from './errors.js';
 
@@ -12,7 +13,7 @@ export async function loadSharp(): Promise<typeof sharpModule> {
 }
 
 /** @throws PlatformError */
-export async function loadOnnxRuntime(): Promise<typeof import('onnxruntime-node')> {
+export async function loadOnnxRuntime(): Promise<typeof OnnxRuntime> {
   try {
     return await import('onnxruntime-node');
   } catch (cause) {

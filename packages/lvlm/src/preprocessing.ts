@@ -69,7 +69,7 @@ export function readPreprocessing(directory: string, config: Json): Preprocessin
     throw new BundleError(`${directory}: preprocessor_config.json ${problem}.`);
   };
   const type = config.image_processor_type ?? config.feature_extractor_type;
-  if (type !== undefined && !PROCESSORS.includes(String(type)))
+  if (type !== undefined && !PROCESSORS.some((name) => name === type))
     refuse(`names the processor ${JSON.stringify(type)}; this runner knows ${PROCESSORS.join(', ')}`);
   const unknown = UNKNOWN_STEPS.find((step) => config[step]);
   if (unknown) refuse(`asks for ${unknown}, which this runner does not do`);

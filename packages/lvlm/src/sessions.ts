@@ -57,7 +57,7 @@ export async function run(
   outputs?: Record<string, Tensor | null>,
 ): Promise<Record<string, Tensor>> {
   try {
-    return (await (outputs ? session.run(feeds, outputs) : session.run(feeds)));
+    return await (outputs ? session.run(feeds, outputs) : session.run(feeds));
   } catch (cause) {
     throw new WorkerError(`onnxruntime failed while it ran the model: ${(cause as Error).message}`, {
       cause,
@@ -69,7 +69,7 @@ export async function run(
  * The float32 values of an output.
  * @throws BundleError where the output is missing or of another type
  */
-export function floats(outputs: Record<string, Tensor>, name: string): Float32Array {
+export function floats(outputs: Readonly<Partial<Record<string, Tensor>>>, name: string): Float32Array {
   const data = outputs[name]?.data;
   if (data instanceof Float32Array) return data;
   throw new BundleError(
@@ -88,7 +88,7 @@ export function defaultThreads(): number {
     for (const block of readFileSync('/proc/cpuinfo', 'utf8').split('\n\n')) {
       const core = /^core id\s*:\s*(\d+)/m.exec(block);
       const socket = /^physical id\s*:\s*(\d+)/m.exec(block);
-      if (core && socket) cores.add(`${socket[1] ?? ''}:${core[1] ?? ''}`);
+      if (core && socket) cores.add(`${socket[1]}:${core[1]}`);
     }
     return Math.min(cores.size || availableParallelism(), availableParallelism());
   } catch {

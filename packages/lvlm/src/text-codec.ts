@@ -24,6 +24,8 @@ interface TextTokenizer {
   id_to_token(id: number): string | undefined;
 }
 
+const BundleTokenizer = Tokenizer as new (tokenizer: Json, config: Json) => TextTokenizer;
+
 /** The bundle's tokenizer and chat template. */
 export class TextCodec {
   /** The token that stands for one image in a prompt. */
@@ -111,7 +113,7 @@ export async function readTextCodec({
   imageTokenId,
   imageToken,
 }: TextFiles): Promise<TextCodec> {
-  const codec = attempt(directory, 'tokenizer.json', (): TextTokenizer => new Tokenizer(tokenizer, tokenizerConfig) as TextTokenizer);
+  const codec = attempt(directory, 'tokenizer.json', () => new BundleTokenizer(tokenizer, tokenizerConfig));
   const token = typeof imageToken === 'string' ? imageToken : codec.id_to_token(imageTokenId);
   if (token === undefined || codec.token_to_id(token) !== imageTokenId) {
     throw new BundleError(

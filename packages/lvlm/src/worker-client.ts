@@ -98,7 +98,10 @@ export class WorkerClient {
   query(query: KeysQuery): Promise<Float32Array | Uint32Array> {
     const id = this.#nextQuery++;
     return new Promise((resolve, reject) => {
-      if (this.#death) { reject(this.#death); return; }
+      if (this.#death) {
+        reject(this.#death);
+        return;
+      }
       this.#queries.set(id, { resolve, reject });
       this.post({ type: 'query', id, query });
     });

@@ -58,7 +58,9 @@ async function answer(request: GenerateRequest, decoder: Decoder): Promise<void>
       decoder,
       encoder: await encoderFor(request.encoder),
       requestPlans,
-      emitToken: (token) => { post({ type: 'token', token }); },
+      emitToken: (token) => {
+        post({ type: 'token', token });
+      },
     });
     post({ type: 'done', outcome });
   } catch (error) {
@@ -81,8 +83,12 @@ async function start(open: NonNullable<typeof port>): Promise<void> {
         const { id, query } = message;
         const answered = awaited ? answerKeys(awaited.encoded, query) : Promise.reject(new Stopped());
         answered.then(
-          (values) => { post({ type: 'answer', id, values }); },
-          (error: unknown) => { post({ type: 'refused', id, error: sendError(error) }); },
+          (values) => {
+            post({ type: 'answer', id, values });
+          },
+          (error: unknown) => {
+            post({ type: 'refused', id, error: sendError(error) });
+          },
         );
         break;
       }
@@ -94,4 +100,6 @@ async function start(open: NonNullable<typeof port>): Promise<void> {
   post({ type: 'loaded', dimensions: decoder.dimensions });
 }
 
-start(port).catch((error: unknown) => { post({ type: 'failed', error: sendError(error) }); });
+start(port).catch((error: unknown) => {
+  post({ type: 'failed', error: sendError(error) });
+});
