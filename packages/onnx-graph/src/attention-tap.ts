@@ -77,9 +77,10 @@ export class AttentionTap {
     const { index } = editor;
     const operand = scores?.input[which === 'query' ? 0 : 1] ?? '';
     const isTransposed = which === 'key' && Number(scores && (attribute(scores, 'transB')?.i ?? 0)) === 0;
-    let x = this.#splitHeads(operand); // [B, H, S, d], or [B, H, d, S] where it is transposed
+    const { unscaled, scales } = layout(index, operand);
+    let x = this.#splitHeads(unscaled); // [B, H, S, d], or [B, H, d, S] where it is transposed
     if (token !== undefined) x = editor.slice(x, 2, token, token + 1);
-    for (const { opType, by } of layout(index, operand).scales) {
+    for (const { opType, by } of scales) {
       x = editor.add(opType === 'Mul' ? 'Div' : 'Mul', [x, by]);
     }
     return this.#mergeHeads(x, isTransposed ? [0, 3, 1, 2] : [0, 2, 1, 3]);

@@ -28,7 +28,7 @@ const PRODUCTS = new Set(['MatMul', 'FusedMatMul']);
 
 /** Every attention in the graph whose queries and keys both depend on `flow`, in the graph's order. */
 export function findAttentions(index: GraphIndex, flow: ReadonlySet<string>): AttentionNodes[] {
-  return index.model.graph.node.flatMap((node) => matchAttention(index, flow, node) ?? []);
+  return index.nodes.flatMap((node) => matchAttention(index, flow, node) ?? []);
 }
 
 function matchAttention(
@@ -108,27 +108,46 @@ function downstreamProduct(
 export interface Layout {
   /** What the projection made, before it was split into heads. */
   readonly source: string;
-  /** Scalars it was multiplied with or divided by on the way to the product. */
-  readonly scales: readonly { readonly opType: 'Mul' | 'Div'; readonly by: string }[];
+  /** The operand before the scales that were applied last. */
+  readonly unscaled: string;
+  /** Scalars that went into `unscaled` earlier: each was multiplied with or divided by. */
+  readonly scales: readonly Scale[];
+}
+
+/** A scalar tensor that something is multiplied with or divided by. */
+export interface Scale {
+  readonly opType: 'Mul' | 'Div';
+  readonly by: string;
 }
 
 /** Follows an operand of the scores up to its projection. */
 export function layout(index: GraphIndex, operand: string): Layout {
-  const scales: { opType: 'Mul' | 'Div'; by: string }[] = [];
+  const scales: Scale[] = [];
+  let unscaled = operand;
   let source = operand;
   for (let steps = 0; steps < 16; steps++) {
     const node = index.producer(source);
-    const [first = '', second = ''] = node?.input ?? [];
-    if (node && LAYOUT.has(node.opType)) source = first;
-    else if (node?.opType === 'Mul' && isScalar(index, second)) source = first;
-    else if (node?.opType === 'Mul' && isScalar(index, first)) source = second;
-    else if (node?.opType === 'Div' && isScalar(index, second)) source = first;
-    else break;
-    if (node.opType === 'Mul' || node.opType === 'Div') {
-      scales.push({ opType: node.opType, by: source === first ? second : first });
-    }
+    if (!node) break;
+    const scaled = scaledInput(index, node);
+    if (scaled) {
+      if (unscaled === source) unscaled = scaled.input;
+      else scales.push(scaled.scale);
+      source = scaled.input;
+    } else if (LAYOUT.has(node.opType)) {
+      source = node.input[0];
+    } else break;
   }
-  return { source, scales };
+  return { source, unscaled, scales };
+}
+
+function scaledInput(index: GraphIndex, node: NodeProto): { input: string; scale: Scale } | undefined {
+  const { opType } = node;
+  if (opType !== 'Mul' && opType !== 'Div') return undefined;
+  const [first, second] = node.input;
+  if (isScalar(index, second)) return { input: first, scale: { opType, by: second } };
+  return opType === 'Mul' && isScalar(index, first)
+    ? { input: second, scale: { opType, by: first } }
+    : undefined;
 }
 
 /** A constant of one element, or one computed from shapes (as PyTorch writes the scale of a dynamic head size). */

@@ -19,7 +19,7 @@ export function strand(index: GraphIndex, root: string, target: string): NodePro
     }
     return a;
   };
-  for (const node of index.model.graph.node) {
+  for (const node of index.nodes) {
     if (!node.output.some((output) => flow.has(output))) continue;
     const from = allInputs(node).filter((input) => flow.has(input));
     const immediate = from.map((input) => index.producer(input)).reduce(common);

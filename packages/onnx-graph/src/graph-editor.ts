@@ -176,7 +176,8 @@ export function valueInfo(
   });
 }
 
-function intAttribute(name: string, value: number | readonly number[]): AttributeProto {
+/** An attribute of one integer, or of a list of them. */
+export function intAttribute(name: string, value: number | readonly number[]): AttributeProto {
   return typeof value === 'number'
     ? create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(value) })
     : create(AttributeProtoSchema, { name, type: AttributeType.INTS, ints: value.map(BigInt) });

@@ -1,5 +1,4 @@
 import {
-  TensorProto_DataType as DataType,
   type AttributeProto,
   type GraphProto,
   type NodeProto,
@@ -14,7 +13,8 @@ import { tensorValues } from './tensor.js';
 const SHAPE_READERS = new Set(['Shape', 'Size']);
 
 /** Operators whose first output has neither the type of their first operand nor one they state. */
-const CHANGES_TYPE = /Integer|^Quantize|^DynamicQuantize|^(Shape|Size|Is.*|Not|Equal|Greater|Less|Constant.*)$/;
+const CHANGES_TYPE =
+  /Integer|^Quantize|^DynamicQuantize|^(Shape|Size|Is.*|Not|Equal|Greater|Less|Constant.*)$/;
 
 /** Who makes and who reads each tensor of a graph, and what is known of a tensor without running the graph. */
 export class GraphIndex {
@@ -37,9 +37,13 @@ export class GraphIndex {
     this.model = model;
     this.#initializers = new Map(graph.initializer.map((tensor) => [tensor.name, tensor]));
     this.inputs = graph.input.filter((input) => !this.#initializers.has(input.name));
-    for (const info of [...graph.valueInfo, ...graph.input, ...graph.output]) this.#valueInfos.set(info.name, info);
+    for (const info of [...graph.valueInfo, ...graph.input, ...graph.output])
+      this.#valueInfos.set(info.name, info);
     const given = [...graph.input.map(({ name }) => name), ...this.#initializers.keys()];
-    this.nodes = inOrder(model, [...given, ...graph.sparseInitializer.map(({ values }) => values?.name ?? '')]);
+    this.nodes = inOrder(model, [
+      ...given,
+      ...graph.sparseInitializer.map(({ values }) => values?.name ?? ''),
+    ]);
     for (const node of this.nodes) {
       for (const output of node.output) this.#producers.set(output, node);
       for (const input of allInputs(node)) {
@@ -146,10 +150,9 @@ export class GraphIndex {
       if (type?.case === 'tensorType' && type.value.elemType !== 0) return type.value.elemType;
       const node = this.producer(name);
       if (node?.opType === 'Cast') return Number(attribute(node, 'to')?.i);
-      // Of the operators met here each computes in the type of its last weight or operand; int64 ones are shapes and indices.
-      const isWeight = (input: string): boolean =>
-        ![undefined, DataType.INT64].includes(this.initializer(input)?.dataType);
-      name = node?.input.findLast(isWeight) ?? node?.input[0];
+      // The others give the type of their first operand, but for these.
+      if (node && CHANGES_TYPE.test(node.opType)) return undefined;
+      name = node?.input[node.opType === 'Where' || node.opType === 'DequantizeLinear' ? 1 : 0];
     }
     return undefined;
   }
@@ -276,7 +279,9 @@ function inOrder({ graph, file }: OnnxModel, given: readonly string[]): NodeProt
     }
   }
   for (const [tensor, [reader]] of waiting) {
-    throw invalid(`${describeNode(reader)} reads "${tensor}", which nothing makes, or only what reads it in turn`);
+    throw invalid(
+      `${describeNode(reader)} reads "${tensor}", which nothing makes, or only what reads it in turn`,
+    );
   }
   return sorted;
 }

@@ -81,13 +81,13 @@ export function readSkeleton(source: ByteSource, location: string): Uint8Array {
       if (kind === 'tensor' && field.number === RAW_DATA && field.delimited && length >= LARGE) {
         skipped = field;
       } else if (child !== undefined && field.delimited && length >= LARGE) {
-        emit(source.read(field.start, lengthStart(source, field)).slice());
+        emit(new Uint8Array(source.read(field.start, lengthStart(source, field))));
         const lengthAt = parts.push(new Uint8Array()) - 1;
         const size = varint(copyMessage(child, field.value, field.end, depth + (child === 'graph' ? 1 : 0)));
         parts[lengthAt] = size;
         total += size.length;
       } else {
-        emit(source.read(field.start, field.end).slice());
+        emit(new Uint8Array(source.read(field.start, field.end)));
       }
     }
     // At the end, where it wins over a data_location that the file itself states.
