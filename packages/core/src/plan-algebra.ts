@@ -1,5 +1,5 @@
 import { InvalidArgumentError, PlanCompositionError } from './errors.js';
-import { createPlan, isIdentity, isSelection, type ReductionPlan } from './plan.js';
+import { createPlan, isIdentity, picksTokens, type ReductionPlan } from './plan.js';
 
 /**
  * The one plan that does `first`, then `second`: the sparse product second * first. Weights multiply and add up in float64, anchors follow,
@@ -70,8 +70,8 @@ export function applyPlan(plan: ReductionPlan, features: Float32Array): Float32A
 }
 
 function productOperation(first: ReductionPlan, second: ReductionPlan): 'sum' | 'max' {
-  if (isSelection(first)) return second.combine;
-  if (isSelection(second) || first.combine === second.combine) return first.combine;
+  if (picksTokens(first)) return second.combine;
+  if (picksTokens(second) || first.combine === second.combine) return first.combine;
   throw new PlanCompositionError(
     `A plan that takes the ${describe(second)} after one that takes the ${describe(first)} has no product that is one plan. ` +
       'Apply them one after the other.',

@@ -11,11 +11,11 @@ export interface Grid {
  * input tokens `sources[offsets[m] .. offsets[m + 1])`.
  *
  * `combine: 'sum'`: output = sum of weight * source, the linear map that pruning, mean pooling and PruMerge are. `combine: 'max'`: output = the
- * greatest value of each channel over the sources, which max pooling is; it is the same sparse product with (max, *) in place of (+, *). A pure
- * selection is both. A plan is 'max' only where some output has several sources, so `combine === 'sum' && !weights` IS a pure selection.
+ * greatest value of each channel over the sources, which max pooling is; it is the same sparse product with (max, *) in place of (+, *). Picking tokens is
+ * both. So that one map is written one way, a plan is 'max' only where some output has several sources, and has weights only where 'sum' needs them.
  *
  * Invariants, checked by every function of this package that makes a plan: N, M >= 1; every output has at least one source; sources ascend
- * within an output; a selection takes no token twice; weights are finite, and absent where each is 1; an anchor is one of its output's sources.
+ * within an output; weights are finite; an anchor is one of its output's sources.
  * Its arrays belong to the plan: read them, never write them.
  */
 export interface ReductionPlan {
@@ -27,7 +27,7 @@ export interface ReductionPlan {
   readonly offsets: Uint32Array;
   /** [sources] input tokens. */
   readonly sources: Uint32Array;
-  /** [sources] Absent: a pure selection, or `combine: 'max'`. */
+  /** [sources] Absent: each output is one unchanged token, or `combine` is 'max'. */
   readonly weights?: Float32Array;
   readonly combine: 'sum' | 'max';
   /** [M] The input token whose place each output takes. */
@@ -82,24 +82,14 @@ export function createPlan(parts: PlanParts): ReductionPlan {
   const offsets = checkOffsets(parts.offsets, parts.sources.length);
   const outputLength = offsets.length - 1;
   const sources = checkSources(parts.sources, offsets, inputLength);
-  const weights = parts.weights && checkWeights(parts.weights, sources.length);
-  const single = sources.length === outputLength; // one source an output
-  const combine = parts.combine === 'max' && !single ? 'max' : 'sum';
-  if (combine === 'max' && weights)
-    throw new InvalidPlanError("weights must be absent where combine is 'max'.");
-  if (combine === 'sum' && !weights && !single) {
-    throw new InvalidPlanError(
-      `weights must be there where an output has several sources and combine is 'sum'.`,
-    );
-  }
-  const selection = combine === 'sum' && single && (!weights || weights.every((weight) => weight === 1));
-  if (selection) checkUnique(sources, inputLength);
+  const given = parts.weights && checkWeights(parts.weights, sources.length);
+  const { combine, weights } = canonical(parts.combine ?? 'sum', given, sources.length === outputLength);
   return Object.freeze({
     inputLength,
     outputLength,
     offsets,
     sources,
-    ...(weights && !selection && { weights }),
+    ...(weights && { weights }),
     combine,
     anchors: parts.anchors
       ? checkAnchors(parts.anchors, offsets, sources)
@@ -132,7 +122,9 @@ export function selectionPlan(
   notes: PlanNotes = {},
 ): ReductionPlan {
   const offsets = Uint32Array.from({ length: indices.length + 1 }, (_, index) => index);
-  return createPlan({ ...notes, inputLength, offsets, sources: indices, anchors: indices });
+  const plan = createPlan({ ...notes, inputLength, offsets, sources: indices, anchors: indices });
+  if (!isSelection(plan)) throw new InvalidPlanError('a selection must take each token at most once.');
+  return plan;
 }
 
 /**
@@ -180,15 +172,20 @@ export function withWarnings(plan: ReductionPlan, warnings: readonly string[]): 
   return Object.freeze({ ...plan, warnings: Object.freeze([...plan.warnings, ...warnings]) });
 }
 
-/** Whether every output is one unchanged input token, none taken twice. */
-export function isSelection(plan: ReductionPlan): boolean {
+/** Whether every output is one unchanged input token. */
+export function picksTokens(plan: ReductionPlan): boolean {
   return plan.combine === 'sum' && !plan.weights;
+}
+
+/** Whether every output is one unchanged input token, and none is taken twice: pure pruning. */
+export function isSelection(plan: ReductionPlan): boolean {
+  return picksTokens(plan) && new Set(plan.sources).size === plan.outputLength;
 }
 
 /** Whether the outputs are the inputs, in their order. */
 export function isIdentity(plan: ReductionPlan): boolean {
   return (
-    isSelection(plan) &&
+    picksTokens(plan) &&
     plan.outputLength === plan.inputLength &&
     plan.sources.every((source, output) => source === output)
   );
@@ -255,13 +252,22 @@ function checkWeights(values: ArrayLike<number>, sourceCount: number): Float32Ar
   return weights;
 }
 
-function checkUnique(sources: Uint32Array, inputLength: number): void {
-  const taken = new Uint8Array(inputLength);
-  for (const source of sources) {
-    if (taken[source])
-      throw new InvalidPlanError(`a selection must take each token once; ${source} is taken twice.`);
-    taken[source] = 1;
+/** The one way to write a map: 'max' only where an output has several sources, no weights where each output is one unchanged token. */
+function canonical(
+  combine: 'sum' | 'max',
+  weights: Float32Array | undefined,
+  single: boolean, // one source an output
+): Pick<ReductionPlan, 'combine' | 'weights'> {
+  if (combine === 'max' && weights)
+    throw new InvalidPlanError("weights must be absent where combine is 'max'.");
+  if (combine === 'max' && !single) return { combine };
+  if (!weights && !single) {
+    throw new InvalidPlanError(
+      "weights must be there where an output has several sources and combine is 'sum'.",
+    );
   }
+  const unchanged = !weights || (single && weights.every((weight) => weight === 1));
+  return { combine: 'sum', ...(!unchanged && { weights }) };
 }
 
 function checkAnchors(anchors: ArrayLike<number>, offsets: Uint32Array, sources: Uint32Array): Uint32Array {

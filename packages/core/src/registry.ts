@@ -104,7 +104,7 @@ export function budgetOptions(byDefault: Budget): TextOption<{ budget: Budget }>
 }
 
 /** An option that takes one of a few words. */
-export function choiceOption<Name extends string, Value extends string>(
+export function choiceOption<Name extends string, const Value extends string>(
   name: Name,
   description: string,
   values: readonly Value[],

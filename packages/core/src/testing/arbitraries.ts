@@ -28,8 +28,9 @@ export interface TokenSample {
 export function arbitraryTokens(
   requires: readonly SignalRequest[],
   levels: number,
+  grids: fc.Arbitrary<Grid> = arbitraryGrid,
 ): fc.Arbitrary<TokenSample> {
-  return arbitraryGrid.chain((grid) => {
+  return grids.chain((grid) => {
     const length = grid.rows * grid.columns;
     const signals = requires.map((request) => {
       const count = request.signal === 'keys' ? length * keyChannels : length;

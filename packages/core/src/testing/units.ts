@@ -12,17 +12,21 @@ export function unitSize({ grid }: TokenSample, kind: UnitKind): number {
   return kind === 'rows' ? grid.columns : 1;
 }
 
-/** The sample with an order of its units; only samples whose units differ in the sum of every signal. */
+/** Samples whose units differ in the sum of every signal, each with a permutation of its units. */
 export function arbitraryPermutation(
-  sample: TokenSample,
+  samples: fc.Arbitrary<TokenSample>,
   kind: UnitKind,
 ): fc.Arbitrary<{ sample: TokenSample; order: number[] }> {
-  const count = sample.length / unitSize(sample, kind);
-  const units = Array.from({ length: count }, (_, unit) => unit);
-  return fc
-    .shuffledSubarray(units, { minLength: count })
-    .map((order) => ({ sample, order }))
-    .filter(() => unitsDiffer(sample, kind));
+  return samples
+    .filter((sample) => unitsDiffer(sample, kind))
+    .chain((sample) => {
+      const count = sample.length / unitSize(sample, kind);
+      const units = Array.from({ length: count }, (_, unit) => unit);
+      return fc.record({
+        sample: fc.constant(sample),
+        order: fc.shuffledSubarray(units, { minLength: count }),
+      });
+    });
 }
 
 /** Moves unit `order[u]` to place u. `origin[i]` is the place in the first sample of token i of the moved one. */
