@@ -1,0 +1,92 @@
+import {
+  createVisualTokens,
+  InvalidArgumentError,
+  InvalidSignalError,
+  referenceBackend,
+  SignalUnavailableError,
+  type VisualTokens,
+} from '@foveate/core';
+import { describe, expect, it } from 'vitest';
+import {
+  chooseByVariance,
+  readSignificance,
+  significanceSignals,
+  type SignificanceRule,
+} from './significance.js';
+
+// Means .25 and .5. Variances: given (.0625 + .0625) / 2 = .0625; received (.01 + .01) / 2 = .01.
+const given = Float32Array.of(0, 0.5);
+const received = Float32Array.of(0.4, 0.6);
+
+const tokens = (first: Float32Array, second: Float32Array): VisualTokens =>
+  createVisualTokens({
+    length: first.length,
+    signals: [
+      { signal: 'attentionGiven', values: first },
+      { signal: 'attentionReceived', values: second },
+    ],
+  });
+
+describe('readSignificance', () => {
+  it.each<[SignificanceRule, Float32Array]>([
+    ['variance', given],
+    ['low-variance', received],
+    ['given', given],
+    ['received', received],
+  ])('%s', async (rule, expected) => {
+    expect(await readSignificance(tokens(given, received), rule)).toEqual(expected);
+  });
+
+  it('asks for no more signals than it reads', async () => {
+    expect(significanceSignals('received')).toEqual([{ signal: 'attentionReceived' }]);
+    expect(significanceSignals('given')).toEqual([{ signal: 'attentionGiven' }]);
+    const only = createVisualTokens({
+      length: 2,
+      signals: [{ signal: 'attentionReceived', values: received }],
+    });
+    expect(await readSignificance(only, 'received')).toEqual(received);
+    await expect(readSignificance(only, 'variance')).rejects.toThrow(SignalUnavailableError);
+  });
+
+  it('refuses a rule that is none', () => {
+    const significance = 'high-variance' as SignificanceRule;
+    expect(() => significanceSignals(significance)).toThrow(InvalidArgumentError);
+    expect(() => significanceSignals(significance)).toThrow(
+      '"variance" or "low-variance" or "given" or "received"',
+    );
+  });
+});
+
+describe('chooseByVariance', () => {
+  it('takes the attention received where the variances are equal', () => {
+    const mirrored = Float32Array.of(0.5, 0);
+    expect(chooseByVariance(given, mirrored, 'variance')).toBe(mirrored);
+    expect(chooseByVariance(given, mirrored, 'low-variance')).toBe(given);
+  });
+
+  it('is about the spread, not the size', () => {
+    const large = Float32Array.of(10, 10.25);
+    expect(chooseByVariance(large, given, 'variance')).toBe(given);
+  });
+
+  it('refuses two lengths', () => {
+    expect(() => chooseByVariance(given, new Float32Array(3), 'variance')).toThrow(InvalidSignalError);
+  });
+});
+
+describe('from an attention map', () => {
+  it('without CLS the attention received wins, because every token gives 1 / N', async () => {
+    const map = Float32Array.of(...[0.5, 0.25, 0.25], ...[0.125, 0.75, 0.125], ...[0, 1, 0]); // [1, 3, 3]
+    const attention = referenceBackend.upload(map, [1, 3, 3]);
+    const marginals = await referenceBackend.marginals(attention, { classToken: false });
+    expect(chooseByVariance(marginals.given, marginals.received, 'variance')).toBe(marginals.received);
+  });
+
+  it('with CLS, the columns and the row of CLS left out, what tokens keep for one another decides', async () => {
+    // Token 0 gives 1 to CLS, token 1 gives 1 to the tokens: given (0, .5). Both receive 1 / 2 of token 1's: (.25, .25).
+    const map = Float32Array.of(...[0, 0.5, 0.5], ...[1, 0, 0], ...[0, 0.5, 0.5]); // [1, 3, 3]
+    const attention = referenceBackend.upload(map, [1, 3, 3]);
+    const marginals = await referenceBackend.marginals(attention, { classToken: true });
+    expect([...chooseByVariance(marginals.given, marginals.received, 'variance')]).toEqual([0, 0.5]);
+  });
+});
