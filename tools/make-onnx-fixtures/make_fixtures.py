@@ -70,8 +70,35 @@ def build(tower: str, layer: int | None) -> LlavaForConditionalGeneration:
     return model
 
 
+class Whole(torch.nn.Module):
+    """The way through LLaVA's own method, which splits the images and stacks them again."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model.model
+
+    def forward(self, pixel_values):
+        return torch.stack(list(self.model.get_image_features(pixel_values).pooler_output))
+
+
+class Resampler(torch.nn.Module):
+    """A projector that cannot be told apart by patches: averaged neighbours ask all of them."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.tower, self.query, self.key = model.model.vision_tower, torch.nn.Linear(16, 16), torch.nn.Linear(16, 16)
+
+    def forward(self, pixel_values):
+        patches = self.tower(pixel_values).last_hidden_state
+        asking = patches.reshape(-1, 4, 4, 16).mean(2)
+        return (self.query(asking) @ self.key(patches).transpose(1, 2)).softmax(-1) @ patches
+
+
 class Encoder(torch.nn.Module):
-    """What vision_encoder.onnx computes: image features from hidden state `layer`, or from the normalised last one (None)."""
+    """What vision_encoder.onnx computes: image features from hidden state `layer`, or from the normalised last one (None).
+
+    `drop` tokens come before the patches and are left out.
+    """
 
     def __init__(self, model, layer: int | None, drop: int, all_layers: bool):
         super().__init__()
@@ -85,11 +112,11 @@ class Encoder(torch.nn.Module):
         return (features, out.last_hidden_state) if self.all_layers else features
 
 
-def expected(tower: str, layer: int | None, batch: int) -> dict:
+def expected(tower: str, layer: int | None, drop: int, batch: int) -> dict:
     """Every signal by its definition, from what PyTorch itself gives."""
     model = build(tower, layer).double()
     model.set_attn_implementation("eager")
-    drop, pixels, queries, keys = int(tower == "clip"), image(batch), [], []
+    pixels, queries, keys = image(batch), [], []
     for block in model.model.vision_tower.encoder.layers:
         block.self_attn.q_proj.register_forward_hook(lambda module, args, out: queries.append(out))
         block.self_attn.k_proj.register_forward_hook(lambda module, args, out: keys.append(out))
@@ -98,7 +125,7 @@ def expected(tower: str, layer: int | None, batch: int) -> dict:
         layers = [signals(*values, drop) for values in zip(out.attentions, queries, keys)]
         features = out.last_hidden_state if layer is None else out.hidden_states[layer][:, drop:]
         image_features = model.model.multi_modal_projector(features)
-        if layer is not None:  # what LLaVA itself makes of the image
+        if layer is not None and drop < 2:  # what LLaVA itself makes of the image
             torch.testing.assert_close(image_features, torch.stack(list(model.model.get_image_features(pixels).pooler_output)))
     return {"layers": layers, "features": flat(features), "imageFeatures": flat(image_features)}
 
@@ -123,10 +150,11 @@ def flat(x: torch.Tensor) -> list[float]:
     return [float(f"{value:.9g}") for value in x.flatten().tolist()]
 
 
-def export(name: str, tower="clip", layer=-2, attention="eager", opset=17, dynamo=False, all_layers=False) -> Path:
+def export(name: str, tower="clip", layer=-2, attention="eager", opset=17, dynamo=False, all_layers=False, drop=None, wrap=None):
     model = build(tower, layer)
     model.set_attn_implementation(attention)
-    encoder = Encoder(model, layer, int(tower == "clip"), all_layers)
+    drop = int(tower == "clip") if drop is None else drop
+    encoder = wrap(model).eval() if wrap else Encoder(model, layer, drop, all_layers)
     path = FIXTURES / f"{name}.onnx"
     names = ["image_features", "last_hidden_state"] if all_layers else ["image_features"]
     options = dict(opset_version=opset, input_names=["pixel_values"], output_names=names)
@@ -173,13 +201,19 @@ def saved_by_onnxruntime(source: Path, name: str) -> None:
 
 
 def main() -> None:
-    FIXTURES.mkdir(exist_ok=True)
+    for old in FIXTURES.glob("*.onnx*"):
+        old.unlink()
     eager = export("clip-eager-17")
     export("clip-sdpa-14", attention="sdpa", opset=14)
     export("clip-bmm-11", attention="bmm", opset=11)
     dynamo = export("clip-eager-dynamo-18", opset=18, dynamo=True)
     export("clip-sdpa-dynamo-23", attention="sdpa", opset=23, dynamo=True)
     export("clip-all-layers-17", all_layers=True)
+    export("clip-two-prefix-tokens-17", drop=2)
+    export("clip-get-image-features-17", wrap=Whole)
+    export("clip-class-token-kept-17", drop=0)
+    export("siglip-resampler-17", tower="siglip", wrap=Resampler)
+    export("siglip-several-layers-17", tower="siglip", layer=[-1, -2], wrap=Whole)
     siglip = export("siglip-eager-14", tower="siglip", opset=14)
     export("siglip-last-sdpa-17", tower="siglip", layer=-1, attention="sdpa")
     export("siglip-normalized-14", tower="siglip", layer=None, opset=14)
@@ -203,13 +237,14 @@ def main() -> None:
     for path in FIXTURES.glob("*.onnx"):
         if path.stem != "clip-external":
             strip(path)
-    for name, tower, layer in [
-        ("clip", "clip", -2),
-        ("siglip", "siglip", -2),
-        ("siglip-last", "siglip", -1),
-        ("siglip-normalized", "siglip", None),
+    for name, *arguments in [
+        ("clip", "clip", -2, 1),
+        ("clip-two-prefix-tokens", "clip", -2, 2),
+        ("siglip", "siglip", -2, 0),
+        ("siglip-last", "siglip", -1, 0),
+        ("siglip-normalized", "siglip", None, 0),
     ]:
-        (FIXTURES / f"{name}.expected.json").write_text(json.dumps(expected(tower, layer, batch=2)) + "\n")
+        (FIXTURES / f"{name}.expected.json").write_text(json.dumps(expected(*arguments, batch=2)) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,127 @@
+import { describe, expect, test } from 'vitest';
+import {
+  BATCH,
+  CHANNELS,
+  FIXTURES,
+  difference,
+  expectedValues,
+  fixture,
+  pixels,
+  run,
+} from '../fixtures/run.js';
+import {
+  addSignals,
+  findVisionEncoder,
+  OnnxArgumentError,
+  OnnxStructureError,
+  readModel,
+  type VisionSignal,
+  type VisionSignalRequest,
+} from './index.js';
+
+/** Every signal that an encoder can give, from every layer it has. */
+function everything(layers: number, hasClass: boolean): VisionSignalRequest[] {
+  const signals: VisionSignal[] = ['attentionGiven', 'attentionReceived', 'keys'];
+  if (hasClass) signals.push('classAttention');
+  const perLayer = Array.from({ length: layers }, (_, layer) => signals.map((signal) => ({ signal, layer })));
+  return [...perLayer.flat(), { signal: 'attentionShare' }];
+}
+
+describe.each(FIXTURES)('$name', ({ name, model: values, layers, patches, tolerance }) => {
+  const model = readModel(fixture(`${name}.onnx`));
+  const encoder = findVisionEncoder(model, { output: 'image_features' });
+  const requests = everything(layers, encoder.prefixTokens > 0);
+  const { model: patched, outputs } = addSignals(model, encoder, requests);
+  const expected = expectedValues(values);
+
+  test('signals are what PyTorch computes from its own attention maps', async () => {
+    const out = await run(patched, { [encoder.input]: pixels() });
+    requests.forEach(({ signal, layer }, i) => {
+      if (typeof layer !== 'number') return;
+      const actual = out[outputs[i]];
+      const allowed = signal === 'keys' ? tolerance.features : tolerance.attention;
+      expect(difference(actual, expected.layers[layer][signal]), `${signal} of layer ${layer}`).toBeLessThan(
+        allowed,
+      );
+      expect(actual.dims).toEqual(signal === 'keys' ? [BATCH, patches, CHANNELS] : [BATCH, patches]);
+    });
+    const share = out[outputs.at(-1) ?? ''];
+    const shares = Array.from({ length: BATCH }, (_, image) =>
+      expected.layers.slice(0, layers).map(({ attentionShare }) => attentionShare[image]),
+    );
+    expect(share.dims).toEqual([BATCH, layers]);
+    expect(difference(share, shares.flat())).toBeLessThan(10 * tolerance.attention);
+  });
+
+  test('the other outputs stay as they are, to the bit', async () => {
+    const before = await run(model, { [encoder.input]: pixels() });
+    const after = await run(patched, { [encoder.input]: pixels() });
+    for (const { name: output } of model.graph.output)
+      expect(after[output].data).toEqual(before[output].data);
+  });
+});
+
+describe('requests', () => {
+  const clip = readModel(fixture('clip-eager-17.onnx'));
+  const siglip = readModel(fixture('siglip-eager-14.onnx'));
+
+  test('none leaves the model alone', () => {
+    expect(addSignals(clip, findVisionEncoder(clip), [])).toEqual({ model: clip, outputs: [] });
+  });
+
+  test('equal ones share an output, whichever way they name the layer', () => {
+    const { model, outputs } = addSignals(clip, findVisionEncoder(clip), [
+      { signal: 'keys' },
+      { signal: 'keys', layer: 'features' },
+      { signal: 'keys', layer: 1 },
+      { signal: 'keys', layer: 0 },
+    ]);
+    expect(outputs[1]).toBe(outputs[0]);
+    expect(outputs[2]).toBe(outputs[0]);
+    expect(outputs[3]).not.toBe(outputs[0]);
+    expect(model.graph.output).toHaveLength(3);
+  });
+
+  test('signals can be added to a model that has some', async () => {
+    const first = addSignals(clip, findVisionEncoder(clip), [{ signal: 'attentionGiven' }]);
+    const encoder = findVisionEncoder(first.model, { output: 'image_features' });
+    const second = addSignals(first.model, encoder, [{ signal: 'attentionGiven' }]);
+    const out = await run(second.model, { [encoder.input]: pixels() });
+    expect(second.outputs[0]).not.toBe(first.outputs[0]);
+    expect(out[second.outputs[0]].data).toEqual(out[first.outputs[0]].data);
+  });
+
+  test('the original is not changed', () => {
+    const before = clip.graph.output.length + clip.graph.node.length;
+    addSignals(clip, findVisionEncoder(clip), everything(2, true));
+    expect(clip.graph.output.length + clip.graph.node.length).toBe(before);
+  });
+
+  test.each([
+    [
+      'a layer that is not in the graph',
+      { signal: 'keys', layer: 2 },
+      /requests\[0\]\.layer .*2 layers.*received 2/,
+    ],
+    ['a negative layer', { signal: 'keys', layer: -1 }, /received -1/],
+    ['half a layer', { signal: 'keys', layer: 0.5 }, /received 0.5/],
+    ['a layer of the share', { signal: 'attentionShare', layer: 1 }, /covers all layers/],
+    ['an unknown signal', { signal: 'promptAttention' }, /one of attentionGiven.*received promptAttention/],
+  ])('%s is refused', (_, request, message) => {
+    const add = (): unknown => addSignals(clip, findVisionEncoder(clip), [request as VisionSignalRequest]);
+    expect(add).toThrow(OnnxArgumentError);
+    expect(add).toThrow(message);
+  });
+
+  test('class attention needs a class token', () => {
+    const add = (): unknown => addSignals(siglip, findVisionEncoder(siglip), [{ signal: 'classAttention' }]);
+    expect(add).toThrow(OnnxStructureError);
+    expect(add).toThrow(/class token.*without one.*attentionReceived/);
+  });
+
+  test('an encoder found in another model is refused', () => {
+    const other = readModel(fixture('siglip-normalized-17.onnx'));
+    const add = (): unknown => addSignals(clip, findVisionEncoder(other), [{ signal: 'keys' }]);
+    expect(add).toThrow(OnnxArgumentError);
+  });
+});
