@@ -353,6 +353,8 @@ def random_model(a, vocabulary):
     for name, weight in model.named_parameters():
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=a.spread * weight[0].numel() ** -0.5)
+        elif name.endswith("bias"):
+            torch.nn.init.normal_(weight, std=0.1 * a.spread)
     return model.eval()
 
 

@@ -164,23 +164,30 @@ function readDimensions(session: InferenceSession): DecoderDimensions {
       `decoder_model_merged needs the input ${unknown}, which this runner does not know.`,
     );
   const caches = session.inputMetadata.filter(({ name }) => name.startsWith(PAST));
+  const names = Array.from({ length: Math.ceil(caches.length / 2) }, (_, layer) => [
+    `${layer}.key`,
+    `${layer}.value`,
+  ]).flat();
+  const missing = [
+    ...['inputs_embeds', ...names.map((name) => PAST + name)].filter(
+      (name) => !session.inputNames.includes(name),
+    ),
+    ...['logits', ...names.map((name) => PRESENT + name)].filter(
+      (name) => !session.outputNames.includes(name),
+    ),
+  ];
   const first = caches.at(0);
   const [, kvHeads, , headDim] = first?.isTensor ? first.shape : [];
   const type = first?.isTensor ? first.type : undefined;
   if (
+    missing.length > 0 ||
     typeof kvHeads !== 'number' ||
     typeof headDim !== 'number' ||
-    (type !== 'float32' && type !== 'float16') ||
-    caches.length % 2 !== 0
+    (type !== 'float32' && type !== 'float16')
   ) {
     throw new BundleError(
-      `decoder_model_merged has no inputs past_key_values.{layer}.{key,value} [batch, heads, length, size] of float32 or float16: it is no decoder with a cache.`,
+      `decoder_model_merged is no decoder with a cache: it has ${missing.length > 0 ? `no ${missing[0]}` : 'no past_key_values.{layer}.{key,value} [batch, heads, length, size] of float32 or float16'}.`,
     );
   }
-  const missing = caches.find(({ name }) => !session.outputNames.includes(PRESENT + name.slice(PAST.length)));
-  if (missing)
-    throw new BundleError(
-      `decoder_model_merged takes ${missing.name} but does not put it out as ${PRESENT}${missing.name.slice(PAST.length)}.`,
-    );
   return { layers: caches.length / 2, kvHeads, headDim, kvBytes: type === 'float32' ? 4 : 2 };
 }

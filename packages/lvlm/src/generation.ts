@@ -81,6 +81,7 @@ async function readImages(
     const start = now();
     const encoded = await encoder.encode(pixels);
     const encodedAt = now();
+    stopIfAsked(); // the last look at the flag before waiting; afterwards a message ends the wait
     const plans = request.encoder ? await requestPlans(index, encoded) : [];
     const reduced = plans.reduce(applyTo, encoded.features);
     const reducedAt = now();

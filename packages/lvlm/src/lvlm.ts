@@ -1,6 +1,6 @@
 import { readBundle, type Bundle } from './bundle.js';
 import { defaultCacheDirectory } from './cache-directory.js';
-import { DisposedError } from './errors.js';
+import { DisposedError, PromptError } from './errors.js';
 import { decodeImage, imageKey } from './image-files.js';
 import { measurePeakRss } from './memory.js';
 import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
@@ -18,6 +18,9 @@ import type {
   StageReport,
 } from './types.js';
 import { WorkerClient } from './worker-client.js';
+
+/** Texts with more for each token of the context are refused before the tokenizer works on them: tokens are hardly ever so long. */
+const MAX_CHARACTERS_PER_TOKEN = 64;
 
 /**
  * A loaded model. It runs in a worker thread, one call at a time, so that the caller's event loop stays free; reducers run in the caller's
@@ -144,7 +147,13 @@ export class Lvlm implements AsyncDisposable {
   }
 
   #promptIds({ text, template, images }: CheckedCall): number[] {
-    const codec = this.#bundle.text;
+    const { text: codec, contextLength } = this.#bundle;
+    const limit = (contextLength ?? Infinity) * MAX_CHARACTERS_PER_TOKEN;
+    if (text.length > limit) {
+      throw new PromptError(
+        `The prompt has ${text.length} characters, more than the model's context of ${contextLength} tokens can hold.`,
+      );
+    }
     return codec.encode(template ? codec.render(text, images.length) : text, images.length);
   }
 

@@ -49,6 +49,7 @@ export type ToWorker =
   /** The plans of the image last encoded, one a reducer; null: end the call. */
   | { readonly type: 'plans'; readonly plans: readonly ReductionPlan[] | null }
   | { readonly type: 'query'; readonly id: number; readonly query: KeysQuery }
+  /** End the thread, after the call that runs. */
   | { readonly type: 'dispose' };
 
 /** What is asked of the keys, which stay in the worker unless all of them are wanted. */

@@ -98,7 +98,7 @@ export class TextCodec {
 
   /** The text of token ids, without special tokens. */
   decode(ids: readonly number[]): string {
-    return this.#tokenizer.decode(ids, { skip_special_tokens: true });
+    return ids.length === 0 ? '' : this.#tokenizer.decode(ids, { skip_special_tokens: true });
   }
 }
 

@@ -40,7 +40,9 @@ function workerFile(): string {
 export class WorkerClient {
   readonly #worker: Worker;
   #death: Error | null = null;
-  #call: (Settle<Outcome | null> & { readonly handlers: CallHandlers }) | null = null;
+  #call: (Settle<Outcome | null> & { readonly handlers: CallHandlers; readonly stop: Int32Array }) | null =
+    null;
+  readonly #exited: Promise<void>;
   readonly #queries = new Map<number, Settle<Float32Array | Uint32Array>>();
   #nextQuery = 0;
   #loading: Settle<DecoderDimensions> | null = null;
@@ -55,8 +57,11 @@ export class WorkerClient {
         new WorkerError(`The worker thread died: ${cause.message}. Load the model again.`, { cause }),
       );
     });
-    this.#worker.on('exit', (code) => {
-      this.#die(new WorkerError(`The worker thread ended with code ${code}. Load the model again.`));
+    this.#exited = new Promise((resolve) => {
+      this.#worker.on('exit', (code) => {
+        this.#die(new WorkerError(`The worker thread ended with code ${code}. Load the model again.`));
+        resolve();
+      });
     });
   }
 
@@ -82,7 +87,7 @@ export class WorkerClient {
     this.#worker.ref();
     try {
       return await new Promise((resolve, reject) => {
-        this.#call = { resolve, reject, handlers };
+        this.#call = { resolve, reject, handlers, stop: request.stop };
         this.post(
           { type: 'generate', request },
           request.images.map(({ data }) => data.buffer),
@@ -111,10 +116,15 @@ export class WorkerClient {
     this.#worker.postMessage(message, transfer);
   }
 
-  /** Ends the worker after what it is running now. Whatever waits for it rejects with DisposedError. */
+  /**
+   * Ends the worker. Whatever waits for it rejects with DisposedError at once; the worker ends by itself after the graph that it runs now, because
+   * onnxruntime brings the process down when its thread is terminated inside a run.
+   */
   async end(): Promise<void> {
+    if (this.#call) Atomics.store(this.#call.stop, 0, 1);
     this.#die(new DisposedError());
-    await this.#worker.terminate();
+    this.post({ type: 'dispose' });
+    await this.#exited;
   }
 
   #receive(message: FromWorker): void {

@@ -6,13 +6,23 @@ import { openOriginalEncoder, type EncodedImage, type Encoder } from './encoder.
 import { sendError } from './error-transfer.js';
 import { answerKeys, generate, Stopped } from './generation.js';
 import { openCheckedEncoder } from './identity-check.js';
-import type { EncoderRequest, FromWorker, GenerateRequest, ToWorker, WorkerInit } from './protocol.js';
+import type {
+  EncoderRequest,
+  FromWorker,
+  GenerateRequest,
+  KeysQuery,
+  ToWorker,
+  WorkerInit,
+} from './protocol.js';
 
 const init = workerData as WorkerInit;
 const port = parentPort;
 if (!port) throw new Error('This file is the entry of a worker thread of @foveate/lvlm.');
 
+const decoder = Decoder.open(init.graphs, init.threads);
 const encoders = new Map<string, Promise<Encoder>>();
+/** What the thread does now, or did last. */
+let running: Promise<void>;
 /** The image whose plans are awaited. */
 let awaited: {
   readonly encoded: EncodedImage;
@@ -52,10 +62,10 @@ async function requestPlans(image: number, encoded: EncodedImage): Promise<reado
   return plans;
 }
 
-async function answer(request: GenerateRequest, decoder: Decoder): Promise<void> {
+async function answer(request: GenerateRequest): Promise<void> {
   try {
     const outcome = await generate(request, {
-      decoder,
+      decoder: await decoder,
       encoder: await encoderFor(request.encoder),
       requestPlans,
       emitToken: (token) => {
@@ -68,38 +78,46 @@ async function answer(request: GenerateRequest, decoder: Decoder): Promise<void>
   }
 }
 
-async function start(open: NonNullable<typeof port>): Promise<void> {
-  const decoder = await Decoder.open(init.graphs, init.threads);
-  await encoderFor(init.encoder);
-  open.on('message', (message: ToWorker) => {
-    switch (message.type) {
-      case 'generate':
-        void answer(message.request, decoder);
-        break;
-      case 'plans':
-        awaited?.resolve(message.plans);
-        break;
-      case 'query': {
-        const { id, query } = message;
-        const answered = awaited ? answerKeys(awaited.encoded, query) : Promise.reject(new Stopped());
-        answered.then(
-          (values) => {
-            post({ type: 'answer', id, values });
-          },
-          (error: unknown) => {
-            post({ type: 'refused', id, error: sendError(error) });
-          },
-        );
-        break;
-      }
-      case 'dispose':
-        open.close();
-        break;
-    }
-  });
-  post({ type: 'loaded', dimensions: decoder.dimensions });
+async function answerQuery(id: number, query: KeysQuery): Promise<void> {
+  try {
+    if (!awaited) throw new Stopped();
+    post({ type: 'answer', id, values: await answerKeys(awaited.encoded, query) });
+  } catch (error) {
+    post({ type: 'refused', id, error: sendError(error) });
+  }
 }
 
-start(port).catch((error: unknown) => {
-  post({ type: 'failed', error: sendError(error) });
+/** Lets the thread end by itself, once nothing runs. */
+async function dispose(): Promise<void> {
+  awaited?.resolve(null);
+  await running;
+  port?.close();
+}
+
+port.on('message', (message: ToWorker) => {
+  switch (message.type) {
+    case 'generate':
+      running = answer(message.request);
+      break;
+    case 'plans':
+      awaited?.resolve(message.plans);
+      break;
+    case 'query':
+      void answerQuery(message.id, message.query);
+      break;
+    case 'dispose':
+      void dispose();
+      break;
+  }
 });
+
+async function load(): Promise<void> {
+  try {
+    const { dimensions } = await decoder;
+    await encoderFor(init.encoder);
+    post({ type: 'loaded', dimensions });
+  } catch (error) {
+    post({ type: 'failed', error: sendError(error) });
+  }
+}
+running = load();
