@@ -121,7 +121,8 @@ export function selectionPlan(
   inputLength: number,
   notes: PlanNotes = {},
 ): ReductionPlan {
-  const offsets = Uint32Array.from({ length: indices.length + 1 }, (_, index) => index);
+  const offsets = new Uint32Array(indices.length + 1);
+  for (let m = 0; m < offsets.length; m++) offsets[m] = m;
   const plan = createPlan({ ...notes, inputLength, offsets, sources: indices, anchors: indices });
   if (!isSelection(plan)) throw new InvalidPlanError('a selection must take each token at most once.');
   return plan;
@@ -179,7 +180,13 @@ export function picksTokens(plan: ReductionPlan): boolean {
 
 /** Whether every output is one unchanged input token, and none is taken twice: pure pruning. */
 export function isSelection(plan: ReductionPlan): boolean {
-  return picksTokens(plan) && new Set(plan.sources).size === plan.outputLength;
+  if (!picksTokens(plan)) return false;
+  const taken = new Uint8Array(plan.inputLength);
+  for (const source of plan.sources) {
+    if (taken[source]) return false;
+    taken[source] = 1;
+  }
+  return true;
 }
 
 /** Whether the outputs are the inputs, in their order. */
@@ -219,7 +226,7 @@ function checkOffsets(offsets: ArrayLike<number>, sourceCount: number): Uint32Ar
       );
     }
   }
-  return Uint32Array.from(offsets);
+  return new Uint32Array(offsets);
 }
 
 function checkSources(sources: ArrayLike<number>, offsets: Uint32Array, inputLength: number): Uint32Array {
@@ -238,14 +245,14 @@ function checkSources(sources: ArrayLike<number>, offsets: Uint32Array, inputLen
       previous = source;
     }
   }
-  return Uint32Array.from(sources);
+  return new Uint32Array(sources);
 }
 
 function checkWeights(values: ArrayLike<number>, sourceCount: number): Float32Array {
   if (values.length !== sourceCount) {
     throw new InvalidPlanError(`weights must be one a source; received ${values.length} for ${sourceCount}.`);
   }
-  const weights = Float32Array.from(values);
+  const weights = new Float32Array(values);
   const wrong = weights.findIndex((weight) => !Number.isFinite(weight));
   if (wrong >= 0)
     throw new InvalidPlanError(`weights must be finite; received ${values[wrong]} at ${wrong}.`);
@@ -277,11 +284,13 @@ function checkAnchors(anchors: ArrayLike<number>, offsets: Uint32Array, sources:
     );
   }
   for (let m = 0; m < anchors.length; m++) {
-    if (!sources.subarray(offsets[m], offsets[m + 1]).includes(anchors[m])) {
+    let e = offsets[m];
+    while (e < offsets[m + 1] && sources[e] !== anchors[m]) e++;
+    if (e === offsets[m + 1]) {
       throw new InvalidPlanError(`anchors must be sources of their outputs; output ${m} has ${anchors[m]}.`);
     }
   }
-  return Uint32Array.from(anchors);
+  return new Uint32Array(anchors);
 }
 
 function heaviestSources(offsets: Uint32Array, sources: Uint32Array, weights?: Float32Array): Uint32Array {

@@ -1,3 +1,4 @@
+import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { topIndices } from './top-indices.js';
 
@@ -8,4 +9,15 @@ it('puts the highest first and ties by the lower index', () => {
 
 it('gives all where all are asked for', () => {
   expect([...topIndices([0, 1], 2)]).toEqual([1, 0]);
+});
+
+it('is what sorting everything gives', () => {
+  const scores = fc.array(fc.integer({ min: -3, max: 3 }), { minLength: 1, maxLength: 20 });
+  fc.assert(
+    fc.property(scores, fc.nat(), (values, at) => {
+      const count = 1 + (at % values.length);
+      const sorted = values.map((value, index) => ({ value, index })).sort((a, b) => b.value - a.value); // stable
+      expect([...topIndices(values, count)]).toEqual(sorted.slice(0, count).map(({ index }) => index));
+    }),
+  );
 });

@@ -8,7 +8,7 @@ import type { Signal } from '../visual-tokens.js';
 const keyChannels = 3;
 
 /** Grids of 1 to 36 tokens. */
-export const arbitraryGrid: fc.Arbitrary<Grid> = fc.record({
+const arbitraryGrid: fc.Arbitrary<Grid> = fc.record({
   rows: fc.integer({ min: 1, max: 6 }),
   columns: fc.integer({ min: 1, max: 6 }),
 });
