@@ -21,6 +21,7 @@ export {
   isSelection,
   maxPlan,
   mergePlan,
+  picksTokens,
   selectionPlan,
   withWarnings,
 } from './plan.js';

@@ -129,6 +129,10 @@ describe('createPlan refuses', () => {
     expect(make).toThrow(message);
   });
 
+  it.each([0, -1, 1.5, NaN, Infinity])('an identity of %f tokens', (length) => {
+    expect(() => identityPlan(length)).toThrow(InvalidPlanError);
+  });
+
   it('several sources without weights', () => {
     const { weights, ...unweighted } = good;
     expect(weights).toBeDefined();

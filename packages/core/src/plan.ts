@@ -75,10 +75,8 @@ export interface WeightedSources {
  * @throws InvalidPlanError naming the part that is wrong
  */
 export function createPlan(parts: PlanParts): ReductionPlan {
-  const { inputLength, grid } = parts;
-  if (!(Number.isSafeInteger(inputLength) && inputLength >= 1 && inputLength < 2 ** 32)) {
-    throw new InvalidPlanError(`inputLength must be a positive integer; received ${inputLength}.`);
-  }
+  const { grid } = parts;
+  const inputLength = checkInputLength(parts.inputLength);
   const offsets = checkOffsets(parts.offsets, parts.sources.length);
   const outputLength = offsets.length - 1;
   const sources = checkSources(parts.sources, offsets, inputLength);
@@ -105,7 +103,7 @@ export function createPlan(parts: PlanParts): ReductionPlan {
  */
 export function identityPlan(length: number, notes: PlanNotes = {}): ReductionPlan {
   return selectionPlan(
-    Array.from({ length }, (_, index) => index),
+    Array.from({ length: checkInputLength(length) }, (_, index) => index),
     length,
     notes,
   );
@@ -209,6 +207,11 @@ function ascending(values: ArrayLike<number>): number[] {
   return Array.from({ length: values.length }, (_, position) => position).sort(
     (a, b) => values[a] - values[b],
   );
+}
+
+function checkInputLength(length: number): number {
+  if (Number.isInteger(length) && length >= 1 && length < 2 ** 32) return length;
+  throw new InvalidPlanError(`inputLength must be a positive integer; received ${length}.`);
 }
 
 function checkOffsets(offsets: ArrayLike<number>, sourceCount: number): Uint32Array {
