@@ -4,7 +4,7 @@ import { defineConfig, globalIgnores } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 import { importLint } from './tools/checks/src/import-lint.js';
 
-const tests = ['**/*.test.ts'];
+const tests = ['**/*.test.ts', '**/test/**/*.ts'];
 
 export default defineConfig(
   globalIgnores(['**/dist/', '**/.reports/', '.nx/', 'out/']),

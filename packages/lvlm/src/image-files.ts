@@ -75,7 +75,7 @@ async function decodeBytes(bytes: Uint8Array, what: string, maxPixels: number): 
 }
 
 function fromRaw(image: RawImage, what: string, maxPixels: number): DecodedImage {
-  const { data, width, height, channels } = image;
+  const { data, width, height, channels } = Object(image) as RawImage; // null too gets the message below
   const isSide = (side: unknown): boolean => Number.isSafeInteger(side) && (side as number) > 0;
   if (
     !(data instanceof Uint8Array || data instanceof Uint8ClampedArray) ||

@@ -105,11 +105,11 @@ describe('the answer is the one of the reduced tokens', () => {
     'selection, merge, maximum': [
       selectionPlan(every(2), VISUAL_TOKENS),
       mergePlan(
-        [...Array(16).keys()].map((i) => ({ sources: [2 * i, 2 * i + 1], weights: [0.5, 0.5] })),
+        [...new Array<number>(16).keys()].map((i) => ({ sources: [2 * i, 2 * i + 1], weights: [0.5, 0.5] })),
         32,
       ),
       maxPlan(
-        [...Array(8).keys()].map((i) => [i, i + 8]),
+        [...new Array<number>(8).keys()].map((i) => [i, i + 8]),
         16,
       ),
     ],
@@ -194,7 +194,7 @@ describe('the report', () => {
       maxNewTokens: 3,
     });
     const parts = timings.queue + timings.preprocess + timings.vision + timings.reduce + timings.prefill;
-    expect(Math.min(...Object.values(timings))).toBeGreaterThanOrEqual(0);
+    expect(Math.min(...(Object.values(timings) as number[]))).toBeGreaterThanOrEqual(0);
     expect(parts).toBeLessThanOrEqual(timings.ttft);
     expect(timings.total).toBeGreaterThanOrEqual(timings.ttft + 2 * timings.tpot!);
     if (process.platform === 'linux') expect(memory.peakRss).toBeGreaterThan(50e6);
