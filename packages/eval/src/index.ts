@@ -1,1 +1,13 @@
-export {};
+export { CROWDED, readDataset } from './dataset.js';
+export type { Dataset, Question } from './dataset.js';
+export { AnswerError, DatasetError, ResultsError } from './errors.js';
+export { describeMachine } from './machine.js';
+export type { Machine } from './machine.js';
+export { isCorrect, popeScores } from './metrics.js';
+export type { PopeScores } from './metrics.js';
+export type { AnswerRecord, RunConfiguration } from './results.js';
+export { stratifiedSample, stratumOf } from './sample.js';
+export { median, wilsonInterval } from './statistics.js';
+export type { Accuracy, Latency, Summary, SummaryRow } from './summary.js';
+export { runSweep } from './sweep.js';
+export type { SweepOptions, SweepProgress, SweepRow } from './sweep.js';

@@ -1,0 +1,266 @@
+/** A run's folder: what was run (run.json), one line an answer as it is made (answers.jsonl), and at last summary.json. */
+import { closeSync, openSync, writeFileSync } from 'node:fs';
+import { mkdir, readFile, rename, stat, truncate, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ResultsError } from './errors.js';
+
+/** What decides every answer of a run. A folder holds the answers of one configuration. */
+export interface RunConfiguration {
+  /** Version of the program that runs it. */
+  readonly version: string;
+  /** Hash of the bundle's files. */
+  readonly model: string;
+  /** Hash of the data set. */
+  readonly data: string;
+  /** As asked for; 0: all. */
+  readonly limit: number;
+  readonly seed: number;
+  readonly maxNewTokens: number;
+  /** Full SPECs, in the order of the table. */
+  readonly reducers: readonly string[];
+}
+
+/** One answer, as a line of answers.jsonl holds it. */
+export interface AnswerRecord {
+  /** The question's id. */
+  readonly id: string;
+  /** The full SPEC. */
+  readonly reducer: string;
+  readonly text: string;
+  readonly correct: boolean;
+  /** Visual tokens out of the encoder, all images. */
+  readonly inputTokens: number;
+  /** Visual tokens left after the last stage. */
+  readonly outputTokens: number;
+  /** Keys and values held at the end: of every layer, `2 * kvHeads * headDim * bytes per number * (text + visual + generated)`. */
+  readonly kvBytes: number;
+  readonly cached: { readonly text: number; readonly visual: number; readonly generated: number };
+  readonly warnings: readonly string[];
+}
+
+const RUN = 'run.json';
+const ANSWERS = 'answers.jsonl';
+const SUMMARY = 'summary.json';
+
+/** An open results folder. */
+export class ResultsFolder {
+  /** Absolute. */
+  readonly folder: string;
+  /** Where an earlier, finished run of the same configuration was moved to; null where there was none. */
+  readonly moved: string | null;
+  readonly #answers: Map<string, Map<string, AnswerRecord>>; // by reducer and id
+  readonly #file: number;
+
+  private constructor(
+    folder: string,
+    moved: string | null,
+    answers: Map<string, Map<string, AnswerRecord>>,
+    file: number,
+  ) {
+    this.folder = folder;
+    this.moved = moved;
+    this.#answers = answers;
+    this.#file = file;
+  }
+
+  /**
+   * Opens a folder to write answers into, and makes it where there is none. Nothing is overwritten: with `resume` the answers there are kept and gone on
+   * from; without it a finished run of the same configuration is moved into a folder `earlier-N` inside, and an unfinished one is refused.
+   * @param ids of all questions of the run
+   * @throws ResultsError also where the folder holds another configuration, or is damaged
+   */
+  static async open(
+    folder: string,
+    configuration: RunConfiguration,
+    ids: ReadonlySet<string>,
+    resume: boolean,
+  ): Promise<ResultsFolder> {
+    const directory = path.resolve(folder);
+    return withFolder(directory, async () => {
+      await mkdir(directory, { recursive: true });
+      const found = await readRun(directory, folder, configuration);
+      const moved = found && !resume ? await moveAside(directory, folder) : null;
+      const answers =
+        found && resume
+          ? await readAnswers(path.join(directory, ANSWERS), configuration, ids)
+          : new Map<string, Map<string, AnswerRecord>>();
+      if (!found || moved !== null) {
+        await writeWhole(path.join(directory, RUN), `${JSON.stringify(configuration, null, 2)}\n`);
+      }
+      return new ResultsFolder(directory, moved, answers, openSync(path.join(directory, ANSWERS), 'a'));
+    });
+  }
+
+  /** The answer, where it is there. */
+  get(reducer: string, id: string): AnswerRecord | undefined {
+    return this.#answers.get(reducer)?.get(id);
+  }
+
+  /** How many answers there are. */
+  get size(): number {
+    let size = 0;
+    for (const answers of this.#answers.values()) size += answers.size;
+    return size;
+  }
+
+  /** @throws ResultsError where it cannot be written, e.g. on a full disk; what was written before stays. */
+  append(record: AnswerRecord): void {
+    try {
+      writeFileSync(this.#file, `${JSON.stringify(record)}\n`);
+    } catch (cause) {
+      throw new ResultsError(
+        `${path.join(this.folder, ANSWERS)} cannot be written: ${(cause as Error).message}. What it holds is safe; resume the run when there is room.`,
+        { cause },
+      );
+    }
+    remember(this.#answers, record);
+  }
+
+  /** Writes summary.json, whole or not at all. */
+  async writeSummary(summary: unknown): Promise<void> {
+    await withFolder(this.folder, () =>
+      writeWhole(path.join(this.folder, SUMMARY), `${JSON.stringify(summary, null, 2)}\n`),
+    );
+  }
+
+  /** Nothing can be appended any more. */
+  close(): void {
+    closeSync(this.#file);
+  }
+}
+
+/** Turns what the file system says into a {@link ResultsError}. */
+async function withFolder<T>(folder: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    if (!(cause instanceof Error && 'code' in cause)) throw cause;
+    throw new ResultsError(`${folder} cannot hold results: ${cause.message}. Choose another folder.`, {
+      cause,
+    });
+  }
+}
+
+/**
+ * Whether the folder holds a run.
+ * @throws ResultsError where it is one of another configuration
+ */
+async function readRun(directory: string, folder: string, wanted: RunConfiguration): Promise<boolean> {
+  const text = await readText(path.join(directory, RUN));
+  if (text === null) {
+    for (const name of [ANSWERS, SUMMARY]) {
+      if (await exists(path.join(directory, name)))
+        throw new ResultsError(
+          `${folder} has a ${name} but no ${RUN} that says what it is of. Choose another folder.`,
+        );
+    }
+    return false;
+  }
+  const there = parse(text);
+  if (there === null)
+    throw new ResultsError(
+      `${folder} has a damaged ${RUN}, so what its answers are of is unknown. Choose another folder.`,
+    );
+  const differences = Object.entries(wanted)
+    .filter(([name, value]) => JSON.stringify(there[name]) !== JSON.stringify(value))
+    .map(([name, value]) => `${name} ${shorten(there[name])} there, ${shorten(value)} asked for`);
+  if (differences.length === 0) return true;
+  throw new ResultsError(
+    `${folder} holds a run of another configuration (${differences.join('; ')}). Choose another folder, or run what it holds.`,
+  );
+}
+
+/** @throws ResultsError where the run there is not finished */
+async function moveAside(directory: string, folder: string): Promise<string> {
+  if (!(await exists(path.join(directory, SUMMARY))))
+    throw new ResultsError(
+      `${folder} holds an unfinished run of this configuration. Resume it (--resume), or choose another folder.`,
+    );
+  let number = 1;
+  while (await exists(path.join(directory, `earlier-${number}`))) number++;
+  const aside = path.join(directory, `earlier-${number}`);
+  await mkdir(aside);
+  // run.json last: until then the folder still says what it is.
+  for (const name of [SUMMARY, ANSWERS, RUN])
+    await rename(path.join(directory, name), path.join(aside, name));
+  return aside;
+}
+
+/**
+ * The answers of an interrupted run. A last line without an end is what a killed process leaves: it is cut off.
+ * @throws ResultsError naming a damaged line
+ */
+async function readAnswers(
+  file: string,
+  { reducers }: RunConfiguration,
+  ids: ReadonlySet<string>,
+): Promise<Map<string, Map<string, AnswerRecord>>> {
+  const answers = new Map<string, Map<string, AnswerRecord>>();
+  const text = await readText(file);
+  if (text === null) return answers;
+  const lines = text.split('\n');
+  const torn = lines.pop() ?? '';
+  if (torn !== '') await truncate(file, Buffer.byteLength(text) - Buffer.byteLength(torn));
+  for (const [index, line] of lines.entries()) {
+    const record = parse(line) as AnswerRecord | null;
+    if (record === null || !isAnswer(record) || !reducers.includes(record.reducer) || !ids.has(record.id))
+      throw new ResultsError(
+        `${file}, line ${index + 1} is no answer of this run. Remove the line to have it answered again.`,
+      );
+    remember(answers, record);
+  }
+  return answers;
+}
+
+function isAnswer(record: AnswerRecord): boolean {
+  const numbers = [record.inputTokens, record.outputTokens, record.kvBytes];
+  return (
+    typeof record.text === 'string' &&
+    typeof record.correct === 'boolean' &&
+    numbers.every((number) => Number.isSafeInteger(number) && number >= 0) &&
+    Array.isArray(record.warnings)
+  );
+}
+
+function remember(answers: Map<string, Map<string, AnswerRecord>>, record: AnswerRecord): void {
+  const ofReducer = answers.get(record.reducer) ?? new Map<string, AnswerRecord>();
+  answers.set(record.reducer, ofReducer);
+  ofReducer.set(record.id, record);
+}
+
+/** Null where the text is no JSON object. */
+function parse(text: string): Partial<Record<string, unknown>> | null {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+function shorten(value: unknown): string {
+  const text = value === undefined ? 'nothing' : JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+/** Null where there is no such file. */
+async function readText(file: string): Promise<string | null> {
+  return (await exists(file)) ? readFile(file, 'utf8') : null;
+}
+
+async function exists(file: string): Promise<boolean> {
+  return stat(file).then(
+    () => true,
+    (error: unknown) => {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+      throw error;
+    },
+  );
+}
+
+/** Under another name first, then moved: no reader meets half a file. */
+async function writeWhole(file: string, text: string): Promise<void> {
+  const temporary = `${file}.${process.pid}`;
+  await writeFile(temporary, text);
+  await rename(temporary, file);
+}

@@ -1,0 +1,243 @@
+/** Asks one model the same questions with each reducer. */
+import { FoveateError, InvalidArgumentError, type TokenReducer } from '@foveate/core';
+import { Lvlm, type GenerateResult } from '@foveate/lvlm';
+import type { Dataset, Question } from './dataset.js';
+import { AnswerError } from './errors.js';
+import { fingerprintBundle } from './fingerprint.js';
+import { describeMachine } from './machine.js';
+import { isCorrect } from './metrics.js';
+import { ResultsFolder, type AnswerRecord } from './results.js';
+import { stratifiedSample } from './sample.js';
+import { summarizeRow, type Latency, type Summary } from './summary.js';
+
+/** One row of the table. */
+export interface SweepRow {
+  /** The full SPEC: the row's name, unique among the rows. */
+  readonly reducer: string;
+  /** Its stages; none keeps everything. */
+  readonly reducers: readonly TokenReducer[];
+}
+
+/** How far a run is. Passes come in this order. */
+export interface SweepProgress {
+  readonly pass: 'answers' | 'latency' | 'memory';
+  /** Of `total`, those from before a resume included. */
+  readonly done: number;
+  readonly total: number;
+}
+
+/** Options of {@link runSweep}. */
+export interface SweepOptions {
+  /** The bundle's folder. */
+  readonly model: string;
+  readonly dataset: Dataset;
+  readonly rows: readonly SweepRow[];
+  /** Where the results go: see {@link ResultsFolder.open}. */
+  readonly out: string;
+  /** Version of the program, recorded, and the same for all answers of a folder. */
+  readonly version: string;
+  /** Questions to ask, drawn by {@link stratifiedSample}; 0 asks all. Default 0. */
+  readonly limit?: number;
+  /** Seed of that draw. Default 0. */
+  readonly seed?: number;
+  /** Go on with what `out` holds. Default false. */
+  readonly resume?: boolean;
+  /**
+   * Measures the peak memory in bytes, best in a process of its own, while the model answers the question with the row's reducers; null where
+   * it cannot be known. Called after all else, one row after the other. Default: null for every row.
+   */
+  readonly measurePeakRss?: (row: SweepRow, question: Question) => Promise<number | null>;
+  /** An earlier run of this configuration was finished, and moved to this folder. */
+  readonly onMoved?: (folder: string) => void;
+  readonly onProgress?: (progress: SweepProgress) => void;
+  /** Stops the run after the model's current step; it rejects with the signal's reason, and `resume` goes on from there. */
+  readonly abortSignal?: AbortSignal;
+}
+
+/** Questions of the latency pass, if there are so many: an odd number, so that a median is a value that was measured. */
+const LATENCY_QUESTIONS = 31;
+/** Enough for a word or a number; the limit that lmms-eval sets for GQA. */
+const MAX_NEW_TOKENS = 16;
+
+/**
+ * Runs a comparison: first every question with every row, each answer written as it is made; then times and memory in passes of their own, always done
+ * whole; at last summary.json. Answers are greedy, so a run can be repeated, or killed and resumed, and gives the same ones.
+ * @throws InvalidArgumentError, ResultsError, AnswerError; what Lvlm.load throws; the abort signal's reason
+ */
+export async function runSweep(options: SweepOptions): Promise<Summary> {
+  const { dataset, rows, out, version, limit = 0, seed = 0, resume = false, abortSignal, onMoved } = options;
+  checkRows(rows);
+  const questions = stratifiedSample(dataset.questions, limit, seed);
+  const lvlm = await Lvlm.load(options.model);
+  let results: ResultsFolder | undefined;
+  try {
+    const model = { ...lvlm.info, sha256: await fingerprintBundle(lvlm.info.directory) };
+    const configuration = {
+      version,
+      model: model.sha256,
+      data: dataset.sha256,
+      limit,
+      seed,
+      maxNewTokens: MAX_NEW_TOKENS,
+      reducers: rows.map(({ reducer }) => reducer),
+    };
+    results = await ResultsFolder.open(out, configuration, new Set(questions.map(({ id }) => id)), resume);
+    if (results.moved !== null) onMoved?.(results.moved);
+    const pass = { lvlm, rows, options };
+    const answers = await answerAll(pass, questions, results);
+    const latency = await measureLatency(pass, questions.slice(0, LATENCY_QUESTIONS));
+    await lvlm.dispose(); // its memory is for the processes that come now
+    const peaks = await measureMemory(options, questions[0]);
+    abortSignal?.throwIfAborted();
+    const { directory, sha256, modelType, layers, kvHeads, headDim } = model;
+    const summary: Summary = {
+      model: { directory, sha256, modelType, layers, kvHeads, headDim },
+      data: { file: dataset.file, sha256: dataset.sha256, questions: dataset.questions.length, limit },
+      seed,
+      interval: 'Wilson',
+      latencyQuestions: Math.min(questions.length, LATENCY_QUESTIONS),
+      machine: describeMachine(version),
+      rows: rows.map(({ reducer }, row) =>
+        summarizeRow(
+          reducer,
+          questions.map((question, index) => ({ question, record: answers[index][row] })),
+          latency[row],
+          peaks[row],
+        ),
+      ),
+    };
+    await results.writeSummary(summary);
+    return summary;
+  } finally {
+    results?.close();
+    await lvlm.dispose();
+  }
+}
+
+interface Pass {
+  readonly lvlm: Lvlm;
+  readonly rows: readonly SweepRow[];
+  readonly options: SweepOptions;
+}
+
+function checkRows(rows: readonly SweepRow[]): void {
+  const names = rows.map(({ reducer }) => reducer);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw new InvalidArgumentError('rows', twice, 'rows of different reducers');
+  if (rows.length === 0) throw new InvalidArgumentError('rows', rows, 'at least one row');
+}
+
+/**
+ * Every question with every row, question by question, so that an interrupted run has asked all rows the same.
+ * @returns [questions][rows]
+ */
+async function answerAll(
+  { lvlm, rows, options: { abortSignal, onProgress } }: Pass,
+  questions: readonly Question[],
+  results: ResultsFolder,
+): Promise<AnswerRecord[][]> {
+  const total = questions.length * rows.length;
+  const answers: AnswerRecord[][] = [];
+  let done = results.size;
+  onProgress?.({ pass: 'answers', done, total });
+  for (const question of questions) {
+    const ofQuestion: AnswerRecord[] = [];
+    for (const row of rows) {
+      const there = results.get(row.reducer, question.id);
+      const record = there ?? toRecord(row, question, await ask(lvlm, row, question, abortSignal));
+      ofQuestion.push(record);
+      if (there) continue;
+      results.append(record);
+      onProgress?.({ pass: 'answers', done: ++done, total });
+    }
+    answers.push(ofQuestion);
+  }
+  return answers;
+}
+
+function toRecord({ reducer }: SweepRow, question: Question, result: GenerateResult): AnswerRecord {
+  const sum = (of: 'inputTokens' | 'outputTokens'): number =>
+    result.images.reduce((tokens, image) => tokens + image[of], 0);
+  return {
+    id: question.id,
+    reducer,
+    text: result.text,
+    correct: isCorrect(question, result.text),
+    inputTokens: sum('inputTokens'),
+    outputTokens: sum('outputTokens'),
+    kvBytes: result.memory.kvBytes,
+    cached: result.memory.cached,
+    warnings: result.warnings,
+  };
+}
+
+/**
+ * The rows take turns at each question, every other time in reverse, so that what slows the machine for a while slows all of them.
+ * @returns [rows][questions]
+ */
+async function measureLatency(
+  { lvlm, rows, options: { abortSignal, onProgress } }: Pass,
+  questions: readonly Question[],
+): Promise<Latency[][]> {
+  const total = questions.length * rows.length;
+  const calls = rows.map((): Latency[] => []);
+  const turns = rows.map((row, index) => ({ row, calls: calls[index] }));
+  for (const { row } of turns) await ask(lvlm, row, questions[0], abortSignal); // warms up: opens its encoder, fills caches
+  let done = 0;
+  onProgress?.({ pass: 'latency', done, total });
+  for (const question of questions) {
+    for (const turn of turns) {
+      turn.calls.push(toLatency(await ask(lvlm, turn.row, question, abortSignal)));
+      onProgress?.({ pass: 'latency', done: ++done, total });
+    }
+    turns.reverse();
+  }
+  return calls;
+}
+
+function toLatency({ timings, memory }: GenerateResult): Latency {
+  return {
+    ttftMs: timings.ttft,
+    visionMs: timings.vision,
+    reduceMs: timings.reduce,
+    prefillMs: timings.prefill,
+    tpotMs: timings.tpot,
+    kvBytes: memory.kvBytes,
+  };
+}
+
+/** One row after the other. @returns [rows] */
+async function measureMemory(
+  { rows, measurePeakRss, abortSignal, onProgress }: SweepOptions,
+  question: Question,
+): Promise<(number | null)[]> {
+  const peaks: (number | null)[] = [];
+  for (const row of rows) {
+    abortSignal?.throwIfAborted();
+    onProgress?.({ pass: 'memory', done: peaks.length, total: rows.length });
+    peaks.push((await measurePeakRss?.(row, question)) ?? null);
+  }
+  onProgress?.({ pass: 'memory', done: peaks.length, total: rows.length });
+  return peaks;
+}
+
+/** @throws AnswerError around what the runner throws on purpose */
+async function ask(
+  lvlm: Lvlm,
+  { reducer, reducers }: SweepRow,
+  { id, image, question }: Question,
+  abortSignal: AbortSignal | undefined,
+): Promise<GenerateResult> {
+  try {
+    return await lvlm.generate({
+      images: [image],
+      prompt: question,
+      reducers,
+      maxNewTokens: MAX_NEW_TOKENS,
+      ...(abortSignal && { abortSignal }),
+    });
+  } catch (cause) {
+    if (abortSignal?.aborted || !FoveateError.isInstance(cause)) throw cause;
+    throw new AnswerError(`Question ${id} cannot be answered with ${reducer}. ${cause.message}`, { cause });
+  }
+}
