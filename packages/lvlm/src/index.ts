@@ -20,6 +20,7 @@ export type {
   LvlmInfo,
   Memory,
   RawImage,
+  Region,
   StageReport,
   Timings,
 } from './types.js';

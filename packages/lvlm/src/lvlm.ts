@@ -1,10 +1,11 @@
+import type { Grid } from '@foveate/core';
 import { readBundle, type Bundle } from './bundle.js';
 import { defaultCacheDirectory } from './cache-directory.js';
 import { DisposedError, PromptError } from './errors.js';
 import { decodeImage, imageKey } from './image-files.js';
 import { measurePeakRss } from './memory.js';
 import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
-import { preprocess, probeSize, type PixelValues } from './preprocessing.js';
+import { inputRegion, preprocess, probeSize, type PixelValues } from './preprocessing.js';
 import { now, type FromWorker, type Outcome } from './protocol.js';
 import { encoderRequest, imageTokens, reduceImage } from './reduction.js';
 import { defaultThreads } from './sessions.js';
@@ -15,12 +16,21 @@ import type {
   ImageInput,
   LoadOptions,
   LvlmInfo,
+  Region,
   StageReport,
 } from './types.js';
 import { WorkerClient } from './worker-client.js';
 
 /** Texts with more for each token of the context are refused before the tokenizer works on them: tokens are hardly ever so long. */
 const MAX_CHARACTERS_PER_TOKEN = 64;
+
+/** An image, decoded and preprocessed. */
+interface ReadImage {
+  readonly key: string;
+  readonly pixels: PixelValues;
+  /** What the pixels are of the upright image. */
+  readonly region: Region;
+}
 
 /**
  * A loaded model. It runs in a worker thread, one call at a time, so that the caller's event loop stays free; reducers run in the caller's
@@ -119,7 +129,11 @@ export class Lvlm implements AsyncDisposable {
       text: this.#bundle.text.decode(outcome.tokens).trim(),
       tokens: outcome.tokens,
       finishReason: outcome.finishReason,
-      images: outcome.images.map((image, index) => ({ ...image, stages: stages[index] ?? [] })),
+      images: outcome.images.map((image, index) => ({
+        ...image,
+        region: image.grid && this.#gridRegion(image.grid, images[index]),
+        stages: stages[index] ?? [],
+      })),
       timings: {
         queue: startedAt - calledAt,
         preprocess: preparedAt - startedAt,
@@ -157,16 +171,31 @@ export class Lvlm implements AsyncDisposable {
     return codec.encode(template ? codec.render(text, images.length) : text, images.length);
   }
 
-  async #readImage(image: ImageInput, index: number): Promise<{ key: string; pixels: PixelValues }> {
+  async #readImage(image: ImageInput, index: number): Promise<ReadImage> {
+    const { preprocessing } = this.#bundle;
     const decoded = await decodeImage(image, `images[${index}]`, this.#maxImagePixels);
-    return { key: imageKey(decoded), pixels: await preprocess(decoded, this.#bundle.preprocessing) };
+    return {
+      key: imageKey(decoded),
+      pixels: await preprocess(decoded, preprocessing),
+      region: inputRegion(decoded, preprocessing),
+    };
+  }
+
+  /** What the grid's patches cover: the encoder's input, less what is no whole patch at its end. */
+  #gridRegion({ rows, columns }: Grid, { region, pixels }: ReadImage): Region {
+    const { patchSize } = this.#bundle;
+    return {
+      ...region,
+      width: (region.width * columns * patchSize) / pixels.width,
+      height: (region.height * rows * patchSize) / pixels.height,
+    };
   }
 
   /** Has the worker run the call, and reduces its images on the way. */
   async #run(
     call: CheckedCall,
     ids: readonly number[],
-    images: readonly { key: string; pixels: PixelValues }[],
+    images: readonly ReadImage[],
   ): Promise<{ outcome: Outcome; stages: StageReport[][] }> {
     const worker = this.#worker;
     const stop = new Int32Array(new SharedArrayBuffer(4));

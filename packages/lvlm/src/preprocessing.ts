@@ -3,6 +3,7 @@ import { BundleError, ImageError } from './errors.js';
 import type { DecodedImage } from './image-files.js';
 import { isJson, type Json } from './json.js';
 import { loadSharp } from './native.js';
+import type { Region } from './types.js';
 
 /** preprocessor_config.json, checked. */
 export interface Preprocessing {
@@ -159,6 +160,18 @@ export async function preprocess(
     }
   }
   return { data, width, height };
+}
+
+/** Where the encoder's input lies in the upright image. Outside of [0, 1] where the crop is larger than the image. */
+export function inputRegion(image: Size, { resize, crop }: Preprocessing): Region {
+  const source = resize ? targetSize(image, resize) : image;
+  const { width, height } = crop ?? source;
+  return {
+    left: cropStart(source.width, width) / source.width,
+    top: cropStart(source.height, height) / source.height,
+    width: width / source.width,
+    height: height / source.height,
+  };
 }
 
 /** The size of the encoder's input, or a plausible one where that depends on the image. */

@@ -80,12 +80,22 @@ export interface GenerateResult {
 export interface ImageReport {
   /** The encoder's grid of visual tokens, row-major; null where they do not fill one. */
   readonly grid: { readonly rows: number; readonly columns: number } | null;
+  /** What the grid covers of the upright image: preprocessing may crop it, or pad it. Null where there is no grid. */
+  readonly region: Region | null;
   /** Visual tokens out of the encoder. */
   readonly inputTokens: number;
   /** Visual tokens the language model read. */
   readonly outputTokens: number;
   /** One entry a reducer, in their order; empty without reducers. */
   readonly stages: readonly StageReport[];
+}
+
+/** A rectangle in an image: shares of its width and height, from its upper left corner. */
+export interface Region {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
 }
 
 /** What one reducer did to one image. */
