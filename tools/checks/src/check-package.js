@@ -1,7 +1,7 @@
 /**
  * Checks the built package in the current folder as its users will get it: the manifest, the files of the packed
- * tarball, publint, attw (ES modules only), and that Node both imports and requires it. Prints one line per problem
- * and exits 1 if there is any.
+ * tarball, publint, attw (ES modules only), that Node both imports and requires it, and that its command starts.
+ * Prints one line per problem and exits 1 if there is any.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -26,6 +26,7 @@ try {
     ),
     ...(await lint(tarball)),
     ...(manifest.exports === undefined ? [] : [...typeProblems(tarball), ...loadProblems()]),
+    ...commandProblems(),
   ];
   for (const problem of problems) console.error(`${manifest.name}: ${problem}`);
   if (problems.length > 0) process.exitCode = 1;
@@ -66,6 +67,14 @@ function loadProblems() {
       });
       return status === 0 ? [] : [`${code} fails:\n${stderr}`];
     });
+  });
+}
+
+/** A command that starts says how it is used. */
+function commandProblems() {
+  return Object.entries(manifest.bin ?? {}).flatMap(([name, file]) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [file, '--help'], { encoding: 'utf8' });
+    return status === 0 && stdout.includes('Usage') ? [] : [`${name} --help fails:\n${stdout}${stderr}`];
   });
 }
 
