@@ -153,7 +153,7 @@ if __name__ == '__main__':
     features = cached_features(model.model.vision_tower.eval(), images, f'{tower_folder}/features.npy')
     aid = nn.Linear(160, 2 * world.GRID)
     trained = [*aid.parameters(), *model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters()]
-    optimizer = torch.optim.AdamW(trained, lr=base, weight_decay=.02, betas=(.9, .98))
+    optimizer = torch.optim.AdamW(trained, lr=base, weight_decay=.02, betas=(.9, .98), fused=True)
     step, seen, total, edges = 0, {}, sum(p[0] for p in schedule), np.cumsum([p[0] for p in schedule])
     if os.path.exists(f'{out}/state.pt'):
         s = torch.load(f'{out}/state.pt')

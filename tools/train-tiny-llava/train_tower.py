@@ -56,7 +56,7 @@ if __name__ == '__main__':
     images, labels, centroids, meta = scene_cache.load(folder)
     vision, heads = make_model(load_tokenizer().get_vocab_size()).model.vision_tower, Heads()
     parameters = [*vision.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=base, weight_decay=.02, betas=(.9, .98))
+    optimizer = torch.optim.AdamW(parameters, lr=base, weight_decay=.02, betas=(.9, .98), fused=True)
     step, seen = 0, {}
     if os.path.exists(f'{out}/state.pt'):
         s = torch.load(f'{out}/state.pt')
