@@ -1,6 +1,6 @@
 /**
  * Who may import whom in code that ships. Arrows point one way: reducers -> core, lvlm -> core + onnx-graph,
- * eval -> core + lvlm, the app -> everything. ESLint and check-imports.js both read this table.
+ * eval -> core + lvlm, the app -> everything. ESLint and the package check both read this table.
  *
  * @typedef {object} ImportRule
  * @property {string[]} [internal] packages of this repository; absent: all of them
