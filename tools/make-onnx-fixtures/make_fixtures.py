@@ -225,7 +225,9 @@ def main() -> None:
     multi_head(dynamo, "clip-ms-multi-head-attention", bias=True)
     multi_head(dynamo, "clip-ms-multi-head-attention-unbiased", bias=False)
     saved_by_onnxruntime(eager, "clip-saved-by-onnxruntime")
-    onnx.save(convert_float_to_float16(onnx.load(eager), keep_io_types=True), FIXTURES / "clip-fp16.onnx")
+    for source in ["clip-eager-17", "clip-sdpa-dynamo-23", "clip-ms-attention"]:
+        half = convert_float_to_float16(onnx.load(FIXTURES / f"{source}.onnx"), keep_io_types=True)
+        onnx.save(half, FIXTURES / f"{source}-fp16.onnx")
     quantize_dynamic(eager, FIXTURES / "clip-int8.onnx", weight_type=QuantType.QUInt8)
     onnx.save(
         onnx.load(eager),

@@ -29,12 +29,15 @@ export class AttentionTap {
       const { form, node } = this.#attention;
       if (form === 'softmax') return this.#splitHeads(node.output[0] ?? '');
       const editor = this.#editor;
-      const query = this.#toHeads(this.#projection('query'), [0, 2, 1, 3]);
-      const keys = this.#toHeads(this.#projection('key'), [0, 2, 3, 1]);
-      const scores = editor.add('MatMul', [query, keys]);
+      const query = editor.toFloat32(this.#toHeads(this.#projection('query'), [0, 2, 1, 3]));
+      const keys = editor.toFloat32(this.#toHeads(this.#projection('key'), [0, 2, 3, 1]));
+      // The queries are scaled and not the scores, of which there are many times more.
       const scale = attribute(node, 'scale')?.f ?? 0;
-      if (scale !== 0) return editor.softmax(editor.add('Mul', [scores, editor.float([scale])]));
-      return editor.softmax(editor.add('Div', [scores, this.rootOfLength(query)]));
+      const scaled =
+        scale === 0
+          ? editor.add('Div', [query, this.rootOfLength(query)])
+          : editor.add('Mul', [query, editor.float([scale])]);
+      return editor.softmax(editor.add('MatMul', [scaled, keys]));
     });
   }
 

@@ -115,7 +115,7 @@ export interface Layout {
 }
 
 /** A scalar tensor that something is multiplied with or divided by. */
-export interface Scale {
+interface Scale {
   readonly opType: 'Mul' | 'Div';
   readonly by: string;
 }
