@@ -2,7 +2,7 @@
 
   python export.py checkpoint CHECKPOINT TOKENIZER OUT [--chat-template FILE]
       CHECKPOINT: folder of a Hugging Face LlavaForConditionalGeneration (config.json, model.safetensors; any float type).
-      TOKENIZER: its tokenizer.json (Hugging Face `tokenizers`), which puts the begin token in front by itself.
+      TOKENIZER: its tokenizer.json (Hugging Face `tokenizers`). In the bundle it puts the begin token in front by itself.
   python export.py random OUT [--image-size N] [--vision-width N] ... [--seed N]
       A model with random weights of the given shape, for tests and benchmarks.
 
@@ -232,6 +232,13 @@ def write_configs(model, tokenizer, template, folder, external_data):
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
+def add_begin_token(tokenizer, begin):
+    """Lets the tokenizer put the begin token in front of every text, unless it does already."""
+    if tokenizer.encode("a").ids[0] != begin:
+        token = tokenizer.id_to_token(begin)
+        tokenizer.post_processor = processors.TemplateProcessing(single=f"{token} $A", special_tokens=[(token, begin)])
+
+
 def render(template, question):
     """The chat template's text for one image and a question."""
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
@@ -245,7 +252,7 @@ def prompt_ids(model, tokenizer, template, question):
     ids = tokenizer.encode(render(template, question)).ids
     image = model.config.image_token_id
     if ids.count(text.bos_token_id) != 1 or ids[0] != text.bos_token_id or ids.count(image) != 1:
-        raise SystemExit(f"The tokenizer must put one begin token ({text.bos_token_id}) in front and keep one image token ({image}); it made {ids}.")
+        raise SystemExit(f"A prompt must have one begin token ({text.bos_token_id}), in front, and one image token ({image}); it is {ids}.")
     where = ids.index(image)
     return ids[:where] + [image] * (vision.image_size // vision.patch_size) ** 2 + ids[where + 1 :]
 
@@ -304,6 +311,7 @@ def export(model, tokenizer, template, out, external_data=False):
     """Writes the bundle beside `out`, checks it, and only then puts it in place of what was there."""
     if out.exists() and any(out.iterdir()) and not (out / "onnx").is_dir():
         raise SystemExit(f"{out} is no bundle: it is left as it is. Name an empty or new folder.")
+    add_begin_token(tokenizer, model.config.text_config.bos_token_id)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
         folder = Path(temporary) / "bundle"
@@ -329,7 +337,6 @@ def byte_tokenizer():
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     return tokenizer
 
 
