@@ -95,7 +95,7 @@ export class WorkerClient {
       });
     } finally {
       this.#call = null;
-      this.#worker.unref();
+      if (!this.#death) this.#worker.unref();
     }
   }
 
@@ -123,6 +123,7 @@ export class WorkerClient {
   async end(): Promise<void> {
     if (this.#call) Atomics.store(this.#call.stop, 0, 1);
     this.#die(new DisposedError());
+    this.#worker.ref(); // the process must not end before what waits for the end goes on
     this.post({ type: 'dispose' });
     await this.#exited;
   }
