@@ -12,15 +12,26 @@ export interface CountBudget {
 
 /**
  * How many tokens to keep, fixed before the image is seen. A reducer whose method chooses the number from the image takes
- * a union of this and its own rule.
+ * a union of this and its own rule, as {@link ScoreBudget} is.
  */
 export type Budget = RatioBudget | CountBudget;
+
+/**
+ * The share of all attention that the kept tokens hold together, in (0, 1]. How many they are follows from the image: few where it concentrates,
+ * many where it spreads.
+ */
+export interface MassBudget {
+  readonly attentionMass: number;
+}
+
+/** A budget of a method that ranks tokens (or rows) by the attention they hold: fixed before the image is seen, or by mass. */
+export type ScoreBudget = Budget | MassBudget;
 
 /** A budget applied to an actual number of tokens. */
 export interface ResolvedBudget {
   /** Tokens to keep, in [1, available]. */
   readonly count: number;
-  /** For the plan: that the budget asked for more than there is. */
+  /** For the plan: that the budget asked for more than there is, or for a share of nothing. */
   readonly warnings: readonly string[];
 }
 
@@ -64,4 +75,56 @@ export function resolveBudget(budget: Budget, available: number): ResolvedBudget
     count: available,
     warnings: [`keepCount ${keepCount} is more than the ${available} tokens there are: all kept`],
   };
+}
+
+/**
+ * As {@link checkBudget}, with `{ attentionMass }` as a third kind.
+ * @throws InvalidArgumentError unless exactly one of keepRatio, keepCount and attentionMass, a number in (0, 1], is there
+ */
+export function checkScoreBudget(budget: ScoreBudget): ScoreBudget {
+  if (!isMassBudget(budget)) return checkBudget(budget);
+  if ('keepRatio' in budget || 'keepCount' in budget) {
+    throw new InvalidArgumentError(
+      'budget',
+      budget,
+      'one of { keepRatio }, { keepCount }, { attentionMass }',
+    );
+  }
+  const { attentionMass } = budget;
+  if (!(typeof attentionMass === 'number' && attentionMass > 0 && attentionMass <= 1)) {
+    throw new InvalidArgumentError(
+      'budget.attentionMass',
+      attentionMass,
+      'a number in (0, 1], the share of the attention to keep',
+    );
+  }
+  return budget;
+}
+
+/**
+ * A fixed budget as {@link resolveBudget} does. By mass: the fewest of the highest scores whose sum, in float64, is at least attentionMass - 1e-9 of the
+ * sum of all. A mass of 1 keeps all, scores of 0 too, so that it is the identity as keepRatio 1 is. Where every score is 0 nothing has a share: all are
+ * kept, with a warning.
+ * @param scores one a token (or a row, where a method keeps whole rows), finite and not negative, at least one
+ * @throws InvalidArgumentError as {@link checkScoreBudget}
+ */
+export function resolveScoreBudget(budget: ScoreBudget, scores: ArrayLike<number>): ResolvedBudget {
+  checkScoreBudget(budget);
+  if (!isMassBudget(budget)) return resolveBudget(budget, scores.length);
+  const { attentionMass } = budget;
+  // Added up in one order, so that moving tokens changes nothing.
+  const descending = new Float64Array(scores).sort().reverse();
+  const total = descending.reduce((sum, score) => sum + score, 0);
+  if (total === 0) {
+    const warnings = [`attentionMass ${attentionMass}: no token holds any attention, so all are kept`];
+    return { count: scores.length, warnings };
+  }
+  if (attentionMass === 1) return { count: scores.length, warnings: [] };
+  let [count, held] = [1, descending[0]];
+  while (held < (attentionMass - 1e-9) * total) held += descending[count++];
+  return { count, warnings: [] };
+}
+
+function isMassBudget(budget: ScoreBudget): budget is MassBudget {
+  return typeof budget === 'object' && (budget as ScoreBudget | null) !== null && 'attentionMass' in budget;
 }

@@ -64,11 +64,13 @@ export class SignalUnavailableError extends FoveateError {
   override readonly name = 'SignalUnavailableError';
   /** Which signal, as `signalId` writes it, e.g. `classAttention@last`. */
   readonly signal: string;
+  /** Completes "Signal X is not available: ..." and says what to do instead. */
+  readonly reason: string;
 
-  /** `reason` completes "Signal X is not available: ..." and says what to do instead. */
   constructor(signal: string, reason: string) {
     super(`Signal ${signal} is not available: ${reason}`);
     this.signal = signal;
+    this.reason = reason;
   }
 }
 

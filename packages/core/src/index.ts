@@ -1,6 +1,6 @@
 export type { AttentionMarginals, MarginalsOptions, TensorBackend } from './backend.js';
-export { checkBudget, resolveBudget } from './budget.js';
-export type { Budget, CountBudget, RatioBudget, ResolvedBudget } from './budget.js';
+export { checkBudget, checkScoreBudget, resolveBudget, resolveScoreBudget } from './budget.js';
+export type { Budget, CountBudget, MassBudget, RatioBudget, ResolvedBudget, ScoreBudget } from './budget.js';
 export { carryTokens } from './carry-tokens.js';
 export { checkChoice } from './check-choice.js';
 export {
@@ -33,6 +33,7 @@ export {
   choiceOption,
   createRegistry,
   flagOption,
+  massOption,
   numberOption,
   reducerEntry,
 } from './registry.js';

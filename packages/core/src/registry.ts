@@ -1,4 +1,4 @@
-import type { Budget } from './budget.js';
+import type { Budget, MassBudget, ScoreBudget } from './budget.js';
 import { InvalidArgumentError, UnknownReducerError } from './errors.js';
 import type { TokenReducer } from './reducer.js';
 
@@ -9,7 +9,7 @@ export interface OptionDescription {
   readonly description: string;
   /** What may be written, e.g. `true | false`, `(0, 1]`. */
   readonly values: string;
-  /** What holds where the option is absent, as it would be written; empty where another option takes its place. */
+  /** What holds where the option is absent, as it would be written; empty where another option or the method's own rule takes its place. */
   readonly default: string;
 }
 
@@ -83,24 +83,39 @@ export function createRegistry(entries: readonly ReducerEntry[]): ReducerRegistr
   };
 }
 
-/** The two ways to write a budget: `keep`, a ratio, and `count`. */
-export function budgetOptions(byDefault: Budget): TextOption<{ budget: Budget }>[] {
+/**
+ * The two ways to write a budget: `keep`, a ratio, and `count`.
+ * @param byDefault absent where the method's own rule holds without them
+ */
+export function budgetOptions(byDefault?: ScoreBudget): TextOption<{ budget: Budget }>[] {
+  const defaults: Partial<Record<string, number>> = { ...byDefault };
   return [
     {
       name: 'keep',
       description: 'share of the tokens to keep',
       values: '(0, 1]',
-      default: 'keepRatio' in byDefault ? String(byDefault.keepRatio) : '',
+      default: String(defaults.keepRatio ?? ''),
       parse: (text) => ({ budget: { keepRatio: parseNumber('keep', text) } }),
     },
     {
       name: 'count',
       description: 'number of tokens to keep, in place of keep',
       values: '1, 2, 3, ...',
-      default: 'keepCount' in byDefault ? String(byDefault.keepCount) : '',
+      default: String(defaults.keepCount ?? ''),
       parse: (text) => ({ budget: { keepCount: parseNumber('count', text) } }),
     },
   ];
+}
+
+/** A third way, `mass`, to stand beside {@link budgetOptions} where the method takes a `ScoreBudget`. */
+export function massOption(): TextOption<{ budget: MassBudget }> {
+  return {
+    name: 'mass',
+    description: 'share of the attention that the kept tokens hold, in place of keep',
+    values: '(0, 1]',
+    default: '',
+    parse: (text) => ({ budget: { attentionMass: parseNumber('mass', text) } }),
+  };
 }
 
 /** An option that takes one of a few words. */

@@ -19,6 +19,13 @@ describe('conforms: not reordered', () => {
   for (const { name, run } of cases.filter(({ name }) => !name.includes('identity'))) test(name, run);
 });
 
+describe('conforms: by mass unless told otherwise', () => {
+  const create = ({
+    budget = { attentionMass: 0.7 },
+  }: FopruRankOptions): ReturnType<typeof createFopruRank> => createFopruRank({ budget });
+  for (const { name, run } of reducerConformance({ create, ranks: 'tokens' })) test(name, run);
+});
+
 // Variance of given: mean .2, (.01 + .0025 + .0025 + .01 + 0 + 0) / 6; of received: larger by far.
 const tokens: VisualTokens = createVisualTokens({
   length: 6,
@@ -38,6 +45,30 @@ describe('createFopruRank', () => {
     expect(await keep({ budget: { keepCount: 3 } })).toEqual([0, 2, 3]); // .9, .5 (before its equal at 4), .7
     expect(await keep({ budget: { keepRatio: 0.34 } })).toEqual([0, 3]); // 6 * .34 = 2.04
     expect(await keep({ budget: { keepRatio: 0.01 } })).toEqual([0]); // at least one
+  });
+
+  it('keeps the fewest that hold a share of the significance', async () => {
+    // Received: .9, .7, .5, .5, .1, 0 of 2.7. Two hold .59 of it, three .78, four .96, five all.
+    expect(await keep({ budget: { attentionMass: 0.59 } })).toEqual([0, 3]);
+    expect(await keep({ budget: { attentionMass: 0.6 } })).toEqual([0, 2, 3]); // .5 before its equal at 4
+    expect(await keep({ budget: { attentionMass: 0.96 } })).toEqual([0, 2, 3, 4]);
+    expect(await keep({ budget: { attentionMass: 0.97 } })).toEqual([0, 1, 2, 3, 4]);
+    expect(await keep({ budget: { attentionMass: 0.6 }, reorder: false })).toEqual([0, 3, 2]);
+    // Of the attention given, .1 to .3 of 1.2: the mass is of the significance, whichever it is.
+    expect(await keep({ budget: { attentionMass: 0.6 }, significance: 'given' })).toEqual([2, 3, 4]);
+  });
+
+  it('mass 1 is the identity, and so is any mass of nothing', async () => {
+    expect(isIdentity(await createFopruRank({ budget: { attentionMass: 1 } }).plan(tokens))).toBe(true);
+    const zeros = new Float32Array(3);
+    const dark = createVisualTokens({
+      length: 3,
+      signals: [{ signal: 'attentionReceived', values: zeros }],
+    });
+    const options: FopruRankOptions = { budget: { attentionMass: 0.5 }, significance: 'received' };
+    const plan = await createFopruRank(options).plan(dark);
+    expect(isIdentity(plan)).toBe(true);
+    expect(plan.warnings).toEqual(['attentionMass 0.5: no token holds any attention, so all are kept']);
   });
 
   it('keeps them by descending significance where it does not reorder', async () => {
@@ -65,6 +96,9 @@ describe('createFopruRank', () => {
     expect(() => createFopruRank({ significance: 'mean' as 'given' })).toThrow('significance must be');
     expect(() => createFopruRank({ reorder: 'no' as unknown as boolean })).toThrow(
       'reorder must be true or false',
+    );
+    expect(() => createFopruRank({ budget: { attentionMass: 80 } })).toThrow(
+      'budget.attentionMass must be a number in (0, 1]',
     );
   });
 

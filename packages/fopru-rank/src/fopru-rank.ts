@@ -1,19 +1,19 @@
 import {
-  checkBudget,
   checkChoice,
+  checkScoreBudget,
   defineReducer,
-  resolveBudget,
+  resolveScoreBudget,
   selectionPlan,
   topIndices,
-  type Budget,
+  type ScoreBudget,
   type VisionReducer,
 } from '@foveate/core';
 import { readSignificance, significanceSignals, type SignificanceRule } from '@foveate/fopru-significance';
 
 /** Options of {@link createFopruRank}. */
 export interface FopruRankOptions {
-  /** How many tokens to keep. Default `{ keepRatio: 0.25 }`. */
-  readonly budget?: Budget;
+  /** How many tokens to keep, or by `{ attentionMass }` the share of the significance that they hold. Default `{ keepRatio: 0.25 }`. */
+  readonly budget?: ScoreBudget;
   /** Which marginal of the attention is the significance. Default `'variance'`, the paper's. */
   readonly significance?: SignificanceRule;
   /** Whether kept tokens stand in their original order; false: by descending significance. Default true. */
@@ -33,7 +33,7 @@ export const fopruRankDefaults: Required<FopruRankOptions> = {
  */
 export function createFopruRank(options: FopruRankOptions = {}): VisionReducer {
   const { budget, significance, reorder } = { ...fopruRankDefaults, ...options };
-  checkBudget(budget);
+  checkScoreBudget(budget);
   checkChoice('reorder', reorder, [true, false]);
   return defineReducer<VisionReducer>({
     specificationVersion: 1,
@@ -41,8 +41,9 @@ export function createFopruRank(options: FopruRankOptions = {}): VisionReducer {
     stage: 'vision',
     requires: significanceSignals(significance),
     plan: async (tokens) => {
-      const { count, warnings } = resolveBudget(budget, tokens.length);
-      const kept = topIndices(await readSignificance(tokens, significance), count);
+      const scores = await readSignificance(tokens, significance);
+      const { count, warnings } = resolveScoreBudget(budget, scores);
+      const kept = topIndices(scores, count);
       return selectionPlan(reorder ? kept.sort() : kept, tokens.length, { warnings });
     },
   });

@@ -27,7 +27,14 @@ for (const significance of ['variance', 'received'] as const) {
   });
 }
 
-// Row sums of received: .9, 1.2, 1.2, 1.0.
+describe('conforms: by mass unless told otherwise', () => {
+  const create = ({ budget = { attentionMass: 0.7 } }: FopruRowOptions): ReturnType<typeof createFopruRow> =>
+    createFopruRow({ budget });
+  const cases = reducerConformance({ create, ranks: 'rows', needsGrid: true, expectedLength });
+  for (const { name, run } of cases) test(name, run);
+});
+
+// Row sums of received: .9, 1.25, 1.25, 1.
 const tokens = createVisualTokens({
   length: 8,
   grid: { rows: 4, columns: 2 },
@@ -53,6 +60,14 @@ describe('createFopruRow', () => {
     expect(await keep({ budget: { keepCount: 5 } })).toEqual([2, 3, 4, 5]);
     expect(await keep({ budget: { keepCount: 7 } })).toEqual([2, 3, 4, 5, 6, 7]);
     expect(await keep({ budget: { keepCount: 8 } })).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  it('keeps the fewest rows that hold a share of the significance', async () => {
+    // Row sums 1.25, 1.25, 1, .9 of 4.4: one row holds .284 of it, two .568, three .795.
+    expect(await keep({ budget: { attentionMass: 0.28 } })).toEqual([2, 3]);
+    expect(await keep({ budget: { attentionMass: 0.29 } })).toEqual([2, 3, 4, 5]);
+    expect(await keep({ budget: { attentionMass: 0.6 } })).toEqual([2, 3, 4, 5, 6, 7]);
+    expect(await keep({ budget: { attentionMass: 0.8 } })).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
   });
 
   it('on 16 x 16, 11 % and 6 % are the same one row', async () => {

@@ -1,22 +1,26 @@
 import {
-  checkBudget,
   checkChoice,
+  checkScoreBudget,
   defineReducer,
   GridRequiredError,
   resolveBudget,
+  resolveScoreBudget,
   selectionPlan,
   topIndices,
-  type Budget,
   type Grid,
   type ResolvedBudget,
+  type ScoreBudget,
   type VisionReducer,
 } from '@foveate/core';
 import { readSignificance, significanceSignals, type SignificanceRule } from '@foveate/fopru-significance';
 
 /** Options of {@link createFopruRow}. */
 export interface FopruRowOptions {
-  /** How much to keep: a ratio of the grid's rows, or floor(count / columns) rows; at least one row. Default `{ keepRatio: 0.25 }`. */
-  readonly budget?: Budget;
+  /**
+   * How much to keep, at least one row: a ratio of the grid's rows, floor(count / columns) rows, or by `{ attentionMass }` the fewest rows that hold
+   * that share of the significance. Default `{ keepRatio: 0.25 }`.
+   */
+  readonly budget?: ScoreBudget;
   /** Which marginal of the attention is the significance. Default `'variance'`, the paper's. */
   readonly significance?: SignificanceRule;
   /** Whether kept rows stand in their original order; false: by descending significance, left to right inside. Default true. */
@@ -37,7 +41,7 @@ export const fopruRowDefaults: Required<FopruRowOptions> = {
  */
 export function createFopruRow(options: FopruRowOptions = {}): VisionReducer {
   const { budget, significance, reorder } = { ...fopruRowDefaults, ...options };
-  checkBudget(budget);
+  checkScoreBudget(budget);
   checkChoice('reorder', reorder, [true, false]);
   return defineReducer<VisionReducer>({
     specificationVersion: 1,
@@ -47,8 +51,9 @@ export function createFopruRow(options: FopruRowOptions = {}): VisionReducer {
     plan: async (tokens) => {
       const { grid, length } = tokens;
       if (!grid) throw new GridRequiredError('fopru-row', length);
-      const { count, warnings } = rowsToKeep(budget, grid);
-      const kept = topIndices(sumRows(await readSignificance(tokens, significance), grid), count);
+      const scores = sumRows(await readSignificance(tokens, significance), grid);
+      const { count, warnings } = rowsToKeep(budget, grid, scores);
+      const kept = topIndices(scores, count);
       const rows = Array.from(reorder ? kept.sort() : kept);
       return selectionPlan(
         rows.flatMap((row) => rowTokens(row, grid)),
@@ -59,8 +64,9 @@ export function createFopruRow(options: FopruRowOptions = {}): VisionReducer {
   });
 }
 
-function rowsToKeep(budget: Budget, { rows, columns }: Grid): ResolvedBudget {
-  if ('keepRatio' in budget) return resolveBudget(budget, rows);
+/** @param scores [rows] */
+function rowsToKeep(budget: ScoreBudget, { rows, columns }: Grid, scores: Float64Array): ResolvedBudget {
+  if (!('keepCount' in budget)) return resolveScoreBudget(budget, scores);
   const { count, warnings } = resolveBudget(budget, rows * columns);
   return { count: Math.max(1, Math.floor(count / columns)), warnings };
 }
