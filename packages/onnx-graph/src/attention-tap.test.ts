@@ -1,0 +1,62 @@
+import { readFileSync } from 'node:fs';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import {
+  AttributeProto_AttributeType as Type,
+  AttributeProtoSchema,
+  ModelProtoSchema,
+  type NodeProto,
+} from 'onnx-buf';
+import { expect, test } from 'vitest';
+import { fixture } from '../fixtures/run.js';
+import { addSignals, findVisionEncoder, OnnxStructureError, readModel } from './index.js';
+
+/** Adds a signal to a fixture whose attention nodes were changed. */
+function tap(name: string, change: (node: NodeProto) => void): void {
+  const proto = fromBinary(ModelProtoSchema, readFileSync(fixture(`${name}.onnx`)));
+  for (const node of proto.graph?.node ?? []) if (node.opType.endsWith('Attention')) change(node);
+  const model = readModel(toBinary(ModelProtoSchema, proto));
+  addSignals(model, findVisionEncoder(model), [{ signal: 'attentionReceived' }]);
+}
+
+const flag = (name: string) => (node: NodeProto) => {
+  node.attribute.push(create(AttributeProtoSchema, { name, type: Type.INT, i: 1n }));
+};
+const mask = (position: number) => (node: NodeProto) => {
+  while (node.input.length < position) node.input.push('');
+  node.input[position] = 'pixel_values';
+};
+
+test.each([
+  ['clip-ms-attention', 'a mask', mask(3), /Attention .* with a mask or a cache/],
+  ['clip-ms-attention', 'an additive mask', mask(5), /a mask or a cache/],
+  ['clip-ms-attention', 'a causal mask', flag('unidirectional'), /"unidirectional"/],
+  ['clip-ms-multi-head-attention', 'padding', mask(4), /a mask or a cache/],
+  ['clip-sdpa-dynamo-23', 'a mask', mask(3), /a mask or a cache/],
+  ['clip-sdpa-dynamo-23', 'a causal mask', flag('is_causal'), /"is_causal"/],
+])('%s with %s: scores from queries and keys alone would be wrong', (name, _, change, message) => {
+  const tapped = (): void => {
+    tap(name, (node) => {
+      node.attribute = node.attribute.filter((attribute) => attribute.name !== 'is_causal');
+      change(node);
+    });
+  };
+  expect(tapped).toThrow(OnnxStructureError);
+  expect(tapped).toThrow(message);
+  expect(tapped).toThrow(/eager attention/);
+});
+
+test('packed queries and keys of MultiHeadAttention are refused', () => {
+  const packed = (): void => {
+    tap('clip-ms-multi-head-attention', (node) => node.input.splice(1, 2, '', ''));
+  };
+  expect(packed).toThrow(/packed queries and keys/);
+});
+
+test('an operator set too old for what is added', () => {
+  const proto = fromBinary(ModelProtoSchema, readFileSync(fixture('clip-bmm-11.onnx')));
+  proto.opsetImport[0].version = 10n;
+  const model = readModel(toBinary(ModelProtoSchema, proto));
+  const add = (): unknown => addSignals(model, findVisionEncoder(model), [{ signal: 'keys' }]);
+  expect(add).toThrow(OnnxStructureError);
+  expect(add).toThrow(/ai.onnx version 11 or later; found ai.onnx version 10. Export the model again/);
+});
