@@ -8,7 +8,7 @@ import {
 } from 'onnx-buf';
 import { expect, test } from 'vitest';
 import { fixture } from '../fixtures/run.js';
-import { addSignals, findVisionEncoder, OnnxStructureError, readModel } from './index.js';
+import { addSignals, findVisionEncoder, OnnxStructureError, readModel, type VisionSignal } from './index.js';
 
 /** Adds a signal to a fixture whose attention nodes were changed. */
 function tap(name: string, change: (node: NodeProto) => void): void {
@@ -43,6 +43,26 @@ test.each([
   expect(tapped).toThrow(OnnxStructureError);
   expect(tapped).toThrow(message);
   expect(tapped).toThrow(/eager attention/);
+});
+
+test('the product of queries and keys may not turn axes itself where keys are wanted', () => {
+  const proto = fromBinary(ModelProtoSchema, readFileSync(fixture('clip-saved-by-onnxruntime.onnx')));
+  for (const node of proto.graph?.node ?? []) {
+    for (const attribute of node.attribute) if (attribute.name === 'transBatchB') attribute.i = 1n;
+  }
+  const model = readModel(toBinary(ModelProtoSchema, proto));
+  const add = (signal: VisionSignal) => (): unknown =>
+    addSignals(model, findVisionEncoder(model), [{ signal }]);
+  expect(add('attentionReceived')).not.toThrow();
+  expect(add('keys')).toThrow(OnnxStructureError);
+  expect(add('keys')).toThrow(/"transBatchB"/);
+});
+
+test('a softmax over the queries is no attention', () => {
+  const proto = fromBinary(ModelProtoSchema, readFileSync(fixture('clip-eager-17.onnx')));
+  for (const node of proto.graph?.node ?? []) if (node.opType === 'Softmax') node.attribute[0].i = 2n;
+  const model = readModel(toBinary(ModelProtoSchema, proto));
+  expect(() => findVisionEncoder(model)).toThrow(/none among its/);
 });
 
 test('packed queries and keys of MultiHeadAttention are refused', () => {

@@ -2,7 +2,6 @@
  * Takes the probabilities, keys and queries of an attention out of the graph or, where a fused operator hides them,
  * computes them beside it.
  */
-import type { NodeProto } from 'onnx-buf';
 import { layout, type AttentionNodes } from './attention.js';
 import { OnnxStructureError } from './errors.js';
 import type { GraphEditor } from './graph-editor.js';
@@ -20,7 +19,6 @@ export class AttentionTap {
     this.#editor = editor;
     this.#attention = attention;
     this.#batch = batch;
-    if (attention.form !== 'softmax') this.#refuseMasks(attention.node);
   }
 
   /** Softmax(scale * Q K^T) as the graph computes it. [B, H, S, S] */
@@ -78,8 +76,13 @@ export class AttentionTap {
     const { scores } = this.#attention;
     const editor = this.#editor;
     const { index } = editor;
+    const set = (name: string): boolean => Number(scores && (attribute(scores, name)?.i ?? 0)) !== 0;
+    // onnxruntime's FusedMatMul can turn its operands' axes itself.
+    for (const name of ['transA', 'transBatchA', 'transBatchB']) {
+      if (set(name)) throw this.#unsupported(`"${name}" in its product of queries and keys`);
+    }
     const operand = scores?.input[which === 'query' ? 0 : 1] ?? '';
-    const isTransposed = which === 'key' && Number(scores && (attribute(scores, 'transB')?.i ?? 0)) === 0;
+    const isTransposed = which === 'key' && !set('transB');
     const { unscaled, scales } = layout(index, operand);
     let x = this.#splitHeads(unscaled); // [B, H, S, d], or [B, H, d, S] where it is transposed
     if (token !== undefined) x = editor.slice(x, 2, token, token + 1);
@@ -95,6 +98,7 @@ export class AttentionTap {
       const { form, node } = this.#attention;
       const editor = this.#editor;
       const part = which === 'query' ? 0 : 1;
+      this.#refuseMasks();
       if (form === 'ai.onnx.Attention') return node.input[part] ?? '';
       const isPacked = form === 'com.microsoft.Attention';
       const channels = isPacked ? this.#packedChannels() : editor.index.lastDimension(node.input[3] ?? '');
@@ -154,13 +158,13 @@ export class AttentionTap {
   }
 
   /** The scores are computed beside a fused operator from queries and keys alone. */
-  #refuseMasks(node: NodeProto): void {
+  #refuseMasks(): void {
     const masks = {
       'ai.onnx.Attention': [3, 4],
       'com.microsoft.Attention': [3, 4, 5],
       'com.microsoft.MultiHeadAttention': [4, 5, 6],
     };
-    const { form } = this.#attention;
+    const { form, node } = this.#attention;
     if (form === 'softmax') return;
     if (masks[form].some((i) => (node.input[i] ?? '') !== '')) throw this.#unsupported('a mask or a cache');
     for (const name of ['is_causal', 'unidirectional', 'do_rotary']) {

@@ -60,12 +60,19 @@ function matchWrittenOut(
   flow: ReadonlySet<string>,
   softmax: NodeProto,
 ): AttentionNodes | undefined {
+  if (!isOverKeys(index, softmax)) return undefined;
   const scores = upstreamProduct(index, flow, softmax.input[0]);
   const result = downstreamProduct(index, flow, softmax.output[0]);
   if (!scores || !result) return undefined;
   const [query = ''] = scores.input;
   const heads = headsOf(index, layout(index, query).source, query);
   return { form: 'softmax', node: softmax, result, scores, ...(heads === undefined ? {} : { heads }) };
+}
+
+/** Whether a Softmax goes over the last axis; before opset 13 its default was 1, all further axes taken together. */
+function isOverKeys(index: GraphIndex, softmax: NodeProto): boolean {
+  const axis = Number(attribute(softmax, 'axis')?.i ?? (index.opset('') < 13 ? 1 : -1));
+  return axis === -1 || axis + 1 === index.rank(softmax.input[0]);
 }
 
 /** The product of two tensors of the flow that a Softmax normalises, through scales and masks. */
