@@ -15,7 +15,7 @@ import scene_cache, world
 from make_tokenizer import PREFIX, SPECIAL, SUFFIX
 from model import PATCHES, load_tokenizer, make_model, tower
 
-BATCH, QUESTIONS, LENGTH = 16, 14, 272
+BATCH, QUESTIONS, LENGTH, SCENES = 16, 14, 272, 40_000
 AID_LAYER, AID_WEIGHT = 3, .15
 PICTURE, TEXT_PAD = -2, -1  # segment numbers; questions count from 0
 
@@ -44,7 +44,7 @@ def batches(data, phase, seed, out):
     """The text side of batches and their features, in a thread of its own."""
     features, labels, meta, tokenizer = data
     _, after = prefix_and_suffix(tokenizer)
-    sizes = np.array([99 if crowded else len(things) for things, _, crowded in meta])
+    sizes = np.array([99 if crowded else len(things) for things, _, crowded in meta[:len(features)]])
     pools = {}
     step = seed
     while True:
@@ -148,6 +148,7 @@ if __name__ == '__main__':
     os.makedirs(out, exist_ok=True)
     tokenizer = load_tokenizer()
     images, labels, _, meta = scene_cache.load(folder)
+    images = images[:SCENES]
     model = make_model(tokenizer.get_vocab_size())
     model.model.vision_tower.load_state_dict(torch.load(f'{tower_folder}/state.pt')['vision'])
     features = cached_features(model.model.vision_tower.eval(), images, f'{tower_folder}/features.npy')
