@@ -103,6 +103,19 @@ describe('an abort signal', () => {
     expect((await untouched).tokens).toHaveLength(8);
   });
 
+  test('may come at any time', async () => {
+    const keep: VisionReducer = {
+      ...stuck,
+      plan: ({ length }) => Promise.resolve(selectionPlan([3], length)),
+    };
+    for (const delay of [0, 1, 2, 3, 4, 6, 8, 12, 16]) {
+      const abortSignal = AbortSignal.timeout(delay);
+      const outcome = lvlm.generate({ ...long, reducers: [keep], abortSignal });
+      await expect(outcome).rejects.toMatchObject({ name: 'TimeoutError' });
+    }
+    expect((await lvlm.generate(ask)).tokens).toHaveLength(8);
+  });
+
   test('that is aborted already runs nothing', async () => {
     await expect(lvlm.generate({ ...ask, abortSignal: AbortSignal.abort() })).rejects.toMatchObject({
       name: 'AbortError',
@@ -196,7 +209,7 @@ test('reducers of the language model are not supported yet', async () => {
 
 describe('dispose', () => {
   test('rejects running, waiting and later calls', async () => {
-    const model = await Lvlm.load(FIXTURE);
+    const model = await Lvlm.load(FIXTURE, { cacheDirectory: CACHE });
     const running = model.generate(long);
     const waiting = model.generate(ask);
     setTimeout(() => void model.dispose(), 100);
@@ -204,6 +217,20 @@ describe('dispose', () => {
     await expect(waiting).rejects.toThrow(DisposedError);
     await expect(model.generate(ask)).rejects.toThrow(DisposedError);
     await model.dispose();
+  });
+
+  test('may come at any time', async () => {
+    const keep: VisionReducer = {
+      ...stuck,
+      plan: ({ length }) => Promise.resolve(selectionPlan([3], length)),
+    };
+    for (const delay of [0, 2, 5, 9]) {
+      const model = await Lvlm.load(FIXTURE, { cacheDirectory: CACHE, reducers: [keep] });
+      const running = model.generate({ ...long, reducers: [keep] });
+      setTimeout(() => void model.dispose(), delay);
+      await expect(running).rejects.toThrow(DisposedError);
+      await model.dispose();
+    }
   });
 
   test('await using', async () => {

@@ -37,10 +37,25 @@ export interface EncodedImage {
 
 /** An open encoder. */
 export interface Encoder {
-  encode(pixels: PixelValues): Promise<EncodedImage>;
+  /** @param key of the image, where the last encoding may be returned if it was of the same key */
+  encode(pixels: PixelValues, key?: string): Promise<EncodedImage>;
   /** From features (reduced or not) to what the language model reads. */
   project(features: Rows): Promise<Rows>;
   release(): Promise<void>;
+}
+
+/** The same encoder, which does not encode its last image again for a caller who names it by its key. */
+export function withLastImage(encoder: Encoder): Encoder {
+  let last: { readonly key: string; readonly encoded: EncodedImage } | null = null;
+  return {
+    ...encoder,
+    encode: async (pixels, key) => {
+      if (key !== undefined && last?.key === key) return last.encoded;
+      const encoded = await encoder.encode(pixels);
+      last = key === undefined ? null : { key, encoded };
+      return encoded;
+    },
+  };
 }
 
 /** What an encoder is opened with. */

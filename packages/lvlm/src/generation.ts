@@ -79,7 +79,7 @@ async function readImages(
   for (const [index, pixels] of request.images.entries()) {
     stopIfAsked();
     const start = now();
-    const encoded = await encoder.encode(pixels);
+    const encoded = await encoder.encode(pixels, request.reuse?.[index]);
     const encodedAt = now();
     stopIfAsked(); // the last look at the flag before waiting; afterwards a message ends the wait
     const plans = request.encoder ? await requestPlans(index, encoded) : [];

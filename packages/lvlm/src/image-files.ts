@@ -13,6 +13,8 @@ export interface DecodedImage {
 }
 
 const FORMATS = ['png', 'jpeg', 'webp', 'gif', 'heif', 'tiff'];
+/** Most pixels of a decoded image where the caller does not say. */
+export const DEFAULT_MAX_PIXELS: number = 2 ** 26;
 const MAX_FILE_BYTES = 2 ** 28;
 
 /**
@@ -25,6 +27,14 @@ export async function decodeImage(input: ImageInput, what: string, maxPixels: nu
     return decodeBytes(await readImageFile(input, what), `${what} (${input})`, maxPixels);
   if (input instanceof Uint8Array) return decodeBytes(input, what, maxPixels);
   return fromRaw(input, what, maxPixels);
+}
+
+/**
+ * Reads an image file into pixels, as `Lvlm.generate` does: for callers who put one image to several calls and want it decoded once.
+ * @throws ImageError, PlatformError
+ */
+export async function readImage(file: string): Promise<RawImage> {
+  return { ...(await decodeImage(file, 'file', DEFAULT_MAX_PIXELS)), channels: 3 };
 }
 
 /** Hash of the pixels and their arrangement: the same for every file that holds the same picture. */

@@ -8,6 +8,7 @@ export {
   UnsupportedReducerError,
   WorkerError,
 } from './errors.js';
+export { readImage } from './image-files.js';
 export { Lvlm } from './lvlm.js';
 export type {
   Dtype,

@@ -227,6 +227,7 @@ export class Lvlm implements AsyncDisposable {
           endTokenIds: this.#bundle.endTokenIds,
           contextLength: this.#bundle.contextLength,
           images: images.map(({ pixels }) => pixels),
+          reuse: call.reuseEncoding ? images.map(({ key }) => key) : null,
           encoder: encoderRequest(call.reducers),
           maxNewTokens: call.maxNewTokens,
           temperature: call.temperature,

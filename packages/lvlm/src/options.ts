@@ -1,6 +1,7 @@
 /** The caller's options, checked and with their defaults. */
 import { InvalidArgumentError, type TokenReducer, type VisionReducer } from '@foveate/core';
 import { PromptError } from './errors.js';
+import { DEFAULT_MAX_PIXELS } from './image-files.js';
 import { visionReducers } from './reduction.js';
 import type { Dtype, GenerateOptions, ImageInput, LoadOptions } from './types.js';
 
@@ -14,6 +15,7 @@ export interface CheckedCall {
   readonly maxNewTokens: number;
   readonly temperature: number;
   readonly seed: number;
+  readonly reuseEncoding: boolean;
   readonly abortSignal: AbortSignal | undefined;
   readonly onToken: GenerateOptions['onToken'];
 }
@@ -33,6 +35,7 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
     maxNewTokens = 64,
     temperature = 0,
     seed = 0,
+    reuseEncoding = false,
     abortSignal,
     onToken,
   } = options;
@@ -69,6 +72,7 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
     maxNewTokens,
     temperature,
     seed,
+    reuseEncoding,
     abortSignal,
     onToken,
   };
@@ -80,7 +84,7 @@ export function checkLoadOptions({
   threads,
   reducers = [],
   cacheDirectory,
-  maxImagePixels = 2 ** 26,
+  maxImagePixels = DEFAULT_MAX_PIXELS,
 }: LoadOptions): {
   readonly dtype: Dtype;
   readonly threads: number | undefined;

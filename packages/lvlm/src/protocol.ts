@@ -34,6 +34,8 @@ export interface GenerateRequest {
   readonly endTokenIds: readonly number[];
   readonly contextLength: number | null;
   readonly images: readonly PixelValues[];
+  /** The images' keys, where an image that the encoder saw last need not be encoded again; null where it must. */
+  readonly reuse: readonly string[] | null;
   readonly encoder: EncoderRequest;
   readonly maxNewTokens: number;
   readonly temperature: number;

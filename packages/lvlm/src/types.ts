@@ -47,6 +47,11 @@ export interface GenerateOptions {
   readonly temperature?: number;
   /** Seed of the sampling, an integer in [0, 2^32). Default 0, so that a call can be repeated. No effect at temperature 0. */
   readonly seed?: number;
+  /**
+   * Whether an image that the last call with the same signals ended with need not be encoded again. The answer is the same, `timings.vision` is not: for
+   * runs that put one image to many reducers and measure no time. Default false.
+   */
+  readonly reuseEncoding?: boolean;
   /** Ends the call between two runs of the model; the call rejects with the signal's reason. */
   readonly abortSignal?: AbortSignal;
   /** Called in the caller's thread for each generated token (the end token excluded), in order, before the call resolves. */

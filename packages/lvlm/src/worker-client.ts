@@ -40,6 +40,7 @@ function workerFile(): string {
 export class WorkerClient {
   readonly #worker: Worker;
   #death: Error | null = null;
+  #ending = false;
   #call: (Settle<Outcome | null> & { readonly handlers: CallHandlers; readonly stop: Int32Array }) | null =
     null;
   readonly #exited: Promise<void>;
@@ -95,7 +96,7 @@ export class WorkerClient {
       });
     } finally {
       this.#call = null;
-      if (!this.#death) this.#worker.unref();
+      if (!this.#ending) this.#worker.unref();
     }
   }
 
@@ -123,6 +124,7 @@ export class WorkerClient {
   async end(): Promise<void> {
     if (this.#call) Atomics.store(this.#call.stop, 0, 1);
     this.#die(new DisposedError());
+    this.#ending = true;
     this.#worker.ref(); // the process must not end before what waits for the end goes on
     this.post({ type: 'dispose' });
     await this.#exited;

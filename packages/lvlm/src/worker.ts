@@ -2,7 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { signalId, type ReductionPlan } from '@foveate/core';
 import { Decoder } from './decoder.js';
-import { openOriginalEncoder, type EncodedImage, type Encoder } from './encoder.js';
+import { openOriginalEncoder, withLastImage, type EncodedImage, type Encoder } from './encoder.js';
 import { sendError } from './error-transfer.js';
 import { answerKeys, generate, Stopped } from './generation.js';
 import { openCheckedEncoder } from './identity-check.js';
@@ -42,9 +42,9 @@ function encoderFor(request: EncoderRequest): Promise<Encoder> {
     patchSize: init.patchSize,
     layers: init.visionLayers,
   };
-  const encoder =
-    encoders.get(id) ??
-    (request ? openCheckedEncoder(request, settings, init.identityCheck) : openOriginalEncoder(settings));
+  const open = (): Promise<Encoder> =>
+    request ? openCheckedEncoder(request, settings, init.identityCheck) : openOriginalEncoder(settings);
+  const encoder = encoders.get(id) ?? open().then(withLastImage);
   encoders.set(id, encoder);
   encoder.catch(() => encoders.delete(id));
   return encoder;
