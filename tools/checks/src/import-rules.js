@@ -13,7 +13,13 @@
 /** What a reducer may import, and every package that has no line of its own below is a reducer. @type {ImportRule} */
 const reducer = { internal: ['@foveate/core'], external: [], builtins: false };
 const fopru = { ...reducer, internal: ['@foveate/core', '@foveate/fopru-significance'] };
-const reducers = ['@foveate/fopru-rank', '@foveate/fopru-row', '@foveate/pooling'];
+const reducers = [
+  '@foveate/fastv',
+  '@foveate/fopru-rank',
+  '@foveate/fopru-row',
+  '@foveate/pooling',
+  '@foveate/prumerge',
+];
 
 /** @type {Record<string, ImportRule>} */
 const rules = {

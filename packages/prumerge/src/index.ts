@@ -1,0 +1,2 @@
+export { createPrumerge, createPrumergePlus, prumergeDefaults } from './prumerge.js';
+export type { PrumergeOptions } from './prumerge.js';
