@@ -158,7 +158,8 @@ if __name__ == '__main__':
     step, seen, total, edges = 0, {}, sum(p[0] for p in schedule), np.cumsum([p[0] for p in schedule])
     if os.path.exists(f'{out}/state.pt'):
         s = torch.load(f'{out}/state.pt')
-        model.load_state_dict(s['model']); aid.load_state_dict(s['aid']); optimizer.load_state_dict(s['optimizer']); step = s['step']
+        model.load_state_dict(s['model']); aid.load_state_dict(s['aid']); step = s['step']
+        if 'optimizer' in s: optimizer.load_state_dict(s['optimizer'])
     else: whiten(model, torch.from_numpy(features[:1500]).float(), torch.from_numpy(labels[:1500, :3].sum(1) > 0))
 
     def save():

@@ -60,7 +60,8 @@ if __name__ == '__main__':
     step, seen = 0, {}
     if os.path.exists(f'{out}/state.pt'):
         s = torch.load(f'{out}/state.pt')
-        vision.load_state_dict(s['vision']); heads.load_state_dict(s['heads']); optimizer.load_state_dict(s['optimizer']); step = s['step']
+        vision.load_state_dict(s['vision']); heads.load_state_dict(s['heads']); step = s['step']
+        if 'optimizer' in s: optimizer.load_state_dict(s['optimizer'])
 
     def save():
         torch.save(dict(vision=vision.state_dict(), heads=heads.state_dict(), optimizer=optimizer.state_dict(), step=step), f'{out}/state.tmp')
