@@ -43,7 +43,7 @@ const ANSWERS = 'answers.jsonl';
 const SUMMARY = 'summary.json';
 
 /** An open results folder. */
-export class ResultsFolder {
+export class ResultsFolder implements Disposable {
   /** Absolute. */
   readonly folder: string;
   /** Where an earlier, finished run of the same configuration was moved to; null where there was none. */
@@ -124,7 +124,7 @@ export class ResultsFolder {
   }
 
   /** Nothing can be appended any more. */
-  close(): void {
+  [Symbol.dispose](): void {
     closeSync(this.#file);
   }
 }

@@ -9,9 +9,9 @@ export function stratumOf({ kind, crowded }: Question): string {
 }
 
 /**
- * Draws `limit` questions so that every kind (and the crowded scenes, a kind of their own here) has the share that it has in the data set, to the
- * nearest whole question. The draw depends on the seed and the questions' ids alone, not on their order. A smaller limit draws the first questions
- * of a larger one, and any beginning of the result mirrors the data set as well.
+ * Draws `limit` questions so that every kind (and the crowded scenes, a kind of their own here) has the share that it has in the data set, rounded up
+ * or down. The draw depends on the seed and the questions' ids alone, not on their order. A smaller limit draws the first questions of a larger one,
+ * so any beginning of the result mirrors the data set too.
  * @param limit 0, or more than there are: all of them
  * @param seed another seed draws other questions; an integer in [0, 2^32)
  * @throws InvalidArgumentError
@@ -21,22 +21,42 @@ export function stratifiedSample(questions: readonly Question[], limit: number, 
     throw new InvalidArgumentError('limit', limit, 'an integer, 0 (all questions) or above');
   if (!(Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32))
     throw new InvalidArgumentError('seed', seed, 'an integer in [0, 2^32)');
-  const strata = new Map<string, { question: Question; hash: string }[]>();
-  for (const question of questions) {
-    const stratum = strata.get(stratumOf(question)) ?? [];
-    strata.set(stratumOf(question), stratum);
-    stratum.push({ question, hash: createHash('sha256').update(`${seed}:${question.id}`).digest('hex') });
-  }
-  // A stratum of n questions takes the places (p + 1/2) / n of the unit interval: any beginning has of each its share, rounded.
-  const placed = [...strata.values()].flatMap((stratum) =>
-    stratum
-      .sort((a, b) => compare(a.hash, b.hash))
-      .map(({ question, hash }, p) => ({ question, hash, place: (p + 0.5) / stratum.length })),
-  );
-  placed.sort((a, b) => a.place - b.place || compare(a.hash, b.hash));
-  return placed.slice(0, limit === 0 ? undefined : limit).map(({ question }) => question);
+  const strata = stratify(questions, seed);
+  const wanted = Math.min(limit || questions.length, questions.length);
+  return Array.from({ length: wanted }, (_, drawn) => draw(strata, drawn, questions.length));
 }
 
-function compare(a: string, b: string): number {
-  return a < b ? -1 : Number(a > b);
+interface Stratum {
+  /** How many there were. */
+  readonly size: number;
+  /** Those not drawn yet, in an order that the seed decides. */
+  readonly questions: Question[];
+}
+
+function stratify(questions: readonly Question[], seed: number): Stratum[] {
+  const order = (question: Question): string =>
+    createHash('sha256').update(`${seed}:${question.id}`).digest('hex');
+  const names = [...new Set(questions.map(stratumOf))].sort();
+  return names.map((name) => {
+    const ordered = questions
+      .filter((question) => stratumOf(question) === name)
+      .map((question) => ({ question, hash: order(question) }))
+      .sort((a, b) => (a.hash < b.hash ? -1 : 1));
+    return { size: ordered.length, questions: ordered.map(({ question }) => question) };
+  });
+}
+
+/**
+ * Draws the next question by the quota method of apportionment (M. L. Balinski and H. P. Young, 1975): of the strata that stay within their share,
+ * rounded up, the one that has most questions for each drawn gives it.
+ * @param drawn questions drawn before
+ * @param total questions in all
+ */
+function draw(strata: readonly Stratum[], drawn: number, total: number): Question {
+  const drawnOf = ({ size, questions }: Stratum): number => size - questions.length;
+  const within = strata.filter((stratum) => drawnOf(stratum) * total < (drawn + 1) * stratum.size);
+  const { questions } = within.reduce((best, stratum) =>
+    stratum.size * (drawnOf(best) + 1) > best.size * (drawnOf(stratum) + 1) ? stratum : best,
+  );
+  return questions.splice(0, 1)[0];
 }

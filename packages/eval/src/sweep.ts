@@ -1,6 +1,6 @@
 /** Asks one model the same questions with each reducer. */
 import { FoveateError, InvalidArgumentError, type TokenReducer } from '@foveate/core';
-import { Lvlm, type GenerateResult } from '@foveate/lvlm';
+import { Lvlm, readImage, type GenerateOptions, type GenerateResult } from '@foveate/lvlm';
 import type { Dataset, Question } from './dataset.js';
 import { AnswerError } from './errors.js';
 import { fingerprintBundle } from './fingerprint.js';
@@ -65,53 +65,65 @@ const MAX_NEW_TOKENS = 16;
  * @throws InvalidArgumentError, ResultsError, AnswerError; what Lvlm.load throws; the abort signal's reason
  */
 export async function runSweep(options: SweepOptions): Promise<Summary> {
-  const { dataset, rows, out, version, limit = 0, seed = 0, resume = false, abortSignal, onMoved } = options;
+  const { dataset, rows, limit = 0, seed = 0, abortSignal } = options;
   checkRows(rows);
   const questions = stratifiedSample(dataset.questions, limit, seed);
-  const lvlm = await Lvlm.load(options.model);
-  let results: ResultsFolder | undefined;
-  try {
-    const model = { ...lvlm.info, sha256: await fingerprintBundle(lvlm.info.directory) };
-    const configuration = {
-      version,
-      model: model.sha256,
-      data: dataset.sha256,
-      limit,
-      seed,
-      maxNewTokens: MAX_NEW_TOKENS,
-      reducers: rows.map(({ reducer }) => reducer),
-    };
-    results = await ResultsFolder.open(out, configuration, new Set(questions.map(({ id }) => id)), resume);
-    if (results.moved !== null) onMoved?.(results.moved);
-    const pass = { lvlm, rows, options };
-    const answers = await answerAll(pass, questions, results);
-    const latency = await measureLatency(pass, questions.slice(0, LATENCY_QUESTIONS));
-    await lvlm.dispose(); // its memory is for the processes that come now
-    const peaks = await measureMemory(options, questions[0]);
-    abortSignal?.throwIfAborted();
-    const { directory, sha256, modelType, layers, kvHeads, headDim } = model;
-    const summary: Summary = {
-      model: { directory, sha256, modelType, layers, kvHeads, headDim },
-      data: { file: dataset.file, sha256: dataset.sha256, questions: dataset.questions.length, limit },
-      seed,
-      interval: 'Wilson',
-      latencyQuestions: Math.min(questions.length, LATENCY_QUESTIONS),
-      machine: describeMachine(version),
-      rows: rows.map(({ reducer }, row) =>
-        summarizeRow(
-          reducer,
-          questions.map((question, index) => ({ question, record: answers[index][row] })),
-          latency[row],
-          peaks[row],
-        ),
-      ),
-    };
-    await results.writeSummary(summary);
-    return summary;
-  } finally {
-    results?.close();
-    await lvlm.dispose();
-  }
+  await using lvlm = await Lvlm.load(options.model);
+  const { directory, modelType, layers, kvHeads, headDim } = lvlm.info;
+  const sha256 = await fingerprintBundle(directory);
+  using results = await openResults(options, sha256, questions);
+  const pass = { lvlm, rows, options };
+  await answerAll(pass, questions, results);
+  const timed = questions.slice(0, LATENCY_QUESTIONS);
+  const latency = await measureLatency(pass, timed);
+  await lvlm.dispose(); // its memory is for the processes that come now
+  const peaks = await measureMemory(options, questions[0]);
+  const summary: Summary = {
+    model: { directory, sha256, modelType, layers, kvHeads, headDim },
+    data: { file: dataset.file, sha256: dataset.sha256, questions: dataset.questions.length, limit },
+    seed,
+    interval: 'Wilson',
+    latencyQuestions: timed.length,
+    machine: describeMachine(options.version),
+    rows: rows.map(({ reducer }, row) =>
+      summarizeRow(reducer, answersOf(reducer, questions, results), latency[row], peaks[row]),
+    ),
+  };
+  abortSignal?.throwIfAborted();
+  await results.writeSummary(summary);
+  return summary;
+}
+
+/** Opens the folder of the results for the run that the options describe. */
+async function openResults(
+  { dataset, rows, out, version, limit = 0, seed = 0, resume = false, onMoved }: SweepOptions,
+  model: string,
+  questions: readonly Question[],
+): Promise<ResultsFolder> {
+  const configuration = {
+    version,
+    model,
+    data: dataset.sha256,
+    limit,
+    seed,
+    maxNewTokens: MAX_NEW_TOKENS,
+    reducers: rows.map(({ reducer }) => reducer),
+  };
+  const ids = new Set(questions.map(({ id }) => id));
+  const results = await ResultsFolder.open(out, configuration, ids, resume);
+  if (results.moved !== null) onMoved?.(results.moved);
+  return results;
+}
+
+function answersOf(
+  reducer: string,
+  questions: readonly Question[],
+  results: ResultsFolder,
+): { question: Question; record: AnswerRecord }[] {
+  return questions.flatMap((question) => {
+    const record = results.get(reducer, question.id);
+    return record ? [{ question, record }] : [];
+  });
 }
 
 interface Pass {
@@ -127,32 +139,32 @@ function checkRows(rows: readonly SweepRow[]): void {
   if (rows.length === 0) throw new InvalidArgumentError('rows', rows, 'at least one row');
 }
 
-/**
- * Every question with every row, question by question, so that an interrupted run has asked all rows the same.
- * @returns [questions][rows]
- */
+/** Every question with every row, question by question, so that an interrupted run has asked all rows the same. */
 async function answerAll(
   { lvlm, rows, options: { abortSignal, onProgress } }: Pass,
   questions: readonly Question[],
   results: ResultsFolder,
-): Promise<AnswerRecord[][]> {
+): Promise<void> {
   const total = questions.length * rows.length;
-  const answers: AnswerRecord[][] = [];
   let done = results.size;
   onProgress?.({ pass: 'answers', done, total });
   for (const question of questions) {
-    const ofQuestion: AnswerRecord[] = [];
-    for (const row of rows) {
-      const there = results.get(row.reducer, question.id);
-      const record = there ?? toRecord(row, question, await ask(lvlm, row, question, abortSignal));
-      ofQuestion.push(record);
-      if (there) continue;
-      results.append(record);
+    const missing = rows.filter(({ reducer }) => !results.get(reducer, question.id));
+    const shared = missing.length > 0 && (await shareImage(question));
+    for (const row of missing) {
+      results.append(toRecord(row, question, await ask(lvlm, row, question, { ...shared, abortSignal })));
       onProgress?.({ pass: 'answers', done: ++done, total });
     }
-    answers.push(ofQuestion);
   }
-  return answers;
+}
+
+/** Decoded and encoded once for all rows: no answer changes, and no time is measured here. */
+async function shareImage(question: Question): Promise<CallOptions> {
+  try {
+    return { images: [await readImage(question.image)], reuseEncoding: true };
+  } catch (cause) {
+    throw answerError(question, cause);
+  }
 }
 
 function toRecord({ reducer }: SweepRow, question: Question, result: GenerateResult): AnswerRecord {
@@ -182,12 +194,12 @@ async function measureLatency(
   const total = questions.length * rows.length;
   const calls = rows.map((): Latency[] => []);
   const turns = rows.map((row, index) => ({ row, calls: calls[index] }));
-  for (const { row } of turns) await ask(lvlm, row, questions[0], abortSignal); // warms up: opens its encoder, fills caches
+  for (const { row } of turns) await ask(lvlm, row, questions[0], { abortSignal }); // warms up: opens its encoder, fills caches
   let done = 0;
   onProgress?.({ pass: 'latency', done, total });
   for (const question of questions) {
     for (const turn of turns) {
-      turn.calls.push(toLatency(await ask(lvlm, turn.row, question, abortSignal)));
+      turn.calls.push(toLatency(await ask(lvlm, turn.row, question, { abortSignal })));
       onProgress?.({ pass: 'latency', done: ++done, total });
     }
     turns.reverse();
@@ -221,23 +233,35 @@ async function measureMemory(
   return peaks;
 }
 
+type CallOptions = Pick<GenerateOptions, 'images' | 'reuseEncoding'> & {
+  readonly abortSignal?: AbortSignal | undefined;
+};
+
 /** @throws AnswerError around what the runner throws on purpose */
 async function ask(
   lvlm: Lvlm,
-  { reducer, reducers }: SweepRow,
-  { id, image, question }: Question,
-  abortSignal: AbortSignal | undefined,
+  row: SweepRow,
+  question: Question,
+  { abortSignal, ...options }: CallOptions,
 ): Promise<GenerateResult> {
   try {
     return await lvlm.generate({
-      images: [image],
-      prompt: question,
-      reducers,
+      images: [question.image],
+      prompt: question.question,
+      reducers: row.reducers,
       maxNewTokens: MAX_NEW_TOKENS,
+      ...options,
       ...(abortSignal && { abortSignal }),
     });
   } catch (cause) {
-    if (abortSignal?.aborted || !FoveateError.isInstance(cause)) throw cause;
-    throw new AnswerError(`Question ${id} cannot be answered with ${reducer}. ${cause.message}`, { cause });
+    if (abortSignal?.aborted) throw cause;
+    throw answerError(question, cause, row);
   }
+}
+
+/** The runner's error with the question that it is about; a defect stays what it is. */
+function answerError({ id }: Question, cause: unknown, row?: SweepRow): unknown {
+  if (!FoveateError.isInstance(cause)) return cause;
+  const way = row ? ` with ${row.reducer}` : '';
+  return new AnswerError(`Question ${id} cannot be answered${way}. ${cause.message}`, { cause });
 }
