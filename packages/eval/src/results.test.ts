@@ -1,0 +1,155 @@
+import { appendFile, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { ResultsError } from './errors.js';
+import { ResultsFolder, type AnswerRecord, type RunConfiguration } from './results.js';
+
+let parent: string;
+let folder: string;
+beforeEach(async () => {
+  parent = await mkdtemp(path.join(tmpdir(), 'foveate-results-'));
+  folder = path.join(parent, 'deep', 'out');
+  onTestFinished(() => rm(parent, { recursive: true }));
+});
+
+const configuration: RunConfiguration = {
+  ...{ version: '1.0.0', model: 'm', data: 'd', limit: 2, seed: 0, maxNewTokens: 16 },
+  reducers: ['none', 'half'],
+};
+const ids = new Set(['a', 'b']);
+
+const answer = (reducer: string, id: string, text = 'text'): AnswerRecord => ({
+  ...{ id, reducer, text, correct: true, inputTokens: 4, outputTokens: 2, kvBytes: 8 },
+  ...{ cached: { text: 1, visual: 2, generated: 1 }, warnings: ['"quoted"\n\u2028'] },
+});
+
+const open = (resume: boolean, changes: Partial<RunConfiguration> = {}): Promise<ResultsFolder> =>
+  ResultsFolder.open(folder, { ...configuration, ...changes }, ids, resume);
+
+async function write(...answers: AnswerRecord[]): Promise<void> {
+  using results = await open(false);
+  for (const each of answers) results.append(each);
+}
+
+const file = (name: string): string => path.join(folder, name);
+
+describe('ResultsFolder', () => {
+  it('resumes with every answer that was made, and appends to them', async () => {
+    await write(answer('none', 'a'), answer('half', 'a'));
+    {
+      using results = await open(true);
+      expect(results.size).toBe(2);
+      expect(results.get('half', 'a')).toEqual(answer('half', 'a'));
+      expect(results.get('half', 'b')).toBeUndefined();
+      results.append(answer('half', 'b'));
+    }
+    using results = await open(true);
+    expect(results.size).toBe(3);
+    expect(results.moved).toBeNull();
+  });
+
+  it('starts where there is nothing to resume', async () => {
+    using results = await open(true);
+    expect(results.size).toBe(0);
+    expect(await readdir(folder)).toEqual(['answers.jsonl', 'run.json']);
+  });
+
+  it('cuts off what a killed process left of a line, at whatever byte it stopped', async () => {
+    await write(answer('none', 'a', 'f\u00fcnf'), answer('half', 'a', 'f\u00fcnf'));
+    const whole = await readFile(file('answers.jsonl'));
+    const first = whole.indexOf('\n') + 1;
+    for (const length of [
+      first,
+      first + 1,
+      first + 30,
+      whole.indexOf('\u00fc', first) + 1,
+      whole.length - 1,
+    ]) {
+      await writeFile(file('answers.jsonl'), whole.subarray(0, length));
+      using results = await open(true);
+      expect(results.size).toBe(1);
+      results.append(answer('half', 'a', 'f\u00fcnf'));
+      expect(await readFile(file('answers.jsonl'))).toEqual(whole);
+    }
+  });
+
+  it.each([
+    ['no JSON', '{"id":"a",'],
+    ['null', 'null'],
+    ['an unknown question', JSON.stringify(answer('none', 'c'))],
+    ['an unknown reducer', JSON.stringify(answer('third', 'a'))],
+    ['no text', JSON.stringify({ ...answer('none', 'a'), text: 5 })],
+    ['a share for a count', JSON.stringify({ ...answer('none', 'a'), outputTokens: 0.5 })],
+  ])('refuses a line with %s, names it, and changes nothing', async (_, line) => {
+    await write(answer('none', 'a'));
+    await appendFile(file('answers.jsonl'), `${line}\n`);
+    const before = await readFile(file('answers.jsonl'), 'utf8');
+    await expect(open(true)).rejects.toThrow(ResultsError);
+    await expect(open(true)).rejects.toThrow('answers.jsonl, line 2 is no answer of this run');
+    expect(await readFile(file('answers.jsonl'), 'utf8')).toBe(before);
+  });
+
+  it('refuses an unfinished run without resume', async () => {
+    await write(answer('none', 'a'));
+    await expect(open(false)).rejects.toThrow('unfinished run of this configuration. Resume it');
+    expect(await readFile(file('answers.jsonl'), 'utf8')).toContain('"a"');
+  });
+
+  it('moves a finished run aside, as often as it is repeated', async () => {
+    for (const number of [1, 2]) {
+      if (number === 1) await write(answer('none', 'a', 'run 0'));
+      {
+        using results = await open(true);
+        await results.writeSummary({ run: number - 1 });
+      }
+      using results = await open(false);
+      expect(results.moved).toBe(file(`earlier-${number}`));
+      expect(results.size).toBe(0);
+      results.append(answer('none', 'a', `run ${number}`));
+      const moved = await readFile(file(`earlier-${number}/answers.jsonl`), 'utf8');
+      expect(moved).toContain(`run ${number - 1}`);
+      const summary = await readFile(file(`earlier-${number}/summary.json`), 'utf8');
+      expect(JSON.parse(summary)).toEqual({ run: number - 1 });
+    }
+    expect(await readdir(folder)).toEqual(['answers.jsonl', 'earlier-1', 'earlier-2', 'run.json']);
+  });
+
+  it.each<[Partial<RunConfiguration>, string]>([
+    [{ limit: 3 }, 'limit 2 there, 3 asked for'],
+    [{ seed: 1 }, 'seed 0 there, 1 asked for'],
+    [{ model: 'n' }, 'model "m" there, "n" asked for'],
+    [{ reducers: ['half', 'none'] }, 'reducers ["none","half"] there'],
+    [{ version: '2.0.0' }, 'version "1.0.0" there'],
+  ])('refuses another configuration: %j', async (changes, message) => {
+    await write();
+    for (const resume of [true, false])
+      await expect(open(resume, changes)).rejects.toThrow(`another configuration (${message}`);
+  });
+
+  it.each(['{', 'null', '[]', ''])('refuses a damaged run.json: %j', async (text) => {
+    await write(answer('none', 'a'));
+    await writeFile(file('run.json'), text);
+    await expect(open(true)).rejects.toThrow(ResultsError);
+  });
+
+  it('refuses answers of which nothing says what they are of', async () => {
+    await write(answer('none', 'a'));
+    await rm(file('run.json'));
+    await expect(open(true)).rejects.toThrow('has a answers.jsonl but no run.json');
+  });
+
+  it('refuses a path that is no folder', async () => {
+    await writeFile(path.join(parent, 'deep'), '');
+    await expect(open(false)).rejects.toThrow(ResultsError);
+    await expect(open(false)).rejects.toThrow('cannot hold results');
+  });
+
+  it('survives a run.json without answers', async () => {
+    await write();
+    await truncate(file('answers.jsonl'));
+    await rm(file('answers.jsonl'));
+    using results = await open(true);
+    expect(results.size).toBe(0);
+  });
+});

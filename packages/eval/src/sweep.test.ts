@@ -1,0 +1,162 @@
+/** Runs of the bundle with random weights, on the shipped questions: its answers mean nothing, and are the same each time. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createFopruRank } from '@foveate/fopru-rank';
+import { Lvlm } from '@foveate/lvlm';
+import { createPooling, createRandom } from '@foveate/pooling';
+import { questionsFile } from '@foveate/tiny-llava';
+import { beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { readDataset, type Dataset } from './dataset.js';
+import { AnswerError } from './errors.js';
+import type { AnswerRecord } from './results.js';
+import { stratifiedSample } from './sample.js';
+import type { Summary, SummaryRow } from './summary.js';
+import { runSweep, type SweepOptions, type SweepProgress } from './sweep.js';
+
+const model = fileURLToPath(new URL('../../lvlm/fixtures/random-llava', import.meta.url));
+const rows = [
+  { reducer: 'none', reducers: [] },
+  { reducer: 'fopru-rank', reducers: [createFopruRank()] },
+  { reducer: 'pooling+random', reducers: [createPooling(), createRandom({ budget: { keepCount: 3 } })] },
+];
+const TOKENS = [64, 16, 3];
+const limit = 5;
+
+let dataset: Dataset;
+beforeAll(async () => {
+  dataset = await readDataset(questionsFile);
+});
+
+let out: string;
+let options: SweepOptions;
+beforeEach(async () => {
+  out = await mkdtemp(path.join(tmpdir(), 'foveate-sweep-'));
+  onTestFinished(() => rm(out, { recursive: true }));
+  options = { model, dataset, rows, out, version: '1.0.0', limit };
+});
+
+const answers = async (): Promise<AnswerRecord[]> =>
+  (await readFile(path.join(out, 'answers.jsonl'), 'utf8'))
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as AnswerRecord);
+
+/** Without what is measured. */
+function timeless({ rows: all, ...summary }: Summary): unknown {
+  const measured = ['ttftMs', 'visionMs', 'reduceMs', 'prefillMs', 'tpotMs', 'peakRssBytes'];
+  const keep = (row: SummaryRow): unknown =>
+    Object.fromEntries(Object.entries(row).filter(([name]) => !measured.includes(name)));
+  return { ...summary, rows: all.map(keep) };
+}
+
+describe('runSweep', () => {
+  it('answers as Lvlm does on its own, and sums up what it wrote', async () => {
+    const progress: SweepProgress[] = [];
+    const summary = await runSweep({
+      ...options,
+      measurePeakRss: async ({ reducer }) => reducer.length,
+      onProgress: (step) => progress.push(step),
+    });
+
+    const questions = stratifiedSample(dataset.questions, limit, 0);
+    const records = await answers();
+    expect(records.map(({ id, reducer }) => [id, reducer])).toEqual(
+      questions.flatMap(({ id }) => rows.map(({ reducer }) => [id, reducer])),
+    );
+    await using lvlm = await Lvlm.load(model);
+    const { layers, kvHeads, headDim } = lvlm.info;
+    for (const [index, record] of records.entries()) {
+      const { question, image } = questions[Math.floor(index / rows.length)];
+      const { reducers } = rows[index % rows.length];
+      const alone = await lvlm.generate({ images: [image], prompt: question, reducers, maxNewTokens: 16 });
+      expect(record.text).toBe(alone.text);
+      expect(record.outputTokens).toBe(TOKENS[index % rows.length]);
+      const { text, visual, generated } = record.cached;
+      expect(visual).toBe(record.outputTokens);
+      expect(record.kvBytes).toBe(layers * 2 * kvHeads * headDim * 4 * (text + visual + generated));
+    }
+
+    expect(JSON.parse(await readFile(path.join(out, 'summary.json'), 'utf8'))).toEqual(summary);
+    expect(
+      summary.rows.map(({ reducer, keptTokens, keep, questions: n, peakRssBytes }) => ({
+        ...{ reducer, keptTokens, keep, n, peakRssBytes },
+      })),
+    ).toEqual(
+      rows.map(({ reducer }, row) => ({
+        ...{
+          reducer,
+          keptTokens: TOKENS[row],
+          keep: TOKENS[row] / 64,
+          n: limit,
+          peakRssBytes: reducer.length,
+        },
+      })),
+    );
+    for (const row of summary.rows) {
+      const right = records.filter(({ reducer, correct }) => reducer === row.reducer && correct).length;
+      expect(row.accuracy).toBe(right / limit);
+      expect(row.ttftMs).toBeGreaterThan(row.visionMs);
+    }
+    expect(summary).toMatchObject({
+      seed: 0,
+      latencyQuestions: limit,
+      data: { limit, questions: dataset.questions.length },
+    });
+    expect(summary.machine.versions).toMatchObject({ onnxruntime: '1.30.0', foveate: '1.0.0' });
+
+    for (const pass of ['answers', 'latency', 'memory'] as const) {
+      const steps = progress.filter((step) => step.pass === pass);
+      const total = rows.length * (pass === 'memory' ? 1 : limit);
+      expect(steps.map(({ done }) => done)).toEqual(Array.from({ length: total + 1 }, (_, done) => done));
+      expect(steps[0].total).toBe(total);
+    }
+  });
+
+  it('stopped and resumed, it gives what an uninterrupted run gives, and asks nothing twice', async () => {
+    const controller = new AbortController();
+    const stopped = runSweep({
+      ...options,
+      abortSignal: controller.signal,
+      onProgress: ({ done }) => {
+        if (done === 7) controller.abort(new Error('enough'));
+      },
+    });
+    await expect(stopped).rejects.toThrow('enough');
+    const before = await answers();
+    expect(before).toHaveLength(7);
+
+    const steps: SweepProgress[] = [];
+    const resumed = await runSweep({ ...options, resume: true, onProgress: (step) => steps.push(step) });
+    expect(steps[0]).toEqual({ pass: 'answers', done: 7, total: 15 });
+    const after = await answers();
+    expect(after.slice(0, 7)).toEqual(before);
+
+    out = path.join(out, 'whole');
+    const whole = await runSweep({ ...options, out });
+    expect(timeless(resumed)).toEqual(timeless(whole));
+    expect(after).toEqual(await answers());
+  });
+
+  it('names the question and the reducer where the model cannot answer', async () => {
+    const [question] = dataset.questions;
+    const broken = { ...dataset, questions: [{ ...question, question: 'What is in <image>?' }] };
+    const failed = runSweep({ ...options, dataset: broken });
+    await expect(failed).rejects.toThrow(AnswerError);
+    await expect(failed).rejects.toThrow(`Question ${question.id} cannot be answered with none. `);
+  });
+
+  it('names the question whose image is none', async () => {
+    const [question] = dataset.questions;
+    const broken = { ...dataset, questions: [{ ...question, image: questionsFile }] };
+    await expect(runSweep({ ...options, dataset: broken })).rejects.toThrow(
+      `Question ${question.id} cannot be answered. `,
+    );
+  });
+
+  it('refuses no rows, and two of one name', async () => {
+    await expect(runSweep({ ...options, rows: [] })).rejects.toThrow('at least one row');
+    await expect(runSweep({ ...options, rows: [rows[0], rows[0]] })).rejects.toThrow('different reducers');
+  });
+});
