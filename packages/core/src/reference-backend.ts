@@ -2,6 +2,7 @@ import type { AttentionMarginals, MarginalsOptions, TensorBackend } from './back
 import { InvalidArgumentError, InvalidSignalError } from './errors.js';
 import { applyPlan } from './plan-algebra.js';
 import type { ReductionPlan } from './plan.js';
+import { topIndices } from './top-indices.js';
 
 /** A tensor in the memory of JS: row-major data and its shape. */
 export interface HostTensor {
@@ -107,15 +108,14 @@ export function nearestKeys(keys: Float32Array, length: number, of: Uint32Array,
   const inverseNorms = inverseKeyNorms(keys, channels);
   const neighbours = Math.min(k, length - 1);
   const result = new Uint32Array(of.length * neighbours);
+  if (neighbours === 0) return result;
   const cosines = new Float64Array(length);
-  const others = new Uint32Array(length - 1);
   for (let row = 0; row < of.length; row++) {
     const token = of[row];
     dotProducts(keys, token, channels, cosines);
     for (let j = 0; j < length; j++) cosines[j] *= inverseNorms[token] * inverseNorms[j];
-    for (let j = 0; j < others.length; j++) others[j] = j < token ? j : j + 1;
-    others.sort((a, b) => cosines[b] - cosines[a] || a - b);
-    result.set(others.subarray(0, neighbours), row * neighbours);
+    cosines[token] = -Infinity; // never its own neighbour
+    result.set(topIndices(cosines, neighbours), row * neighbours);
   }
   return result;
 }

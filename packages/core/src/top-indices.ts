@@ -1,6 +1,6 @@
 /**
  * The `count` indices of the highest scores, in descending order of score; ties to the lower index.
- * @param scores finite numbers
+ * @param scores numbers, -Infinity allowed, none NaN
  * @param count in [1, scores.length]
  */
 export function topIndices(scores: ArrayLike<number>, count: number): Uint32Array {
