@@ -65,7 +65,12 @@ export class GraphEditor {
 
   /** Adds a node of the ai.onnx domain and returns its first output. Attributes are integers, or lists of them. */
   add(opType: string, input: string[], attributes: Attributes = {}): string {
-    return this.#node(opType, input, [this.#fresh(opType)], attributes);
+    return this.#node(opType, input, [this.name(opType)], attributes);
+  }
+
+  /** Adds a node that has been made elsewhere, with the names it has. */
+  append(node: NodeProto): void {
+    this.#nodes.push(node);
   }
 
   /** ReduceMean or ReduceSum over one axis, which disappears. */
@@ -100,9 +105,27 @@ export class GraphEditor {
     return this.add('Softmax', [x], { axis: -1 });
   }
 
-  /** The `k` largest values along the last axis, `k` a vector of one int64. */
-  topK(x: string, k: string): string {
-    return this.#node('TopK', [x, k], [this.#fresh('TopK'), this.#fresh('TopK')], { axis: -1 });
+  /** The `k` largest values along the last axis, `k` a vector of one int64; of equal ones the first. */
+  topK(x: string, k: string): { readonly values: string; readonly indices: string } {
+    const indices = this.name('TopK');
+    return { values: this.#node('TopK', [x, k], [this.name('TopK'), indices], { axis: -1 }), indices };
+  }
+
+  /** The last `count` entries of `x` along one axis, `count` a vector of one int64. */
+  last(x: string, axis: number, count: string): string {
+    const end = this.ints([2 ** 31 - 1]);
+    return this.add('Slice', [x, this.add('Neg', [count]), end, this.ints([axis])]);
+  }
+
+  /** The integers from `start` up to but not including `end`, both vectors of one int64. */
+  range(start: string, end: string): string {
+    const scalar = (x: string): string => this.reshape(x, []);
+    return this.add('Range', [scalar(start), scalar(end), scalar(this.ints([1]))]);
+  }
+
+  /** `value` everywhere, `shape` a vector of int64. */
+  fill(value: number, shape: string): string {
+    return this.add('Expand', [this.ints([value]), shape]);
   }
 
   /** `x` in float32. */
@@ -110,10 +133,15 @@ export class GraphEditor {
     return this.add('Cast', [x], { to: DataType.FLOAT });
   }
 
-  /** Makes a tensor a graph output of float32; `shape` has a name for each free dimension. */
-  output(name: string, x: string, shape: readonly (string | number)[]): string {
-    const output = this.#node('Cast', [x], [this.#fresh(name)], { to: DataType.FLOAT });
-    this.#outputs.push(valueInfo(output, DataType.FLOAT, shape));
+  /** Makes a tensor a graph output, of float32 unless `to` says otherwise; `shape` has a name for each free dimension. */
+  output(
+    name: string,
+    x: string,
+    shape: readonly (string | number)[],
+    to: DataType.FLOAT | DataType.INT64 = DataType.FLOAT,
+  ): string {
+    const output = this.#node('Cast', [x], [this.name(name)], { to });
+    this.#outputs.push(valueInfo(output, to, shape));
     return output;
   }
 
@@ -137,12 +165,13 @@ export class GraphEditor {
   }
 
   #constant(tensor: MessageInitShape<typeof TensorProtoSchema>): string {
-    const name = this.#fresh('constant');
+    const name = this.name('constant');
     this.#initializers.push(create(TensorProtoSchema, { ...tensor, name }));
     return name;
   }
 
-  #fresh(hint: string): string {
+  /** A name that nothing in the graph has. */
+  name(hint: string): string {
     let name = `foveate/${hint}`;
     for (let i = 1; this.#names.has(name); i++) name = `foveate/${hint}_${i}`;
     this.#names.add(name);

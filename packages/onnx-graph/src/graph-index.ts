@@ -10,7 +10,7 @@ import type { OnnxModel } from './model.js';
 import { tensorValues } from './tensor.js';
 
 /** Operators that read a tensor's shape and not its values. */
-const SHAPE_READERS = new Set(['Shape', 'Size']);
+export const SHAPE_READERS: ReadonlySet<string> = new Set(['Shape', 'Size']);
 
 /** Operators whose first output has neither the type of their first operand nor one they state. */
 const CHANGES_TYPE =

@@ -1,7 +1,10 @@
 export type { AttentionForm } from './attention.js';
+export { findDecoder, type Decoder, type DecoderAttentionForm, type DecoderLayer } from './decoder.js';
 export { describeModel, type ModelDescription, type TensorDescription } from './describe.js';
 export { OnnxArgumentError, OnnxFileError, OnnxGraphError, OnnxStructureError } from './errors.js';
 export { readModel, serializeModel, type OnnxModel, type SerializedModel } from './model.js';
+export type { PromptRows } from './prompt-attention.js';
+export { pruneAtLayer, type PrunedDecoder, type PruneOptions } from './prune.js';
 export { addSignals, type SignalOutputs, type VisionSignal, type VisionSignalRequest } from './signals.js';
 export { splitAtFeatures, type SplitEncoder } from './split.js';
 export {

@@ -190,7 +190,7 @@ class SignalTap {
     const received = this.#marginal(tap, 2);
     const roundedUp = editor.add('Add', [editor.length(received, 1), editor.ints([3])]);
     const quarter = editor.add('Div', [roundedUp, editor.ints([4])]);
-    const top = editor.topK(received, quarter);
+    const { values: top } = editor.topK(received, quarter);
     const share = editor.add('Div', [
       editor.reduce('ReduceSum', top, 1),
       editor.reduce('ReduceSum', received, 1),

@@ -1,0 +1,63 @@
+/** How much the text of a prompt attends to each of its tokens, inside the decoder graph. */
+import { AttentionTap } from './attention-tap.js';
+import { EMBEDDINGS, pastName, POSITIONS, rotatesItself, type DecoderNodes } from './decoder.js';
+import type { GraphEditor } from './graph-editor.js';
+import { checkGroupQuery, probabilities } from './group-query.js';
+
+/** Which queries are averaged: the last token of the prompt (FastV's code), or all behind the last visual token (its paper). */
+export type PromptRows = 'last' | 'mean';
+
+/** Positions [1, S] of the tokens that are run: those given, or those that follow the cache. */
+export function positionsOf(editor: GraphEditor, { hasPositions }: DecoderNodes): string {
+  if (hasPositions) return POSITIONS;
+  const cached = editor.length(pastName(0, 'key'), 2); // layer 0 is never pruned
+  const end = editor.add('Add', [cached, editor.length(EMBEDDINGS, 1)]);
+  return editor.reshape(editor.range(cached, end), [1, -1]);
+}
+
+/**
+ * Attention of one layer from the text to each of the S tokens that are run, mean over heads. [1, S], float32
+ *
+ * @param visual - the tensor of visual positions [V], ascending
+ */
+export function promptAttention(
+  editor: GraphEditor,
+  decoder: DecoderNodes,
+  layer: number,
+  rows: PromptRows,
+  visual: string,
+  positions: string,
+): string {
+  const tokens = editor.length(EMBEDDINGS, 1);
+  const count = rows === 'last' ? editor.ints([1]) : textRows(editor, visual, tokens);
+  const map = rowsOf(editor, decoder, layer, count, positions); // [1, H, rows, T]
+  const current = editor.last(map, 3, tokens); // [1, H, rows, S]
+  // Two means are several times faster than one over both axes.
+  return editor.reduce('ReduceMean', editor.reduce('ReduceMean', current, 2), 1);
+}
+
+/** The number of tokens behind the last visual one, at least 1; all of them where there is no visual token. */
+function textRows(editor: GraphEditor, visual: string, tokens: string): string {
+  const last = editor.slice(editor.add('Concat', [editor.ints([-1]), visual], { axis: 0 }), 0, -1);
+  const behind = editor.add('Sub', [editor.add('Sub', [tokens, last]), editor.ints([1])]);
+  return editor.add('Max', [behind, editor.ints([1])]);
+}
+
+function rowsOf(
+  editor: GraphEditor,
+  decoder: DecoderNodes,
+  layer: number,
+  count: string,
+  positions: string,
+): string {
+  const attention = decoder.attentions[layer];
+  const description = decoder.layers[layer];
+  if (attention === undefined || description === undefined) throw new RangeError(`no layer ${layer}`);
+  if (attention.form === 'softmax') {
+    const map = new AttentionTap(editor, attention.nodes, EMBEDDINGS).probabilities();
+    return editor.toFloat32(editor.last(map, 2, count));
+  }
+  const { node } = attention;
+  checkGroupQuery(editor, node);
+  return probabilities(editor, node, description, count, rotatesItself(node) ? positions : undefined);
+}
