@@ -104,7 +104,7 @@ function appendNode(
   const at = decoder.attentions.findIndex(
     (attention) => attention.form !== 'softmax' && attention.node === node,
   );
-  const layer = decoder.layers[at];
+  const layer = decoder.layers.at(at === -1 ? Infinity : at);
   if (layer) checkGroupQuery(editor, node);
   if (layer && rotatesItself(node)) appendRotated(editor, node, layer, input, output, positions);
   else editor.append(create(NodeProtoSchema, { ...node, name: editor.name(node.opType), input, output }));

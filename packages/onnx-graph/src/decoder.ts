@@ -6,10 +6,15 @@ import { OnnxStructureError } from './errors.js';
 import { attribute, GraphIndex, operatorName, tensorShape } from './graph-index.js';
 import type { OnnxModel } from './model.js';
 
+/** Input: the tokens [B, S, D]. */
 export const EMBEDDINGS = 'inputs_embeds';
+/** Input: which tokens count, cached ones first. [B, P + S] */
 export const MASK = 'attention_mask';
+/** Input: positions [B, S]. */
 export const POSITIONS = 'position_ids';
+/** Output: logits [B, S, V]. */
 export const LOGITS = 'logits';
+/** The fused operator with grouped keys. */
 export const GROUP_QUERY = 'com.microsoft.GroupQueryAttention';
 
 /** How the attention of a decoder layer is written. */
@@ -115,7 +120,7 @@ function checkLayout(index: GraphIndex): number {
       .filter((name) => !outputs.has(name))
       .map((name) => `the output "${name}"`),
   ];
-  if (missing[0] !== undefined) {
+  if (missing.length > 0) {
     throw new OnnxStructureError(
       index.model.file,
       `${missing[0]} of a decoder`,

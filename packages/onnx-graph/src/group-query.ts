@@ -30,7 +30,7 @@ export function checkGroupQuery(editor: GraphEditor, node: NodeProto): void {
     ...((node.input[BIAS] ?? '') === '' ? [] : ['attention_bias']),
     ...((node.input[SINK] ?? '') === '' ? [] : ['head_sink']),
   ];
-  if (bad[0] === undefined) return;
+  if (bad.length === 0) return;
   throw new OnnxStructureError(
     editor.index.model.file,
     'GroupQueryAttention over all tokens with a plain softmax',
@@ -46,7 +46,7 @@ export function operands(
   { kvHeads, headDim }: DecoderLayer,
   input: readonly string[] = node.input,
 ): [query: string, key: string, value: string] {
-  const [query = '', key = '', value = ''] = [input[QUERY], input[KEY], input[VALUE]];
+  const [query, key, value] = [input[QUERY], input[KEY], input[VALUE]];
   if (key !== '') return [query, key, value];
   const first = queryHeads(node) * headDim;
   const second = first + kvHeads * headDim;
@@ -65,7 +65,7 @@ export function rotate(
   heads: number,
   positions: string,
 ): string {
-  const [cosines = '', sines = ''] = [node.input[COSINES], node.input[SINES]];
+  const [cosines, sines] = [node.input[COSINES], node.input[SINES]];
   const half = editor.index.lastDimension(cosines);
   if (half === undefined) {
     throw new OnnxStructureError(

@@ -52,7 +52,6 @@ function rowsOf(
 ): string {
   const attention = decoder.attentions[layer];
   const description = decoder.layers[layer];
-  if (attention === undefined || description === undefined) throw new RangeError(`no layer ${layer}`);
   if (attention.form === 'softmax') {
     const map = new AttentionTap(editor, attention.nodes, EMBEDDINGS).probabilities();
     return editor.toFloat32(editor.last(map, 2, count));

@@ -24,8 +24,8 @@ const cases = DECODERS.flatMap((name) =>
 
 /** The last row [VOCABULARY] of the logits. */
 function lastLogits({ logits }: Record<string, Tensor>): Tensor {
-  const rows = logits?.dims[1] ?? 0;
-  return { data: (logits?.data as Float32Array).subarray((rows - 1) * VOCABULARY) } as unknown as Tensor;
+  const rows = logits.dims[1];
+  return { data: (logits.data as Float32Array).subarray((rows - 1) * VOCABULARY) } as unknown as Tensor;
 }
 
 test.each(DECODERS)(
@@ -60,7 +60,7 @@ describe.each(cases)('$name pruned at layer $layer by rows $rows', ({ name, cut,
     expect(difference(prompt[pruned.promptAttention], choice.scores)).toBeLessThan(1e-5);
     const text = Array.from({ length: PROMPT }, (_, i) => i).filter((i) => !expected.visual.includes(i));
     const kept = [...text, ...choice.kept].sort((a, b) => a - b);
-    expect(Array.from(prompt[pruned.keptTokens]?.data as BigInt64Array, Number)).toEqual(kept);
+    expect(Array.from(prompt[pruned.keptTokens].data as BigInt64Array, Number)).toEqual(kept);
     for (let step = 0; step <= STEPS; step++) {
       const out = step === 0 ? prompt : await session.tokens(PROMPT + step - 1, 1, feeds(NONE, 0));
       const row = choice.logits.slice(step * VOCABULARY, (step + 1) * VOCABULARY);
@@ -85,7 +85,7 @@ describe.each(cases)('$name pruned at layer $layer by rows $rows', ({ name, cut,
       const whole = await original.tokens(start, count);
       const visual = start === 0 ? integers(expected.visual) : NONE;
       const out = await session.tokens(start, count, feeds(visual, 100));
-      expect(difference(out.logits, whole.logits?.data as Float32Array)).toBeLessThan(1e-5);
+      expect(difference(out.logits, whole.logits.data as Float32Array)).toBeLessThan(1e-5);
     }
     await original.release();
     await session.release();
