@@ -40,7 +40,7 @@ export interface ReducerEntryInit<Options> {
   /** One line. */
   readonly description: string;
   readonly stage: TokenReducer['stage'];
-  readonly options: readonly TextOption<Options>[];
+  readonly options: readonly TextOption<NoInfer<Options>>[];
   readonly create: (options: Partial<Options>) => TokenReducer;
 }
 
