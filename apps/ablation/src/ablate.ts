@@ -1,0 +1,82 @@
+/** `foveate ablate`: asks one model the same questions with each reducer, and prints the table. */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { readDataset, runSweep, type SweepOptions } from '@foveate/eval';
+import type { Format } from './table.js';
+import { formatSummary } from './table.js';
+import { createProgressDisplay } from './progress.js';
+import { registry } from './registry.js';
+import { expandSpecs } from './spec.js';
+import { abortOnSignals } from './interruption.js';
+import { version } from './version.js';
+
+export interface AblateOptions {
+  readonly model: string;
+  readonly data: string;
+  readonly reducers: string;
+  readonly keep: string;
+  readonly limit: number;
+  readonly seed: number;
+  readonly out: string;
+  readonly resume: boolean;
+  readonly format: Format;
+}
+
+/** @throws FoveateError; Interrupted */
+export async function ablate(options: AblateOptions): Promise<void> {
+  const { model, data, out, limit, seed, resume, format } = options;
+  const rows = expandSpecs(registry, options.reducers, options.keep);
+  const dataset = await readDataset(data);
+  const display = createProgressDisplay(process.stderr);
+  const tell = (line: string): void => {
+    display.stop();
+    process.stderr.write(`${line}\n`);
+  };
+  const { abortSignal, release } = abortOnSignals();
+  let answered = 0;
+  try {
+    const summary = await runSweep({
+      ...{ model, dataset, rows, out, version, limit, seed, resume, abortSignal },
+      measurePeakRss: (row, question) => peakRssOfAsk(model, row.reducer, question, abortSignal, tell),
+      onMoved: (folder) => {
+        tell(`${out} held a finished run of this configuration; it is now in ${folder}.`);
+      },
+      onProgress: (progress) => {
+        if (progress.pass === 'answers') answered = progress.done;
+        display.update(progress);
+      },
+    });
+    display.stop();
+    process.stdout.write(formatSummary(summary, format));
+    process.stderr.write(`Answers and summary are in ${out}.\n`);
+  } catch (error) {
+    if (abortSignal.aborted)
+      tell(`Stopped. ${out} holds ${answered} answers: add --resume to the same command to go on.`);
+    throw error;
+  } finally {
+    display.stop();
+    release();
+  }
+}
+
+type MeasurePeakRss = NonNullable<SweepOptions['measurePeakRss']>;
+
+/** The peak memory of `foveate ask --json` with the same reducer and question: a process that does nothing else. */
+async function peakRssOfAsk(
+  model: string,
+  reducer: string,
+  { image, question }: Parameters<MeasurePeakRss>[1],
+  signal: AbortSignal,
+  tell: (line: string) => void,
+): Promise<number | null> {
+  const command = [...process.execArgv, process.argv[1], 'ask', '--json', '--max-new-tokens', '16'];
+  const call = ['--model', model, '--reduce', reducer, '--', image, question];
+  try {
+    const { stdout } = await promisify(execFile)(process.execPath, [...command, ...call], { signal });
+    return (JSON.parse(stdout) as { memory: { peakRss: number | null } }).memory.peakRss;
+  } catch (error) {
+    signal.throwIfAborted();
+    tell(`The peak memory of ${reducer} could not be measured: ${(error as Error).message}`);
+    return null;
+  }
+}

@@ -1,0 +1,127 @@
+/** The command line: what can be written, and its help. */
+import { modelDirectory, questionsFile } from '@foveate/tiny-llava';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { ablate, type AblateOptions } from './ablate.js';
+import { ask, type AskOptions } from './ask.js';
+import { describeMethods } from './methods.js';
+import { formats } from './table.js';
+import { version } from './version.js';
+
+const DEFAULT_REDUCERS = 'none,fopru-rank,fopru-row,uniform,random,pooling';
+const DEFAULT_KEEP = '0.75,0.5,0.25,0.11,0.06';
+
+const SPEC_HELP = `
+A SPEC is a method with its options, name[:option=value]..., and + puts one after another:
+  none   fopru-rank   fopru-rank:keep=0.5:significance=received   fopru-row:keep=0.5+fopru-rank:keep=0.5
+"foveate methods" lists methods and options. "keep" is the share of the tokens kept, "count" their number.`;
+
+const EXAMPLE_IMAGE = 'node_modules/@foveate/tiny-llava/data/images/0001.png';
+
+export function createProgram(): Command {
+  const program = new Command('foveate')
+    .description(
+      'Lets a vision-language model read fewer visual tokens, and measures what that costs and saves.',
+    )
+    .version(version)
+    .showHelpAfterError('(--help says what there is)')
+    .addHelpText('after', '\n"foveate COMMAND --help" says more of each, with examples.');
+  program.addCommand(ablateCommand(), { isDefault: false });
+  program.addCommand(askCommand());
+  program.addCommand(methodsCommand());
+  // Wrong usage throws, like every other error, so that main alone decides on the exit code.
+  for (const command of [program, ...program.commands]) command.exitOverride().copyInheritedSettings(program);
+  return program;
+}
+
+function ablateCommand(): Command {
+  return new Command('ablate')
+    .summary('ask the same questions with each method, and print the table')
+    .description(
+      'Asks one model the same questions with each method and prints accuracy beside time and memory.\n' +
+        'Answers are written as they are made; times and memory come from passes of their own after them.',
+    )
+    .option('--model <dir>', 'bundle in the layout of transformers.js (default: the embedded model)')
+    .option('--data <file>', 'questions, a JSON object a line (default: those of the embedded model)')
+    .option('--reducers <specs>', 'SPECs joined by commas, a row each', DEFAULT_REDUCERS)
+    .option('--keep <ratios>', 'a SPEC that states no budget becomes a row for each of these', DEFAULT_KEEP)
+    .option('--limit <n>', 'questions to ask, each kind with its share; 0: all', parseCount, 300)
+    .option('--seed <n>', 'another seed draws other questions', parseSeed, 0)
+    .option('--out <dir>', 'folder of the results', 'out')
+    .option('--resume', 'go on with the answers that the folder of the results holds', false)
+    .addOption(new Option('--format <format>', 'of what is printed').choices(formats).default('table'))
+    .addHelpText(
+      'after',
+      `${SPEC_HELP}
+
+The folder of the results holds answers.jsonl, a line an answer, and summary.json. Ctrl-C, or a crash, loses nothing:
+the same command with --resume goes on. A finished run that is repeated is moved to a folder earlier-1 in it.
+
+Examples:
+  foveate ablate
+  foveate ablate --reducers none,fopru-rank,random --keep 0.5,0.25 --limit 40 --out quick
+  foveate ablate --reducers none,fopru-row:keep=0.5+fopru-rank:keep=0.5 --limit 40 --out chain --format md`,
+    )
+    .action(async (options: Partial<AblateOptions>) => {
+      await ablate({ model: modelDirectory, data: questionsFile, ...options } as AblateOptions);
+    });
+}
+
+function askCommand(): Command {
+  return new Command('ask')
+    .summary('ask one question about images')
+    .description('Answers one question about one or more images.')
+    .argument('<images-and-question...>', 'image files, and last the question')
+    .usage('[options] IMAGE... "QUESTION"')
+    .option('--model <dir>', 'bundle in the layout of transformers.js (default: the embedded model)')
+    .option('--reduce <spec>', 'SPEC of what reduces the visual tokens of each image', 'none')
+    .option('--raw', 'the question is the prompt word for word, <image> where each image belongs', false)
+    .option('--max-new-tokens <n>', 'most tokens to answer with', parsePositive, 64)
+    .option(
+      '--show',
+      'draw each image with its dropped patches dimmed, as NAME-kept.png in this folder',
+      false,
+    )
+    .option('--json', 'print one JSON object: text, tokens, images, timings (ms), memory (bytes)', false)
+    .addHelpText(
+      'after',
+      `${SPEC_HELP}
+
+Examples:
+  foveate ask ${EXAMPLE_IMAGE} "What is the cyan thing?"
+  foveate ask ${EXAMPLE_IMAGE} "What is the cyan thing?" --reduce fopru-rank:keep=0.25 --show`,
+    )
+    .action(async (positionals: string[], options: Partial<AskOptions>, command: Command) => {
+      const images = positionals.slice(0, -1);
+      const question = positionals[positionals.length - 1];
+      if (images.length === 0)
+        command.error(`error: ask needs an image and a question; there is only ${JSON.stringify(question)}`);
+      await ask(images, question, { model: modelDirectory, ...options } as AskOptions);
+    });
+}
+
+function methodsCommand(): Command {
+  return new Command('methods')
+    .summary('list the methods with their options')
+    .description('Lists the methods with their options: the default, the values, what it is.')
+    .action(() => {
+      process.stdout.write(describeMethods());
+    });
+}
+
+function parseCount(text: string): number {
+  return parseInteger(text, 0, Number.MAX_SAFE_INTEGER);
+}
+
+function parsePositive(text: string): number {
+  return parseInteger(text, 1, 2 ** 20);
+}
+
+function parseSeed(text: string): number {
+  return parseInteger(text, 0, 2 ** 32 - 1);
+}
+
+function parseInteger(text: string, lowest: number, highest: number): number {
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= lowest && value <= highest) return value;
+  throw new InvalidArgumentError(`It must be an integer from ${lowest} to ${highest}.`);
+}

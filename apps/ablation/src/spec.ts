@@ -1,0 +1,105 @@
+/** SPECs: how people write reducers. `name[:option=value]...`, stages joined by `+`, a list joined by `,`. */
+import { FoveateError, type ReducerRegistry, type TokenReducer } from '@foveate/core';
+import type { SweepRow } from '@foveate/eval';
+
+/** One stage of a SPEC. */
+export interface Stage {
+  readonly name: string;
+  readonly options: Readonly<Record<string, string>>;
+}
+
+/** A SPEC, or a list of them, cannot be read. */
+export class SpecError extends FoveateError {
+  static override readonly marker: symbol = Symbol.for('@foveate/SpecError');
+  override readonly name = 'SpecError';
+}
+
+/** The stage that keeps everything. */
+const NONE = 'none';
+/** The options that state a budget. */
+const BUDGETS = ['keep', 'count', 'mass'];
+
+/**
+ * Reads the stages of a SPEC; whether there are such reducers and options is the registry's to say.
+ * @throws SpecError
+ */
+export function parseSpec(spec: string): Stage[] {
+  return spec.split('+').map((stage) => {
+    const [name, ...options] = stage.split(':');
+    if (!/^[a-z0-9-]+$/.test(name)) throw unreadable(spec, `${JSON.stringify(name)} is no name of a reducer`);
+    return { name, options: parseOptions(spec, options) };
+  });
+}
+
+function parseOptions(spec: string, texts: readonly string[]): Record<string, string> {
+  const options = texts.map((text): [string, string] => {
+    const option = /^([a-z0-9-]+)=([^=\s]+)$/i.exec(text);
+    if (!option) throw unreadable(spec, `${JSON.stringify(text)} is no option=value`);
+    return [option[1], option[2]];
+  });
+  const names = options.map(([name]) => name);
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw unreadable(spec, `${twice} is there twice`);
+  return Object.fromEntries(options);
+}
+
+function unreadable(spec: string, problem: string): SpecError {
+  return new SpecError(
+    `The SPEC ${JSON.stringify(spec)} cannot be read: ${problem}. Write name[:option=value]..., stages joined by +, e.g. fopru-rank:keep=0.25. "foveate methods" lists names and options.`,
+  );
+}
+
+/** The SPEC of some stages: what {@link parseSpec} reads. */
+export function formatSpec(stages: readonly Stage[]): string {
+  return stages
+    .map(({ name, options }) =>
+      [name, ...Object.entries(options).map(([option, value]) => `${option}=${value}`)].join(':'),
+    )
+    .join('+');
+}
+
+/**
+ * The reducers of a SPEC; a stage `none` adds none.
+ * @throws SpecError, UnknownReducerError, InvalidArgumentError
+ */
+export function createReducers(registry: ReducerRegistry, spec: string): TokenReducer[] {
+  return parseSpec(spec).flatMap(({ name, options }) => {
+    if (name !== NONE) return [registry.get(name).create(options)];
+    if (Object.keys(options).length > 0) throw unreadable(spec, 'none takes no options');
+    return [];
+  });
+}
+
+/**
+ * The rows of a comparison: each SPEC of `list` is one; of a single stage that takes a budget and states none it is one for each ratio of `keep`.
+ * @param list SPECs joined by commas
+ * @param keep ratios in (0, 1] joined by commas
+ * @throws SpecError, UnknownReducerError, InvalidArgumentError
+ */
+export function expandSpecs(registry: ReducerRegistry, list: string, keep: string): SweepRow[] {
+  const ratios = splitList('--keep', keep);
+  const wrong = ratios.find((ratio) => !(Number(ratio) > 0 && Number(ratio) <= 1));
+  if (wrong !== undefined)
+    throw new SpecError(`--keep takes ratios in (0, 1], e.g. 0.5,0.25; received ${JSON.stringify(wrong)}.`);
+  const specs = splitList('--reducers', list).flatMap((spec) => {
+    const stages = parseSpec(spec);
+    if (!takesBudget(registry, stages)) return [spec];
+    const [{ name, options }] = stages;
+    return ratios.map((ratio) => formatSpec([{ name, options: { keep: ratio, ...options } }]));
+  });
+  const twice = specs.find((spec, index) => specs.indexOf(spec) !== index);
+  if (twice !== undefined) throw new SpecError(`${twice} would be in the table twice. Name it once.`);
+  return specs.map((spec) => ({ reducer: spec, reducers: createReducers(registry, spec) }));
+}
+
+function takesBudget(registry: ReducerRegistry, [{ name, options }, ...more]: readonly Stage[]): boolean {
+  if (more.length > 0 || name === NONE || BUDGETS.some((option) => option in options)) return false;
+  return registry.get(name).options.some((option) => option.name === 'keep');
+}
+
+function splitList(option: string, list: string): string[] {
+  const items = list.split(',').map((item) => item.trim());
+  if (items.includes(''))
+    throw new SpecError(`${option} ${JSON.stringify(list)} has an empty item: write items joined by commas.`);
+  return items;
+}

@@ -1,0 +1,58 @@
+/** Starts the command from source, as its users start it built. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
+
+/** The bundle with random weights: its answers mean nothing, and are the same each time. */
+export const MODEL: string = fileURLToPath(
+  new URL('../../../packages/lvlm/fixtures/random-llava', import.meta.url),
+);
+
+const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url));
+
+export interface Ended {
+  /** Null where a signal ended it. */
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Running {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+}
+
+/** Starts `foveate ARGS` in `folder`. */
+export function start(args: readonly string[], folder: string): Running {
+  const child = spawn(
+    process.execPath,
+    ['--import', import.meta.resolve('tsx'), '--conditions=@foveate/source', CLI, ...args],
+    { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] },
+  );
+  const texts = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const)
+    child[name].setEncoding('utf8').on('data', (text: string) => {
+      texts[name] += text;
+    });
+  const ended = new Promise<Ended>((resolve) => {
+    child.on('close', (code, signal) => {
+      resolve({ code, signal, ...texts });
+    });
+  });
+  return { child, ended };
+}
+
+export function foveate(args: readonly string[], folder: string): Promise<Ended> {
+  return start(args, folder).ended;
+}
+
+/** A folder that is removed after the test. */
+export async function temporaryFolder(): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'foveate-command-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  return folder;
+}
