@@ -34,7 +34,7 @@ export function checkLayer(layer: number, { layers }: DecoderNodes): void {
 }
 
 /** The outputs that the layers from `layer` on, or those before it, make: their caches, and the upper ones the logits. */
-export function outputsOf(decoder: DecoderNodes, layer: number, which: 'lower' | 'upper'): ValueInfoProto[] {
+function outputsOf(decoder: DecoderNodes, layer: number, which: 'lower' | 'upper'): ValueInfoProto[] {
   const lower = new Set(
     Array.from({ length: layer }, (_, i) => [presentName(i, 'key'), presentName(i, 'value')]).flat(),
   );

@@ -15,7 +15,7 @@ export const POSITIONS = 'position_ids';
 /** Output: logits [B, S, V]. */
 export const LOGITS = 'logits';
 /** The fused operator with grouped keys. */
-export const GROUP_QUERY = 'com.microsoft.GroupQueryAttention';
+const GROUP_QUERY = 'com.microsoft.GroupQueryAttention';
 
 /** How the attention of a decoder layer is written. */
 export type DecoderAttentionForm = Extract<AttentionForm, 'softmax'> | 'com.microsoft.GroupQueryAttention';
@@ -49,7 +49,7 @@ export interface DecoderNodes extends Decoder {
 }
 
 /** An attention that is written out, or the fused node. */
-export type DecoderAttention =
+type DecoderAttention =
   | { readonly form: 'softmax'; readonly nodes: AttentionNodes }
   | { readonly form: 'com.microsoft.GroupQueryAttention'; readonly node: NodeProto };
 

@@ -17,7 +17,7 @@ const BIAS = 10;
 const SINK = 11;
 
 /** Heads of the queries. */
-export function queryHeads(node: NodeProto): number {
+function queryHeads(node: NodeProto): number {
   return Number(attribute(node, 'num_heads')?.i ?? 0);
 }
 
@@ -40,7 +40,7 @@ export function checkGroupQuery(editor: GraphEditor, node: NodeProto): void {
 }
 
 /** The operands [B, S, heads * d] of queries, keys and values; packed ones are taken apart. */
-export function operands(
+function operands(
   editor: GraphEditor,
   node: NodeProto,
   { kvHeads, headDim }: DecoderLayer,
@@ -58,7 +58,7 @@ export function operands(
 }
 
 /** `x` [B, S, heads * d] turned by its positions [B, S], as the operator with do_rotary does it. */
-export function rotate(
+function rotate(
   editor: GraphEditor,
   node: NodeProto,
   x: string,
