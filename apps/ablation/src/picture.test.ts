@@ -115,7 +115,7 @@ describe('drawKept', () => {
       .withMetadata({ orientation: 6 })
       .jpeg()
       .toFile(file);
-    const { width = 0, height = 0 } = await sharp(await drawKept(file, report([]))).metadata();
+    const { width, height } = await sharp(await drawKept(file, report([]))).metadata();
     expect(width).toBe(2 * height);
   });
 });

@@ -6,7 +6,7 @@ import type { ImageReport, StageReport } from '@foveate/lvlm';
 import sharp from 'sharp';
 
 /** A picture of the kept patches cannot be drawn or written. */
-export class PictureError extends FoveateError {
+class PictureError extends FoveateError {
   static override readonly marker: symbol = Symbol.for('@foveate/PictureError');
   override readonly name = 'PictureError';
 }

@@ -4,7 +4,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { onTestFinished } from 'vitest';
+import { onTestFinished, vi } from 'vitest';
+import { main } from '../src/main.js';
 
 /** The bundle with random weights: its answers mean nothing, and are the same each time. */
 export const MODEL: string = fileURLToPath(
@@ -48,6 +49,22 @@ export function start(args: readonly string[], folder: string): Running {
 
 export function foveate(args: readonly string[], folder: string): Promise<Ended> {
   return start(args, folder).ended;
+}
+
+/** The command in this process: quicker, for what ends before it starts a process of its own. */
+export async function foveateHere(args: readonly string[]): Promise<Omit<Ended, 'signal'>> {
+  const texts = { stdout: '', stderr: '' };
+  const spies = (['stdout', 'stderr'] as const).map((name) =>
+    vi.spyOn(process[name], 'write').mockImplementation((text) => {
+      texts[name] += String(text);
+      return true;
+    }),
+  );
+  try {
+    return { code: await main(args), ...texts };
+  } finally {
+    for (const spy of spies) spy.mockRestore();
+  }
 }
 
 /** A folder that is removed after the test. */

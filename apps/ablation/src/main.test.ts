@@ -1,0 +1,63 @@
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { foveateHere, start, temporaryFolder } from '../test/run.js';
+import { registry } from './registry.js';
+
+describe('foveate', () => {
+  it('methods lists every method and option', async () => {
+    const { code, stdout } = await foveateHere(['methods']);
+    expect(code).toBe(0);
+    for (const { name, options } of registry.entries) {
+      expect(stdout).toContain(`${name}: `);
+      for (const option of options) expect(stdout).toContain(option.name);
+    }
+    expect(stdout.split('\n').every((line) => line.length <= 100)).toBe(true);
+  });
+
+  it('--version is that of the package', async () => {
+    expect(await foveateHere(['--version'])).toMatchObject({ code: 0, stdout: '0.0.0\n' });
+  });
+
+  it.each([['--help'], ['ablate', '--help'], ['ask', '--help'], ['help', 'ask']])(
+    '%s %s',
+    async (...args) => {
+      const { code, stdout, stderr } = await foveateHere(args.filter(Boolean));
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(stdout).toContain('Usage: foveate');
+    },
+  );
+
+  it.each<[string, string[], string]>([
+    ['an unknown command', ['ablation'], 'Did you mean ablate?'],
+    ['nothing', [], 'Usage: foveate'],
+    ['a limit that is no number', ['ablate', '--limit', 'many'], 'an integer from 0'],
+    ['a negative limit', ['ablate', '--limit', '-1'], 'an integer from 0'],
+    ['a seed out of range', ['ablate', '--seed', '4294967296'], 'an integer from 0 to 4294967295'],
+    ['an unknown format', ['ablate', '--format', 'html'], 'Allowed choices are table, md, csv, json'],
+    ['an argument too many', ['ablate', 'everything'], 'too many arguments'],
+    ['a percentage', ['ablate', '--keep', '50'], 'ratios in (0, 1]'],
+    ['data that is not there', ['ablate', '--data', 'none.jsonl'], 'There is no file none.jsonl'],
+  ])('%s: exit code 2', async (_, args, message) => {
+    const { code, stdout, stderr } = await foveateHere(args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain(message);
+  });
+
+  it('names the line of a broken data set', async () => {
+    const folder = await temporaryFolder();
+    await writeFile(path.join(folder, 'q.jsonl'), '{"id": "1"}\n');
+    const file = path.join(folder, 'q.jsonl');
+    const { code, stderr } = await foveateHere(['ablate', '--data', file]);
+    expect(code).toBe(2);
+    expect(stderr).toBe(
+      `foveate: ${file}, line 1: "image" must be a text that is not empty; received undefined.\n`,
+    );
+  });
+
+  it('ends in peace when its reader has seen enough', async () => {
+    const { child, ended } = start(['methods'], '.');
+    child.stdout?.destroy();
+    expect(await ended).toMatchObject({ code: 0, stderr: '' });
+  });
+});
