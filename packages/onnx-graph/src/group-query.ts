@@ -58,13 +58,7 @@ function operands(
 }
 
 /** `x` [B, S, heads * d] turned by its positions [B, S], as the operator with do_rotary does it. */
-function rotate(
-  editor: GraphEditor,
-  node: NodeProto,
-  x: string,
-  heads: number,
-  positions: string,
-): string {
+function rotate(editor: GraphEditor, node: NodeProto, x: string, heads: number, positions: string): string {
   const [cosines, sines] = [node.input[COSINES], node.input[SINES]];
   const half = editor.index.lastDimension(cosines);
   if (half === undefined) {
