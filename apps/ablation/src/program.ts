@@ -44,7 +44,7 @@ function ablateCommand(): Command {
     .option('--data <file>', 'questions, a JSON object a line (default: those of the embedded model)')
     .option('--reducers <specs>', 'SPECs joined by commas, a row each', DEFAULT_REDUCERS)
     .option('--keep <ratios>', 'a SPEC that states no budget becomes a row for each of these', DEFAULT_KEEP)
-    .option('--limit <n>', 'questions to ask, each kind with its share; 0: all', parseCount, 300)
+    .option('--limit <n>', 'questions to ask, each kind with its share; 0: all', parseCount, 240)
     .option('--seed <n>', 'another seed draws other questions', parseSeed, 0)
     .option('--out <dir>', 'folder of the results', 'out')
     .option('--resume', 'go on with the answers that the folder of the results holds', false)

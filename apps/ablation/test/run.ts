@@ -12,7 +12,14 @@ export const MODEL: string = fileURLToPath(
   new URL('../../../packages/lvlm/fixtures/random-llava', import.meta.url),
 );
 
-const CLI = fileURLToPath(new URL('../src/cli.ts', import.meta.url));
+/** The command from source, for a shell or a spawn. */
+export const COMMAND: readonly [string, ...string[]] = [
+  process.execPath,
+  '--import',
+  import.meta.resolve('tsx'),
+  '--conditions=@foveate/source',
+  fileURLToPath(new URL('../src/cli.ts', import.meta.url)),
+];
 
 export interface Ended {
   /** Null where a signal ended it. */
@@ -29,11 +36,8 @@ export interface Running {
 
 /** Starts `foveate ARGS` in `folder`. */
 export function start(args: readonly string[], folder: string): Running {
-  const child = spawn(
-    process.execPath,
-    ['--import', import.meta.resolve('tsx'), '--conditions=@foveate/source', CLI, ...args],
-    { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] },
-  );
+  const [node, ...words] = COMMAND;
+  const child = spawn(node, [...words, ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
   const texts = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const)
     child[name].setEncoding('utf8').on('data', (text: string) => {

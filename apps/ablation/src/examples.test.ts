@@ -1,0 +1,50 @@
+/** The command lines of the README and of the helps run word for word where the package is installed. */
+import { execFile } from 'node:child_process';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { expect, it } from 'vitest';
+import { COMMAND, foveateHere, temporaryFolder } from '../test/run.js';
+
+const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');
+const blocks = [...readme.matchAll(/```sh\n(.*?)```/gs)].map(([, block]) => block);
+const helps = await Promise.all(['ablate', 'ask'].map((name) => foveateHere([name, '--help'])));
+const lines = [...blocks, ...helps.map(({ stdout }) => stdout)]
+  .flatMap((text) => text.split('\n'))
+  .filter((line) => /^ *(npx )?foveate /.test(line))
+  .map((line) => line.trim().replace(/^npx /, ''));
+// The default comparison takes minutes, and differs from the others in the number of its questions alone.
+const examples = new Set(lines.filter((line) => line !== 'foveate ablate'));
+
+/** A folder in which the package is installed, so to speak. */
+async function installation(): Promise<string> {
+  const folder = await temporaryFolder();
+  await symlink(
+    fileURLToPath(new URL('../../../node_modules', import.meta.url)),
+    path.join(folder, 'node_modules'),
+  );
+  await mkdir(path.join(folder, 'bin'));
+  const command = COMMAND.map((word) => `'${word}'`).join(' ');
+  await writeFile(path.join(folder, 'bin', 'foveate'), `#!/bin/sh\nexec ${command} "$@"\n`, { mode: 0o755 });
+  return folder;
+}
+
+it('there are some', () => {
+  expect(lines.length).toBeGreaterThan(examples.size); // the README's are among the helps'
+  expect(examples.size).toBeGreaterThanOrEqual(4);
+});
+
+it.each([...examples])(
+  '%s',
+  async (line) => {
+    const folder = await installation();
+    const PATH = `${path.join(folder, 'bin')}:${process.env.PATH ?? ''}`;
+    const { stdout } = await promisify(execFile)('sh', ['-c', line], {
+      cwd: folder,
+      env: { ...process.env, PATH },
+    });
+    expect(stdout).not.toBe('');
+  },
+  180_000,
+);
