@@ -1,37 +1,92 @@
-/** The language model: embeddings, and a decoder whose keys and values stay in buffers that two runs take turns to write. */
+/** The language model: embeddings, and the decoder's graph in every form that calls have asked for. */
+import { totalmem } from 'node:os';
+import { identityPlan, resolveBudget, type ReductionPlan } from '@foveate/core';
+import {
+  describeModel,
+  OnnxGraphError,
+  pruneAtLayer,
+  readModel,
+  serializeModel,
+  type ModelDescription,
+} from '@foveate/onnx-graph';
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { GraphName } from './bundle.js';
-import { BundleError } from './errors.js';
+import { BundleError, UnsupportedReducerError } from './errors.js';
 import { loadOnnxRuntime } from './native.js';
-import type { DecoderDimensions } from './protocol.js';
-import { floats, openSession, run } from './sessions.js';
+import type { DecoderDimensions, LanguageRequest } from './protocol.js';
+import { SingleGraphSequence, type DecoderSession, type Pruning, type Sequence } from './sequence.js';
+import { floats, openSession, run, type GraphInMemory } from './sessions.js';
 
 const PAST = 'past_key_values.';
 const PRESENT = 'present.';
 const INPUTS = ['inputs_embeds', 'attention_mask', 'position_ids', 'num_logits_to_keep', 'use_cache_branch'];
+/** Weights of all open forms of the decoder together: beyond this share of the machine's memory those used longest ago are closed. */
+const MEMORY_SHARE = 0.25;
 
-type TensorConstructor = typeof Tensor;
+/** Sessions of the decoder in one form. */
+interface Form {
+  readonly sessions: readonly InferenceSession[];
+}
 
-/** The two graphs of the language model. */
+/** The decoder that drops tokens. */
+interface PrunedForm extends Form {
+  readonly names: Pruning['names'];
+}
+
+/** The graphs of the language model. */
 export class Decoder {
   readonly dimensions: DecoderDimensions;
+  readonly #file: string;
+  readonly #threads: number;
+  readonly #weightBytes: number;
   readonly #embedding: InferenceSession;
-  readonly #decoder: InferenceSession;
-  readonly #tensor: TensorConstructor;
+  readonly #tensor: typeof Tensor;
+  /** Open forms, the one used last at the end. */
+  readonly #forms = new Map<string, Form>();
 
-  private constructor(embedding: InferenceSession, decoder: InferenceSession, tensor: TensorConstructor) {
+  private constructor(
+    file: string,
+    threads: number,
+    description: ModelDescription,
+    embedding: InferenceSession,
+    tensor: typeof Tensor,
+  ) {
+    this.#file = file;
+    this.#threads = threads;
     this.#embedding = embedding;
-    this.#decoder = decoder;
     this.#tensor = tensor;
-    this.dimensions = readDimensions(decoder);
+    this.#weightBytes = description.weightBytes;
+    this.dimensions = readDimensions(description);
   }
 
-  /** @throws BundleError, PlatformError */
-  static async open(graphs: Readonly<Record<GraphName, string>>, threads: number): Promise<Decoder> {
+  /**
+   * Opens the embeddings, and the decoder in the form that `language` needs.
+   * @throws BundleError, PlatformError, UnsupportedReducerError
+   */
+  static async open(
+    graphs: Readonly<Record<GraphName, string>>,
+    threads: number,
+    language: LanguageRequest | null,
+  ): Promise<Decoder> {
     const { Tensor } = await loadOnnxRuntime();
+    const file = graphs.decoder_model_merged;
+    const description = describeModel(patching(() => readModel(file)));
     const embedding = await openSession(graphs.embed_tokens, graphs.embed_tokens, threads);
-    const decoder = await openSession(graphs.decoder_model_merged, graphs.decoder_model_merged, threads);
-    return new Decoder(embedding, decoder, Tensor);
+    const decoder = new Decoder(file, threads, description, embedding, Tensor);
+    if (language) {
+      decoder.check(language);
+      await decoder.#pruned(language);
+    } else await decoder.#whole();
+    return decoder;
+  }
+
+  /** @throws UnsupportedReducerError where the model has no such layer */
+  check({ reducer, layer }: LanguageRequest): void {
+    const { layers } = this.dimensions;
+    if (layer < layers) return;
+    throw new UnsupportedReducerError(
+      `${reducer} reduces tokens before layer ${layer}; this language model has the layers 0 to ${layers - 1}. Choose a layer from 1 to ${layers - 1}.`,
+    );
   }
 
   /** Embeddings [ids.length, D] of token ids. */
@@ -40,116 +95,71 @@ export class Decoder {
     return floats(await run(this.#embedding, { input_ids: input }), 'inputs_embeds');
   }
 
-  /** A new, empty sequence. */
-  start(): Sequence {
-    return new Sequence(this.#decoder, this.#tensor, this.dimensions);
+  /**
+   * A new, empty sequence, whose prompt will have so many visual tokens. Where all of them stay, the graph is the bundle's own.
+   * @throws BundleError where the decoder cannot be patched
+   */
+  async start(language: LanguageRequest | null, visualTokens: number): Promise<Sequence> {
+    let unpruned: ReductionPlan | null = null;
+    if (language && visualTokens > 0) {
+      const { count, warnings } = resolveBudget(language.budget, visualTokens);
+      if (count < visualTokens) {
+        const { sessions, names } = await this.#pruned(language);
+        const pruning = { layer: language.layer, names, count, warnings };
+        return new SingleGraphSequence(this.#parts(sessions[0]), pruning);
+      }
+      unpruned = identityPlan(visualTokens, { warnings });
+    }
+    const { sessions } = await this.#whole();
+    return new SingleGraphSequence(this.#parts(sessions[0]), null, unpruned);
   }
 
-  async release(): Promise<void> {
-    await this.#embedding.release();
-    await this.#decoder.release();
+  #parts(session: InferenceSession): DecoderSession {
+    return { session, tensor: this.#tensor, dimensions: this.dimensions };
+  }
+
+  /** The bundle's own graph. */
+  async #whole(): Promise<Form> {
+    return this.#form('whole', async () => ({ sessions: [await this.#session(this.#file, this.#file)] }));
+  }
+
+  async #pruned({ layer, rows }: LanguageRequest): Promise<PrunedForm> {
+    return this.#form(`pruned ${layer} ${rows}`, async () => {
+      const { model, ...names } = patching(() => pruneAtLayer(readModel(this.#file), { layer, rows }));
+      const name = `${this.#file} pruned at layer ${layer}`;
+      return { sessions: [await this.#session(serializeModel(model), name)], names };
+    });
+  }
+
+  async #session(graph: string | GraphInMemory, name: string): Promise<InferenceSession> {
+    return openSession(graph, name, this.#threads);
+  }
+
+  /** The form that `id` names: each has the weights in memory once more, so it is opened late, and closed where they are too many. */
+  async #form<T extends Form>(id: string, open: () => Promise<T>): Promise<T> {
+    const forms = this.#forms;
+    let form = forms.get(id) as T | undefined; // an id stands for one kind of form
+    if (!form) {
+      const room = Math.max(1, Math.floor((totalmem() * MEMORY_SHARE) / this.#weightBytes));
+      for (const [oldest, { sessions }] of [...forms].slice(0, Math.max(0, forms.size + 1 - room))) {
+        forms.delete(oldest);
+        for (const session of sessions) await session.release();
+      }
+      form = await open();
+    }
+    forms.delete(id);
+    forms.set(id, form);
+    return form;
   }
 }
 
-/**
- * Tokens that went through the decoder, with their keys and values. onnxruntime writes each run's keys and values into one of two sets of
- * buffers while it reads the other: nothing is copied into JS or allocated a step.
- */
-export class Sequence {
-  /** Tokens in the cache. */
-  length = 0;
-  readonly #session: InferenceSession;
-  readonly #tensor: TensorConstructor;
-  readonly #dimensions: DecoderDimensions;
-  readonly #caches: string[];
-  #past: Map<string, Tensor>;
-  #buffers: [Map<string, ArrayBuffer>, Map<string, ArrayBuffer>] = [
-    new Map<string, ArrayBuffer>(),
-    new Map<string, ArrayBuffer>(),
-  ];
-
-  constructor(session: InferenceSession, tensor: TensorConstructor, dimensions: DecoderDimensions) {
-    this.#session = session;
-    this.#tensor = tensor;
-    this.#dimensions = dimensions;
-    this.#caches = session.inputNames
-      .filter((name) => name.startsWith(PAST))
-      .map((name) => name.slice(PAST.length));
-    this.#past = new Map(this.#caches.map((cache) => [cache, this.#cacheTensor(new ArrayBuffer(0), 0)]));
-  }
-
-  /**
-   * Runs `count` more tokens, at the positions that follow those already run.
-   * @param embeddings [count, D]
-   * @returns logits [V] after the last of them
-   */
-  async append(embeddings: Float32Array, count: number): Promise<Float32Array> {
-    const total = this.length + count;
-    const outputs: Record<string, Tensor | null> = { logits: null };
-    const present = new Map(
-      this.#caches.map((cache) => [cache, this.#cacheTensor(this.#buffer(cache, total), total)]),
-    );
-    for (const [cache, tensor] of present) outputs[PRESENT + cache] = tensor;
-    const logits = floats(await run(this.#session, this.#feeds(embeddings, count), outputs), 'logits'); // [1, 1 or count, V]
-    this.#past = present;
-    this.#buffers.reverse();
-    this.length = total;
-    const rows = this.#session.inputNames.includes('num_logits_to_keep') ? 1 : count;
-    return logits.subarray(logits.length - logits.length / rows);
-  }
-
-  /** Bytes of the keys and values of each layer. */
-  kvBytesPerLayer(): number[] {
-    const { layers } = this.#dimensions;
-    const bytes = new Array<number>(layers).fill(0);
-    for (const [cache, tensor] of this.#past)
-      bytes[Number.parseInt(cache)] += (tensor.data as Uint8Array).byteLength;
-    return bytes;
-  }
-
-  #feeds(embeddings: Float32Array, count: number): Record<string, Tensor> {
-    const Tensor = this.#tensor;
-    const total = this.length + count;
-    const all: Record<string, () => Tensor> = {
-      inputs_embeds: () => new Tensor('float32', embeddings, [1, count, embeddings.length / count]),
-      attention_mask: () => new Tensor('int64', new BigInt64Array(total).fill(1n), [1, total]),
-      position_ids: () =>
-        new Tensor(
-          'int64',
-          BigInt64Array.from({ length: count }, (_, i) => BigInt(this.length + i)),
-          [1, count],
-        ),
-      num_logits_to_keep: () => new Tensor('int64', [1n], []),
-      use_cache_branch: () => new Tensor('bool', [this.length > 0], [1]),
-    };
-    const feeds: Record<string, Tensor> = {};
-    for (const [name, make] of Object.entries(all))
-      if (this.#session.inputNames.includes(name)) feeds[name] = make();
-    for (const [cache, tensor] of this.#past) feeds[PAST + cache] = tensor;
-    return feeds;
-  }
-
-  /** The buffer to write `total` tokens into; it grows by half, so that a step seldom allocates. */
-  #buffer(cache: string, total: number): ArrayBuffer {
-    const { kvHeads, headDim, kvBytes } = this.#dimensions;
-    const needed = kvHeads * headDim * kvBytes * total;
-    const buffers = this.#buffers[0];
-    let buffer = buffers.get(cache);
-    if (!buffer || buffer.byteLength < needed) {
-      buffer = new ArrayBuffer(Math.ceil((needed * 1.5) / kvBytes) * kvBytes);
-      buffers.set(cache, buffer);
-    }
-    return buffer;
-  }
-
-  /** The first `tokens` tokens of a buffer: [1, kvHeads, tokens, headDim]. */
-  #cacheTensor(buffer: ArrayBuffer, tokens: number): Tensor {
-    const { kvHeads, headDim, kvBytes } = this.#dimensions;
-    const dims = [1, kvHeads, tokens, headDim];
-    const length = kvHeads * tokens * headDim;
-    return kvBytes === 4
-      ? new this.#tensor('float32', new Float32Array(buffer, 0, length), dims)
-      : new this.#tensor('float16', new Uint16Array(buffer, 0, length), dims);
+/** Errors of the graph's structure are the bundle's. @throws BundleError */
+function patching<T>(patch: () => T): T {
+  try {
+    return patch();
+  } catch (cause) {
+    if (!OnnxGraphError.isInstance(cause)) throw cause;
+    throw new BundleError(`The decoder cannot be read or patched. ${cause.message}`, { cause });
   }
 }
 
@@ -157,28 +167,26 @@ export class Sequence {
  * What the decoder's inputs say of it.
  * @throws BundleError where there are inputs that this runner cannot give, or no cache
  */
-function readDimensions(session: InferenceSession): DecoderDimensions {
-  const unknown = session.inputNames.find((name) => !name.startsWith(PAST) && !INPUTS.includes(name));
+function readDimensions({ inputs, outputs }: ModelDescription): DecoderDimensions {
+  const inputNames = inputs.map(({ name }) => name);
+  const outputNames = outputs.map(({ name }) => name);
+  const unknown = inputNames.find((name) => !name.startsWith(PAST) && !INPUTS.includes(name));
   if (unknown !== undefined)
     throw new BundleError(
       `decoder_model_merged needs the input ${unknown}, which this runner does not know.`,
     );
-  const caches = session.inputMetadata.filter(({ name }) => name.startsWith(PAST));
+  const caches = inputs.filter(({ name }) => name.startsWith(PAST));
   const names = Array.from({ length: Math.ceil(caches.length / 2) }, (_, layer) => [
     `${layer}.key`,
     `${layer}.value`,
   ]).flat();
   const missing = [
-    ...['inputs_embeds', ...names.map((name) => PAST + name)].filter(
-      (name) => !session.inputNames.includes(name),
-    ),
-    ...['logits', ...names.map((name) => PRESENT + name)].filter(
-      (name) => !session.outputNames.includes(name),
-    ),
+    ...['inputs_embeds', ...names.map((name) => PAST + name)].filter((name) => !inputNames.includes(name)),
+    ...['logits', ...names.map((name) => PRESENT + name)].filter((name) => !outputNames.includes(name)),
   ];
   const first = caches.at(0);
-  const [, kvHeads, , headDim] = first?.isTensor ? first.shape : [];
-  const type = first?.isTensor ? first.type : undefined;
+  const [, kvHeads, , headDim] = first?.shape ?? [];
+  const type = first?.type;
   if (
     missing.length > 0 ||
     typeof kvHeads !== 'number' ||

@@ -1,6 +1,13 @@
 /** Errors between threads: `postMessage` keeps the message of an error but not its class. */
 import { FoveateError, SignalUnavailableError } from '@foveate/core';
-import { BundleError, IdentityCheckError, PlatformError, PromptError, WorkerError } from './errors.js';
+import {
+  BundleError,
+  IdentityCheckError,
+  PlatformError,
+  PromptError,
+  UnsupportedReducerError,
+  WorkerError,
+} from './errors.js';
 
 /** An error on its way to the caller's thread. */
 export type SentError =
@@ -9,7 +16,15 @@ export type SentError =
 
 /** The classes that are made from their message, the most particular first. */
 const CLASSES: ReadonlyMap<string, typeof FoveateError> = new Map<string, typeof FoveateError>(
-  Object.entries({ BundleError, IdentityCheckError, PlatformError, PromptError, WorkerError, FoveateError }),
+  Object.entries({
+    BundleError,
+    IdentityCheckError,
+    PlatformError,
+    PromptError,
+    UnsupportedReducerError,
+    WorkerError,
+    FoveateError,
+  }),
 );
 
 /** What is sent of an error; anything that no part of Foveate threw on purpose becomes a WorkerError. */

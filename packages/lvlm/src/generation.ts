@@ -1,10 +1,11 @@
 /** One call inside the worker: encode, have the tokens reduced, prefill, decode. */
-import { applyPlan, createVisualTokens, type ReductionPlan } from '@foveate/core';
+import { applyPlan, createVisualTokens, type ReductionPlan, type Span } from '@foveate/core';
 import type { Decoder } from './decoder.js';
 import type { EncodedImage, Encoder, Rows } from './encoder.js';
 import { BundleError, PromptError } from './errors.js';
 import { now, type GenerateRequest, type KeysQuery, type Outcome } from './protocol.js';
 import { createSampler } from './sampling.js';
+import type { Prompt } from './sequence.js';
 
 /** The call was stopped by the caller's thread. */
 export class Stopped extends Error {}
@@ -18,9 +19,10 @@ export interface CallContext {
   readonly emitToken: (token: number) => void;
 }
 
-/** @throws Stopped, PromptError, BundleError, WorkerError */
+/** @throws Stopped, PromptError, BundleError, UnsupportedReducerError, WorkerError */
 export async function generate(request: GenerateRequest, context: CallContext): Promise<Outcome> {
   const { decoder } = context;
+  if (request.language) decoder.check(request.language);
   const stopIfAsked = (): void => {
     if (Atomics.load(request.stop, 0) === 1) throw new Stopped();
   };
@@ -29,12 +31,14 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const warnings: string[] = [];
   const limit = tokenLimit(request, visual, warnings);
 
+  const visualLength = visual.reduce((sum, rows) => sum + rows.length, 0);
+  const sequence = await decoder.start(request.language, visualLength);
   const prefillStart = now();
-  const { data: embeddings, length } = await promptEmbeddings(request, visual, decoder);
+  const prompt = await readPrompt(request, visual, decoder);
   stopIfAsked();
-  const sequence = decoder.start();
   const sample = createSampler(request.temperature, request.seed);
-  let logits = await sequence.append(embeddings, length);
+  const first = await sequence.prefill(prompt);
+  let { logits } = first;
   const prefill = now() - prefillStart;
 
   const tokens: number[] = [];
@@ -46,21 +50,22 @@ export async function generate(request: GenerateRequest, context: CallContext): 
     if (request.stream) context.emitToken(token);
     if (tokens.length === limit) break;
     stopIfAsked();
-    logits = await sequence.append(await decoder.embed([token]), 1);
+    logits = await sequence.append(await decoder.embed([token]));
     token = sample(logits);
   }
-  const visualLength = visual.reduce((sum, rows) => sum + rows.length, 0);
+  const steps = sequence.length - prompt.length;
   return {
     tokens,
     finishReason: ends.has(token) ? 'end' : 'length',
     images,
+    languagePlan: first.plan,
     vision,
     reduce,
     prefill,
     firstTokenAt,
     lastTokenAt: now(),
-    steps: sequence.length - length,
-    cached: { text: length - visualLength, visual: visualLength, generated: sequence.length - length },
+    steps,
+    cached: { text: prompt.length - visualLength, visual: visualLength, generated: steps },
     kvBytesPerLayer: sequence.kvBytesPerLayer(),
     warnings,
   };
@@ -117,20 +122,21 @@ function tokenLimit(
   return Math.min(room, maxNewTokens);
 }
 
-/** The prompt's embeddings [length, D], each image token replaced by its image's visual tokens. */
-async function promptEmbeddings(
+/** The prompt, each image token replaced by its image's visual tokens. */
+async function readPrompt(
   { ids, imageTokenId }: GenerateRequest,
   visual: readonly Rows[],
   decoder: Decoder,
-): Promise<Rows> {
+): Promise<Prompt> {
   const words = ids.filter((id) => id !== imageTokenId);
   const text = await decoder.embed(words); // [words.length, D]
   const width = text.length / words.length;
   const length = visual.reduce((sum, rows) => sum + rows.length, words.length);
-  const data = new Float32Array(length * width);
+  const embeddings = new Float32Array(length * width);
+  const places: number[] = [];
+  const spans: Span[] = [];
   let word = 0;
-  let image = 0;
-  let to = 0;
+  let place = 0;
   for (const { data: rows, length: count } of visual) {
     if (rows.length === count * width) continue;
     throw new BundleError(
@@ -138,11 +144,15 @@ async function promptEmbeddings(
     );
   }
   for (const id of ids) {
-    const row = id === imageTokenId ? visual[image++].data : text.subarray(word * width, ++word * width);
-    data.set(row, to);
-    to += row.length;
+    if (id === imageTokenId) {
+      const { data: rows, length: count } = visual[spans.length];
+      spans.push({ start: places.length, length: count });
+      for (let i = 0; i < count; i++) places.push(place + i);
+      embeddings.set(rows, place * width);
+      place += count;
+    } else embeddings.set(text.subarray(word * width, ++word * width), place++ * width);
   }
-  return { data, length };
+  return { embeddings, length, visual: places, spans };
 }
 
 /** Answers a question about the keys of an encoded image. */

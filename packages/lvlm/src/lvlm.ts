@@ -3,6 +3,7 @@ import { readBundle, type Bundle } from './bundle.js';
 import { defaultCacheDirectory } from './cache-directory.js';
 import { DisposedError, PromptError } from './errors.js';
 import { decodeImage, imageKey } from './image-files.js';
+import { addLanguageStage, equivalentTokens, languageRequest, languageWarnings } from './language-stage.js';
 import { measurePeakRss } from './memory.js';
 import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
 import { inputRegion, preprocess, probeSize, type PixelValues } from './preprocessing.js';
@@ -14,6 +15,7 @@ import type {
   GenerateOptions,
   GenerateResult,
   ImageInput,
+  ImageReport,
   LoadOptions,
   LvlmInfo,
   Region,
@@ -76,7 +78,8 @@ export class Lvlm implements AsyncDisposable {
         probe: probeSize(bundle.preprocessing),
         tolerance: dtype === 'fp32' ? 1e-4 : 2e-2,
       },
-      encoder: encoderRequest(reducers),
+      encoder: encoderRequest(reducers.vision),
+      language: reducers.language && languageRequest(reducers.language),
     });
     const { layers, kvHeads, headDim } = dimensions;
     const info = {
@@ -124,16 +127,23 @@ export class Lvlm implements AsyncDisposable {
     const preparedAt = now();
     const { outcome, stages } = await this.#run(call, ids, images);
     const kvBytes = outcome.kvBytesPerLayer.reduce((sum, bytes) => sum + bytes, 0);
-    const plans = stages.flatMap((image) => image.map(({ plan }) => plan));
+    const { language } = call.reducers;
+    const { languagePlan: plan } = outcome;
+    const entered = outcome.images.map((image, index): ImageReport => ({
+      ...image,
+      region: image.grid && this.#gridRegion(image.grid, images[index]),
+      stages: stages[index] ?? [],
+    }));
     return {
       text: this.#bundle.text.decode(outcome.tokens).trim(),
       tokens: outcome.tokens,
       finishReason: outcome.finishReason,
-      images: outcome.images.map((image, index) => ({
-        ...image,
-        region: image.grid && this.#gridRegion(image.grid, images[index]),
-        stages: stages[index] ?? [],
-      })),
+      images: language && plan ? addLanguageStage(entered, language.name, plan) : entered,
+      equivalentTokens: equivalentTokens(
+        this.info.layers,
+        outcome.cached.visual,
+        language && plan && { layer: language.layer, kept: plan.outputLength },
+      ),
       timings: {
         queue: startedAt - calledAt,
         preprocess: preparedAt - startedAt,
@@ -153,7 +163,9 @@ export class Lvlm implements AsyncDisposable {
       warnings: [
         ...new Set([
           ...this.#bundle.warnings,
-          ...plans.flatMap(({ warnings }) => warnings),
+          ...stages.flat().flatMap(({ plan: { warnings } }) => warnings),
+          ...(language ? languageWarnings(language, this.info.layers) : []),
+          ...(plan?.warnings ?? []),
           ...outcome.warnings,
         ]),
       ],
@@ -210,7 +222,7 @@ export class Lvlm implements AsyncDisposable {
       const tokens = imageTokens(message, images[message.image].key, (query) =>
         failure ? Promise.reject(new DisposedError()) : worker.query(query),
       );
-      const reports = await reduceImage(call.reducers, tokens);
+      const reports = await reduceImage(call.reducers.vision, tokens);
       stages[message.image] = reports;
       if (!failure) worker.post({ type: 'plans', plans: reports.map(({ plan }) => plan) });
     };
@@ -228,7 +240,8 @@ export class Lvlm implements AsyncDisposable {
           contextLength: this.#bundle.contextLength,
           images: images.map(({ pixels }) => pixels),
           reuse: call.reuseEncoding ? images.map(({ key }) => key) : null,
-          encoder: encoderRequest(call.reducers),
+          encoder: encoderRequest(call.reducers.vision),
+          language: call.reducers.language && languageRequest(call.reducers.language),
           maxNewTokens: call.maxNewTokens,
           temperature: call.temperature,
           seed: call.seed,

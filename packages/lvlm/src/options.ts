@@ -1,8 +1,8 @@
 /** The caller's options, checked and with their defaults. */
-import { InvalidArgumentError, type TokenReducer, type VisionReducer } from '@foveate/core';
+import { InvalidArgumentError, type TokenReducer } from '@foveate/core';
 import { PromptError } from './errors.js';
 import { DEFAULT_MAX_PIXELS } from './image-files.js';
-import { visionReducers } from './reduction.js';
+import { stagesOf, type Stages } from './reduction.js';
 import type { Dtype, GenerateOptions, ImageInput, LoadOptions } from './types.js';
 
 /** One call's options. */
@@ -11,7 +11,7 @@ export interface CheckedCall {
   readonly text: string;
   /** Whether `text` goes through the chat template. */
   readonly template: boolean;
-  readonly reducers: readonly VisionReducer[];
+  readonly reducers: Stages;
   readonly maxNewTokens: number;
   readonly temperature: number;
   readonly seed: number;
@@ -88,7 +88,7 @@ export function checkLoadOptions({
 }: LoadOptions): {
   readonly dtype: Dtype;
   readonly threads: number | undefined;
-  readonly reducers: readonly VisionReducer[];
+  readonly reducers: Stages;
   readonly cacheDirectory: string | undefined;
   readonly maxImagePixels: number;
 } {
@@ -100,9 +100,9 @@ export function checkLoadOptions({
   return { dtype, threads, reducers: checkReducers(reducers), cacheDirectory, maxImagePixels };
 }
 
-function checkReducers(reducers: readonly TokenReducer[]): VisionReducer[] {
+function checkReducers(reducers: readonly TokenReducer[]): Stages {
   if (!Array.isArray(reducers)) throw new InvalidArgumentError('reducers', reducers, 'an array of reducers');
-  return visionReducers(reducers);
+  return stagesOf(reducers);
 }
 
 function isInteger(value: number, lowest: number, highest: number): boolean {

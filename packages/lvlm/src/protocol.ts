@@ -3,7 +3,15 @@
  * `generate`, then for each image `encoded` and `plans` (only where there are reducers), `token` for each token, at last `done` or `failed`.
  * Features and the KV cache never appear here.
  */
-import type { Grid, ReductionPlan, Signal, EncoderSignalRequest, ShareSignalRequest } from '@foveate/core';
+import type {
+  Budget,
+  EncoderSignalRequest,
+  Grid,
+  PromptSignalRequest,
+  ReductionPlan,
+  ShareSignalRequest,
+  Signal,
+} from '@foveate/core';
 import type { GraphName } from './bundle.js';
 import type { SentError } from './error-transfer.js';
 import type { IdentityCheck } from './identity-check.js';
@@ -22,10 +30,23 @@ export interface WorkerInit {
   readonly identityCheck: IdentityCheck;
   /** The encoder to have ready. */
   readonly encoder: EncoderRequest;
+  /** The form of the decoder to have ready. */
+  readonly language: LanguageRequest | null;
 }
 
 /** Which encoder a call needs: null the bundle's own, otherwise one with these signals, cut at its projector. */
 export type EncoderRequest = readonly VisionSignalRequest[] | null;
+
+/** What a call does inside the language model: layers from `layer` on see the visual tokens with the highest `score`. */
+export interface LanguageRequest {
+  /** The reducer's name, for messages. */
+  readonly reducer: string;
+  /** K */
+  readonly layer: number;
+  /** Whose attention in layer K-1 the score is. */
+  readonly rows: PromptSignalRequest['rows'];
+  readonly budget: Budget;
+}
 
 /** One call. */
 export interface GenerateRequest {
@@ -37,6 +58,7 @@ export interface GenerateRequest {
   /** The images' keys, where an image that the encoder saw last need not be encoded again; null where it must. */
   readonly reuse: readonly string[] | null;
   readonly encoder: EncoderRequest;
+  readonly language: LanguageRequest | null;
   readonly maxNewTokens: number;
   readonly temperature: number;
   readonly seed: number;
@@ -97,8 +119,11 @@ export interface Outcome {
   readonly images: readonly {
     readonly grid: Grid | null;
     readonly inputTokens: number;
+    /** Into the language model. */
     readonly outputTokens: number;
   }[];
+  /** What became of all visual tokens inside the language model; null where nothing did. */
+  readonly languagePlan: ReductionPlan | null;
   readonly vision: number;
   readonly reduce: number;
   readonly prefill: number;

@@ -6,6 +6,7 @@ import {
   InvalidPlanError,
   isSelection,
   signalId,
+  type LanguageReducer,
   type ReductionPlan,
   type TokenReducer,
   type VisionReducer,
@@ -15,17 +16,30 @@ import { UnsupportedReducerError } from './errors.js';
 import type { EncoderRequest, FromWorker, KeysQuery, VisionSignalRequest } from './protocol.js';
 import type { StageReport } from './types.js';
 
+/** The reducers of a call by where they run. */
+export interface Stages {
+  /** One after the other, before the projector. */
+  readonly vision: readonly VisionReducer[];
+  /** Inside the language model. */
+  readonly language: LanguageReducer | null;
+}
+
 /**
- * The reducers of a call, all of the vision stage.
- * @throws UnsupportedReducerError
+ * The reducers of a call by where they run.
+ * @throws UnsupportedReducerError where one of the language stage is not the last
  */
-export function visionReducers(reducers: readonly TokenReducer[]): VisionReducer[] {
-  return reducers.map((reducer) => {
-    if (reducer.stage === 'vision') return reducer;
+export function stagesOf(reducers: readonly TokenReducer[]): Stages {
+  const last = reducers.at(-1);
+  const language = last?.stage === 'language' ? last : null;
+  const before = language ? reducers.slice(0, -1) : reducers;
+  const vision = before.filter((reducer) => reducer.stage === 'vision');
+  const misplaced = before.find((reducer) => reducer.stage === 'language');
+  if (misplaced) {
     throw new UnsupportedReducerError(
-      `${reducer.name} reduces tokens inside the language model, which this version of the runner does not support. Use reducers of the vision stage.`,
+      `${misplaced.name} reduces tokens inside the language model, so no other reducer can come behind it; ${last?.name} does. Put one such reducer at most, and last.`,
     );
-  });
+  }
+  return { vision, language };
 }
 
 /**
@@ -75,16 +89,17 @@ export async function reduceImage(
   image: VisualTokens,
 ): Promise<StageReport[]> {
   const stages: StageReport[] = [];
+  const plans: ReductionPlan[] = [];
   let tokens = image;
-  let origins: Uint32Array | null = Uint32Array.from({ length: image.length }, (_, index) => index); // of each token left; null once any is merged
   for (const [index, reducer] of reducers.entries()) {
     const plan = checkPlan(await reducer.plan(tokens), reducer, tokens);
-    origins = origins && isSelection(plan) ? select(origins, plan) : null;
+    plans.push(plan);
     stages.push({
+      stage: 'vision',
       reducer: reducer.name,
       inputTokens: plan.inputLength,
       outputTokens: plan.outputLength,
-      kept: origins && [...origins].sort((a, b) => a - b),
+      kept: keptTokens(image.length, plans),
       plan,
     });
     if (index + 1 < reducers.length) tokens = carryTokens(tokens, plan);
@@ -99,6 +114,11 @@ function checkPlan(made: ReductionPlan, { name }: VisionReducer, { length }: Vis
   throw new InvalidPlanError(`${name} made a plan for ${plan.inputLength} tokens; there are ${length}.`);
 }
 
-function select(origins: Uint32Array, { sources }: ReductionPlan): Uint32Array {
-  return sources.map((source) => origins[source]);
+/** Which of `length` tokens are left after some plans, ascending; null where any is merged. */
+export function keptTokens(length: number, plans: readonly ReductionPlan[]): number[] | null {
+  if (!plans.every(isSelection)) return null;
+  const all = Array.from({ length }, (_, index) => index);
+  return plans
+    .reduce((kept, { sources }) => Array.from(sources, (source) => kept[source]), all)
+    .sort((a, b) => a - b);
 }

@@ -75,6 +75,12 @@ export interface GenerateResult {
   readonly finishReason: 'end' | 'length';
   /** What became of each image's tokens, in the order of the images. */
   readonly images: readonly ImageReport[];
+  /**
+   * The visual tokens that a layer of the language model sees on average, which is what the reduction costs: T = (N * K + kept * (L - K)) / L. N is the visual
+   * tokens of all images that enter the first of L layers, behind the projector and every reducer of the vision stage; `kept` those that are left from layer K on,
+   * where a reducer of the language stage works. Without one, T = N. Text is not counted.
+   */
+  readonly equivalentTokens: number;
   readonly timings: Timings;
   readonly memory: Memory;
   /** Everything worth telling that is no error, those of the plans included. */
@@ -89,7 +95,7 @@ export interface ImageReport {
   readonly region: Region | null;
   /** Visual tokens out of the encoder. */
   readonly inputTokens: number;
-  /** Visual tokens the language model read. */
+  /** Visual tokens left after all stages; with one of the language stage, the layers before its own read those that were left before it. */
   readonly outputTokens: number;
   /** One entry a reducer, in their order; empty without reducers. */
   readonly stages: readonly StageReport[];
@@ -105,13 +111,18 @@ export interface Region {
 
 /** What one reducer did to one image. */
 export interface StageReport {
+  /** Before the projector, or inside the language model. */
+  readonly stage: 'vision' | 'language';
   /** The reducer's name. */
   readonly reducer: string;
   readonly inputTokens: number;
   readonly outputTokens: number;
   /** The encoder's visual tokens left after this stage, ascending; null once a stage merged tokens. */
   readonly kept: readonly number[] | null;
-  /** The plan itself, from this stage's input tokens to its output tokens. */
+  /**
+   * The plan itself, from this stage's input tokens to its output tokens. Of the language stage, which reduces all images together, the part about this
+   * image: with no outputs at all where it kept none of the image's tokens.
+   */
   readonly plan: ReductionPlan;
 }
 
@@ -141,7 +152,7 @@ export interface Memory {
   readonly peakRss: number | null;
   /**
    * Keys and values that the decoder held at the end, a number a layer: `2 * kvHeads * headDim * bytes per number * tokens`, where tokens is
-   * `cached.text + cached.visual + cached.generated`.
+   * `cached.text + cached.visual + cached.generated`; from the layer of a reducer of the language stage on, what it kept in place of `cached.visual`.
    */
   readonly kvBytesPerLayer: readonly number[];
   /** The sum of `kvBytesPerLayer`. */

@@ -19,7 +19,7 @@ const init = workerData as WorkerInit;
 const port = parentPort;
 if (!port) throw new Error('This file is the entry of a worker thread of @foveate/lvlm.');
 
-const decoder = Decoder.open(init.graphs, init.threads);
+const decoder = Decoder.open(init.graphs, init.threads, init.language);
 const encoders = new Map<string, Promise<Encoder>>();
 /** What the thread does now, or did last. */
 let running: Promise<void>;

@@ -7,6 +7,10 @@ import path from 'node:path';
 import { readModel, serializeModel } from '@foveate/onnx-graph';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 
+/** The tokens that stand for an image, and for the end of an answer. */
+export const IMAGE = 3;
+export const END = 2;
+
 /** A row of numbers for each token. */
 export type Rows = readonly Float32Array[];
 
@@ -16,6 +20,10 @@ export interface PlainDecoding {
   features(pixels: Float32Array): Promise<Rows>;
   /** Linear, GELU, linear. */
   project(features: Rows): Rows;
+  /** Embeddings of token ids. */
+  embed(ids: readonly number[]): Promise<Rows>;
+  /** What the decoder reads: each image token (3) replaced by all rows of its image. */
+  prompt(ids: readonly number[], images: readonly Rows[]): Promise<Rows>;
   /** Greedy answer to token ids in which each image token (3) stands for all rows of its image. */
   answer(ids: readonly number[], images: readonly Rows[], maxNewTokens: number): Promise<number[]>;
 }
@@ -31,6 +39,12 @@ export async function openPlainDecoding(bundle: string): Promise<PlainDecoding> 
     if (ids.length === 0) return [];
     const { inputs_embeds: output } = await embedding.run({ input_ids: int64(ids) });
     return toRows(output);
+  };
+  const prompt = async (ids: readonly number[], images: readonly Rows[]): Promise<Rows> => {
+    const waiting = [...images];
+    const rows: Float32Array[] = [];
+    for (const id of ids) rows.push(...(id === IMAGE ? waiting.shift()! : await embed([id])));
+    return rows;
   };
   const logits = async (rows: Rows): Promise<Float32Array> => {
     const feeds: Record<string, Tensor> = {
@@ -56,16 +70,16 @@ export async function openPlainDecoding(bundle: string): Promise<PlainDecoding> 
   return {
     features: async (pixels) =>
       toRows((await vision.run({ pixel_values: new Tensor('float32', pixels, [1, 3, 64, 64]) }))[features]),
+    embed,
+    prompt,
     project: (rows) => rows.map((row) => layers[1](layers[0](row).map(gelu))),
     answer: async (ids, images, maxNewTokens) => {
-      const waiting = [...images];
-      const rows: Float32Array[] = [];
-      for (const id of ids) rows.push(...(id === 3 ? waiting.shift()! : await embed([id])));
+      const rows = [...(await prompt(ids, images))];
       const tokens: number[] = [];
       while (tokens.length < maxNewTokens) {
         const scores = await logits(rows);
         const token = scores.indexOf(Math.max(...scores));
-        if (token === 2) break;
+        if (token === END) break;
         tokens.push(token);
         rows.push(...(await embed([token])));
       }

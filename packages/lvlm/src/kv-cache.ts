@@ -1,0 +1,100 @@
+import type { Tensor } from 'onnxruntime-node';
+import type { DecoderDimensions } from './protocol.js';
+
+const PAST = 'past_key_values.';
+const PRESENT = 'present.';
+
+/** What one run reads and writes. */
+export interface CacheRun {
+  readonly feeds: Readonly<Record<string, Tensor>>;
+  readonly outputs: Readonly<Record<string, Tensor>>;
+  /** To be called when the run is over: what it wrote is read by the next. */
+  done(): void;
+}
+
+/**
+ * Keys and values of some layers of the decoder, each of its own length. onnxruntime writes each run's into one of two sets of buffers while it reads the
+ * other: nothing is copied into JS or allocated a step.
+ */
+export class KvCache {
+  readonly #tensor: typeof Tensor;
+  readonly #dimensions: DecoderDimensions;
+  readonly #tokens: Map<number, number>;
+  #past: Map<string, Tensor>;
+  #buffers: [Map<string, ArrayBuffer>, Map<string, ArrayBuffer>] = [
+    new Map<string, ArrayBuffer>(),
+    new Map<string, ArrayBuffer>(),
+  ];
+
+  /** An empty cache of the layers from `first` up to but not including `end`. */
+  constructor(
+    tensor: typeof Tensor,
+    dimensions: DecoderDimensions,
+    first: number = 0,
+    end: number = dimensions.layers,
+  ) {
+    this.#tensor = tensor;
+    this.#dimensions = dimensions;
+    this.#tokens = new Map(Array.from({ length: end - first }, (_, i) => [first + i, 0]));
+    this.#past = this.#tensors(() => new ArrayBuffer(0));
+  }
+
+  /** The next run, in which `added` tokens go through a layer. */
+  next(added: (layer: number) => number): CacheRun {
+    for (const [layer, tokens] of this.#tokens) this.#tokens.set(layer, tokens + added(layer));
+    const present = this.#tensors((name, bytes) => this.#buffer(name, bytes));
+    return {
+      feeds: withPrefix(PAST, this.#past),
+      outputs: withPrefix(PRESENT, present),
+      done: () => {
+        this.#past = present;
+        this.#buffers.reverse();
+      },
+    };
+  }
+
+  /** Bytes of the keys and values of each of the layers, in their order. */
+  bytesPerLayer(): number[] {
+    return Array.from(this.#tokens.values(), (tokens) => 2 * this.#bytes(tokens));
+  }
+
+  /** Keys and values [1, kvHeads, tokens, headDim] of every layer, at the start of the buffers that `bufferOf` gives. */
+  #tensors(bufferOf: (name: string, bytes: number) => ArrayBuffer): Map<string, Tensor> {
+    const { kvHeads, headDim, kvBytes } = this.#dimensions;
+    const tensors = new Map<string, Tensor>();
+    for (const [layer, tokens] of this.#tokens) {
+      const dims = [1, kvHeads, tokens, headDim];
+      const length = kvHeads * tokens * headDim;
+      for (const name of [`${layer}.key`, `${layer}.value`]) {
+        const buffer = bufferOf(name, this.#bytes(tokens));
+        const tensor =
+          kvBytes === 4
+            ? new this.#tensor('float32', new Float32Array(buffer, 0, length), dims)
+            : new this.#tensor('float16', new Uint16Array(buffer, 0, length), dims);
+        tensors.set(name, tensor);
+      }
+    }
+    return tensors;
+  }
+
+  /** The buffer to write so many bytes into; it grows by half, so that a step seldom allocates. */
+  #buffer(name: string, bytes: number): ArrayBuffer {
+    const { kvBytes } = this.#dimensions;
+    const buffers = this.#buffers[0];
+    let buffer = buffers.get(name);
+    if (!buffer || buffer.byteLength < bytes) {
+      buffer = new ArrayBuffer(Math.ceil((bytes * 1.5) / kvBytes) * kvBytes);
+      buffers.set(name, buffer);
+    }
+    return buffer;
+  }
+
+  #bytes(tokens: number): number {
+    const { kvHeads, headDim, kvBytes } = this.#dimensions;
+    return kvHeads * headDim * kvBytes * tokens;
+  }
+}
+
+function withPrefix(prefix: string, tensors: ReadonlyMap<string, Tensor>): Record<string, Tensor> {
+  return Object.fromEntries(Array.from(tensors, ([name, tensor]) => [prefix + name, tensor]));
+}

@@ -1,0 +1,105 @@
+/** The random bundle with its language model in every form, and what each of them computes without a cache and without onnxruntime. */
+import {
+  createVisualTokens,
+  type LanguageReducer,
+  type ReductionPlan,
+  type Signal,
+  type Span,
+} from '@foveate/core';
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { FIXTURE } from './bundles.js';
+import { llamaGraph, randomLlama, type GraphOptions } from './llama-graph.js';
+import { forward, readLlama, type Llama } from './llama.js';
+import { END, IMAGE, openPlainDecoding, type PlainDecoding, type Rows } from './plain-decoding.js';
+
+/** A bundle, and the weights of its language model. */
+export interface LanguageModel {
+  readonly bundle: string;
+  readonly llama: Llama;
+  readonly plain: PlainDecoding;
+  remove(): Promise<void>;
+}
+
+/** How the language model's attention is written: by torch.onnx with grouped keys, by test/llama-graph.ts, and as onnxruntime-genai does. */
+export const FORMS = ['torch.onnx', 'written out', 'grouped', 'grouped, no positions'] as const;
+
+const SIZES = { layers: 4, width: 24, heads: 4, kvHeads: 2, headDim: 16, inner: 48, vocabulary: 260 };
+const GRAPHS: Readonly<Record<Exclude<(typeof FORMS)[number], 'torch.onnx'>, GraphOptions>> = {
+  'written out': { attention: 'written out' },
+  grouped: { attention: 'grouped' },
+  'grouped, no positions': { attention: 'grouped', positions: false },
+};
+
+/** The random bundle with its language model in that form. */
+export async function languageModel(form: (typeof FORMS)[number]): Promise<LanguageModel> {
+  if (form === 'torch.onnx') {
+    const file = path.join(FIXTURE, 'onnx/decoder_model_merged.onnx');
+    const llama = readLlama(file, { heads: 4, kvHeads: 2, headDim: 6, epsilon: 1e-6 });
+    return { bundle: FIXTURE, llama, plain: await openPlainDecoding(FIXTURE), remove: async () => undefined };
+  }
+  const folder = await mkdtemp(path.join(tmpdir(), 'foveate-lvlm-'));
+  await cp(FIXTURE, folder, { recursive: true });
+  const llama = randomLlama(SIZES);
+  await writeFile(path.join(folder, 'onnx/decoder_model_merged.onnx'), llamaGraph(llama, GRAPHS[form]));
+  const remove = (): Promise<void> => rm(folder, { recursive: true, force: true });
+  return { bundle: folder, llama, plain: await openPlainDecoding(folder), remove };
+}
+
+/** What {@link referenceAnswer} gives. */
+export interface ReferenceAnswer {
+  readonly tokens: number[];
+  /** Of all visual tokens of the prompt. */
+  readonly plan: ReductionPlan;
+}
+
+/**
+ * Greedy answer to token ids whose images became `images` before the language model: the reducer's own plan on the attention of the whole prompt, and then
+ * every token anew from the first layer on.
+ */
+export async function referenceAnswer(
+  { llama, plain }: Pick<LanguageModel, 'llama' | 'plain'>,
+  ids: readonly number[],
+  images: readonly Rows[],
+  reducer: LanguageReducer,
+  maxNewTokens: number,
+): Promise<ReferenceAnswer> {
+  const rows = [...(await plain.prompt(ids, images))];
+  const { places, spans } = placesOf(ids, images);
+  const { attention } = forward(llama, rows);
+  const signals = reducer.requires.map((request): Signal => {
+    if (request.signal !== 'promptAttention') throw new TypeError(request.signal);
+    const asking = attention[request.layer].slice(
+      request.rows === 'last' ? -1 : places[places.length - 1] + 1,
+    );
+    const mean = (place: number): number => asking.reduce((sum, row) => sum + row[place], 0) / asking.length;
+    return { ...request, values: Float32Array.from(places, mean) };
+  });
+  const plan = await reducer.plan(createVisualTokens({ length: places.length, spans, signals }));
+  const tokens: number[] = [];
+  while (tokens.length < maxNewTokens) {
+    const { logits } = forward(llama, rows, { layer: reducer.layer, places, plan });
+    const token = logits.indexOf(Math.max(...logits));
+    if (token === END) break;
+    tokens.push(token);
+    rows.push(...(await plain.embed([token])));
+  }
+  return { tokens, plan };
+}
+
+/** Where the visual tokens stand in the prompt, and which are whose. */
+function placesOf(ids: readonly number[], images: readonly Rows[]): { places: number[]; spans: Span[] } {
+  const places: number[] = [];
+  const spans: Span[] = [];
+  let place = 0;
+  for (const id of ids) {
+    const length = id === IMAGE ? images[spans.length].length : 1;
+    if (id === IMAGE) {
+      spans.push({ start: places.length, length });
+      for (let i = 0; i < length; i++) places.push(place + i);
+    }
+    place += length;
+  }
+  return { places, spans };
+}
