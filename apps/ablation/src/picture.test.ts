@@ -13,6 +13,7 @@ function report(plans: readonly ReductionPlan[], changes: Partial<LocatedReport>
     inputTokens: 4,
     outputTokens: plans.at(-1)?.outputLength ?? 4,
     stages: plans.map((plan) => ({
+      stage: 'vision',
       reducer: 'r',
       inputTokens: plan.inputLength,
       outputTokens: plan.outputLength,

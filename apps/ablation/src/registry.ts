@@ -9,6 +9,7 @@ import {
   reducerEntry,
   type ReducerRegistry,
 } from '@foveate/core';
+import { createFastv, fastvDefaults, type FastvOptions } from '@foveate/fastv';
 import { createFopruRank, fopruRankDefaults, type FopruRankOptions } from '@foveate/fopru-rank';
 import { createFopruRow, fopruRowDefaults, type FopruRowOptions } from '@foveate/fopru-row';
 import {
@@ -22,6 +23,12 @@ import {
   type RandomOptions,
   type UniformOptions,
 } from '@foveate/pooling';
+import {
+  createPrumerge,
+  createPrumergePlus,
+  prumergeDefaults,
+  type PrumergeOptions,
+} from '@foveate/prumerge';
 
 const significance = choiceOption(
   'significance',
@@ -29,6 +36,23 @@ const significance = choiceOption(
   ['variance', 'low-variance', 'given', 'received'],
   fopruRankDefaults.significance,
 );
+
+/** Of PruMerge and PruMerge+, which choose the number of tokens by the image unless told one. */
+const prumergeOptions = [
+  ...budgetOptions(),
+  choiceOption(
+    'layer',
+    'encoder layer of attention and keys; official code: last',
+    ['features', 'last'],
+    prumergeDefaults.layer,
+  ),
+  choiceOption(
+    'preset',
+    'where the official code and the paper differ',
+    ['official-code', 'paper'],
+    prumergeDefaults.preset,
+  ),
+];
 
 export const registry: ReducerRegistry = createRegistry([
   reducerEntry<FopruRankOptions>({
@@ -54,6 +78,36 @@ export const registry: ReducerRegistry = createRegistry([
       flagOption('reorder', 'whether kept rows stay in their order', fopruRowDefaults.reorder),
     ],
     create: createFopruRow,
+  }),
+  reducerEntry<FastvOptions>({
+    name: 'fastv',
+    description: 'the tokens that a layer of the language model attends to most',
+    stage: 'language',
+    options: [
+      numberOption('layer', 'K: layers 0 to K-1 see every token', '1, 2, 3, ...', fastvDefaults.layer),
+      ...budgetOptions(fastvDefaults.budget),
+      choiceOption(
+        'rows',
+        'attention of the last token (official code), or mean over the text (paper)',
+        ['last', 'mean'],
+        fastvDefaults.rows,
+      ),
+    ],
+    create: createFastv,
+  }),
+  reducerEntry<PrumergeOptions>({
+    name: 'prumerge',
+    description: 'those that stand out by class attention, the others merged into them',
+    stage: 'vision',
+    options: prumergeOptions,
+    create: createPrumerge,
+  }),
+  reducerEntry<PrumergeOptions>({
+    name: 'prumerge-plus',
+    description: 'PruMerge with an even sample of the tokens beside',
+    stage: 'vision',
+    options: prumergeOptions,
+    create: createPrumergePlus,
   }),
   reducerEntry<PoolingOptions>({
     name: 'pooling',

@@ -79,6 +79,10 @@ describe('createReducers', () => {
     ['fopru-rank:significance=high', InvalidArgumentError, 'variance | low-variance'],
     ['fopru-rank:reorder=no', InvalidArgumentError, 'true | false'],
     ['random:seed=-1', InvalidArgumentError, 'seed'],
+    ['prumerge:mass=0.5', InvalidArgumentError, 'keep, count, layer, preset'],
+    ['prumerge:layer=3', InvalidArgumentError, 'features | last'],
+    ['fastv:layer=0', InvalidArgumentError, 'layer'],
+    ['fastv:rows=all', InvalidArgumentError, 'last | mean'],
   ])('refuses %j', (spec, type, message) => {
     expect(() => createReducers(registry, spec)).toThrow(type);
     expect(() => createReducers(registry, spec)).toThrow(message);
@@ -90,6 +94,7 @@ describe('expandSpecs', () => {
     expandSpecs(registry, list, keep).map(({ reducer }) => reducer);
 
   it('makes a row of each ratio for a single stage that takes a budget and states none', () => {
+    expect(expand('fastv:layer=2')).toEqual(['fastv:keep=0.5:layer=2', 'fastv:keep=0.25:layer=2']);
     expect(expand('none, fopru-rank:significance=given ,pooling')).toEqual([
       'none',
       'fopru-rank:keep=0.5:significance=given',
@@ -100,7 +105,7 @@ describe('expandSpecs', () => {
 
   it('leaves every other SPEC as it stands', () => {
     const list =
-      'uniform:keep=0.1,uniform:count=9,fopru-rank:mass=0.8,fopru-row+fopru-rank,none+fopru-rank,pooling:mode=max';
+      'uniform:keep=0.1,uniform:count=9,fopru-rank:mass=0.8,fopru-row+fopru-rank,none+fopru-rank,pooling:mode=max,prumerge,prumerge-plus:layer=last';
     expect(expand(list)).toEqual(list.split(','));
   });
 

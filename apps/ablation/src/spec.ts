@@ -94,7 +94,8 @@ export function expandSpecs(registry: ReducerRegistry, list: string, keep: strin
 
 function takesBudget(registry: ReducerRegistry, [{ name, options }, ...more]: readonly Stage[]): boolean {
   if (more.length > 0 || name === NONE || BUDGETS.some((option) => option in options)) return false;
-  return registry.get(name).options.some((option) => option.name === 'keep');
+  // A method whose `keep` has no default has a rule of its own, which is what a SPEC without a budget asks for.
+  return registry.get(name).options.some((option) => option.name === 'keep' && option.default !== '');
 }
 
 function splitList(option: string, list: string): string[] {

@@ -5,7 +5,16 @@ import { formatSummary } from './table.js';
 function row(reducer: string, changes: Partial<SummaryRow> = {}): SummaryRow {
   return {
     reducer,
-    ...{ keep: 0.25, keptTokens: 64, questions: 300, accuracy: 0.9, ci95: [0.86, 0.93] },
+    ...{
+      keep: 0.25,
+      keptTokens: 64,
+      equivalentTokens: 64,
+      stages: [],
+      againstNone: null,
+      questions: 300,
+      accuracy: 0.9,
+      ci95: [0.86, 0.93],
+    },
     ordinary: { n: 260, accuracy: 0.95 },
     byKind: { presence: { n: 260, accuracy: 0.95 }, crowded: { n: 40, accuracy: 0.575 } },
     ...{ ttftMs: 12.345, visionMs: 3, reduceMs: 0.5, prefillMs: 4, tpotMs: 1.236, kvBytes: 549_120 },
@@ -17,7 +26,14 @@ function row(reducer: string, changes: Partial<SummaryRow> = {}): SummaryRow {
 const summary: Summary = {
   model: { directory: '/m', sha256: 'm', modelType: 'llava', layers: 6, kvHeads: 5, headDim: 32 },
   data: { file: '/d', sha256: 'd', questions: 1088, limit: 300 },
-  ...{ seed: 0, interval: 'Wilson', latencyQuestions: 31 },
+  ...{
+    seed: 0,
+    preset: null,
+    interval: 'bootstrap',
+    resamples: 10_000,
+    latencyQuestions: 31,
+    comparisons: [],
+  },
   machine: {
     ...{ platform: 'linux', arch: 'x64', cpu: 'A CPU', cores: 2, memoryBytes: 1 },
     versions: { node: '20.0.0', onnxruntime: '1.30.0', foveate: '1.0.0' },

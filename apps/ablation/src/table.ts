@@ -21,12 +21,13 @@ export function formatSummary(summary: Summary, format: Format): string {
 }
 
 /** A table of texts; the first column holds names, the others numbers. */
-interface TextTable {
+export interface TextTable {
   readonly head: readonly string[];
   readonly rows: readonly (readonly string[])[];
 }
 
-function tablesOf({ rows }: Summary): TextTable[] {
+/** What it costs and how often it is right; then how often by kind. */
+export function tablesOf({ rows }: Summary): TextTable[] {
   return [costTable(rows), kindTable(rows)];
 }
 
@@ -70,7 +71,8 @@ function kindTable(rows: readonly SummaryRow[]): TextTable {
   };
 }
 
-function notesOf(summary: Summary): string[] {
+/** What a reader of the tables has to know, a sentence or two each. */
+export function notesOf(summary: Summary): string[] {
   const { rows, data, seed, latencyQuestions, machine } = summary;
   const [{ questions, byKind }] = rows;
   const crowded = Object.hasOwn(byKind, 'crowded')
@@ -82,7 +84,7 @@ function notesOf(summary: Summary): string[] {
   const warnings = [...new Set(rows.flatMap((row) => row.warnings))].map((warning) => `Warning: ${warning}`);
   const { cpu, cores, versions } = machine;
   return [
-    `n = ${questions} of ${data.questions} questions (seed ${seed}), the same for each row; 95 % intervals by Wilson's score.`,
+    `n = ${questions} of ${data.questions} questions (seed ${seed}), the same for each row; 95 % intervals by bootstrap.`,
     ...crowded,
     ...same,
     `Times and KV: medians of ${latencyQuestions} calls. Peak: one answer in a process of its own. MB: 10^6 bytes.`,

@@ -32,6 +32,10 @@ export interface AnswerRecord {
   readonly inputTokens: number;
   /** Visual tokens left after the last stage. */
   readonly outputTokens: number;
+  /** Visual tokens left after each stage, all images; the last is `outputTokens`. */
+  readonly stageTokens: readonly number[];
+  /** Visual tokens that a layer of the language model read on average: see `equivalentTokens` of a summary's row. */
+  readonly equivalentTokens: number;
   /** Keys and values held at the end: of every layer, `2 * kvHeads * headDim * bytes per number * (text + visual + generated)`. */
   readonly kvBytes: number;
   readonly cached: { readonly text: number; readonly visual: number; readonly generated: number };
@@ -218,6 +222,8 @@ function isAnswer(record: AnswerRecord): boolean {
     typeof record.text === 'string' &&
     typeof record.correct === 'boolean' &&
     numbers.every((number) => Number.isSafeInteger(number) && number >= 0) &&
+    Number.isFinite(record.equivalentTokens) &&
+    Array.isArray(record.stageTokens) &&
     Array.isArray(record.warnings)
   );
 }

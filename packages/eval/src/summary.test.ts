@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Question } from './dataset.js';
 import type { AnswerRecord } from './results.js';
-import { wilsonInterval } from './statistics.js';
-import { summarizeRow, type Latency } from './summary.js';
+import { summarizeRows, type Latency, type SummaryRow } from './summary.js';
 
 /** A question and the answer to it, `tokens` of 10 visual tokens kept. */
 function answered(
@@ -18,6 +17,7 @@ function answered(
     question: { id, kind, crowded, answer, question: '?', image: '/image.png' },
     record: {
       ...{ id, reducer: 'r', text, correct: text === answer, inputTokens: 10, outputTokens: tokens },
+      ...{ stageTokens: [8, tokens], equivalentTokens: tokens + 1 },
       ...{ kvBytes: 1, cached: { text: 1, visual: tokens, generated: 1 }, warnings },
     },
   };
@@ -27,7 +27,16 @@ const call = (ms: number, tpotMs: number | null): Latency => ({
   ...{ ttftMs: ms, visionMs: ms * 2, reduceMs: ms * 3, prefillMs: ms * 4, tpotMs, kvBytes: ms * 100 },
 });
 
-describe('summarizeRow', () => {
+type Answers = ReturnType<typeof answered>[];
+const RESAMPLES = 200;
+
+/** The one row of a table. */
+function summarizeRow(answers: Answers, calls: Latency[], peakRssBytes: number | null): SummaryRow {
+  const result = { reducer: 'r', stages: ['first', 'second'], answered: answers, calls, peakRssBytes };
+  return summarizeRows([result], 0, RESAMPLES).rows[0];
+}
+
+describe('a row', () => {
   it('by hand', () => {
     const answers = [
       answered('side', false, 'left', 'left', 5),
@@ -37,13 +46,20 @@ describe('summarizeRow', () => {
       answered('count', true, '9', '8', 5),
     ];
     const calls = [call(1, 7), call(5, null), call(3, 9)];
-    expect(summarizeRow('r', answers, calls, 123)).toEqual({
+    expect(summarizeRow(answers, calls, 123)).toEqual({
       reducer: 'r',
       keep: 0.5,
       keptTokens: 5,
+      stages: [
+        { reducer: 'first', keptTokens: 8 },
+        { reducer: 'second', keptTokens: 5 },
+      ],
+      equivalentTokens: 6,
       questions: 5,
       accuracy: 3 / 5,
-      ci95: wilsonInterval(3, 5),
+      // presence is one right and one wrong, crowded too, side one right: 1, 2, 3, 4 or 5 right in each 16 draws as often as (1 + x)^4 says
+      ci95: [1 / 5, 1],
+      againstNone: null,
       ordinary: { n: 3, accuracy: 2 / 3 },
       byKind: {
         presence: { n: 2, accuracy: 1 / 2 },
@@ -64,13 +80,51 @@ describe('summarizeRow', () => {
 
   it('names kinds in alphabetical order, crowded scenes last', () => {
     const answers = ['side', 'zebra', 'attribute'].map((kind) => answered(kind, false, 'a', 'a', 1));
-    const row = summarizeRow('r', [answered('a', true, 'a', 'a', 1), ...answers], [call(1, 1)], null);
+    const row = summarizeRow([answered('a', true, 'a', 'a', 1), ...answers], [call(1, 1)], null);
     expect(Object.keys(row.byKind)).toEqual(['attribute', 'side', 'zebra', 'crowded']);
     expect(row).not.toHaveProperty('pope');
   });
 
   it('has no time of a later token where no answer had one', () => {
-    const row = summarizeRow('r', [answered('side', false, 'a', '', 1)], [call(1, null)], null);
+    const row = summarizeRow([answered('side', false, 'a', '', 1)], [call(1, null)], null);
     expect(row).toMatchObject({ tpotMs: null, peakRssBytes: null, accuracy: 0 });
+  });
+});
+
+describe('a table', () => {
+  const calls = [call(1, 1)];
+  /** A row that is right on the first `right` of ten questions. */
+  const row = (
+    reducer: string,
+    right: number,
+    tokens: number,
+  ): Parameters<typeof summarizeRows>[0][number] => ({
+    ...{ reducer, stages: reducer === 'none' ? [] : [reducer], calls, peakRssBytes: null },
+    answered: Array.from({ length: 10 }, (_, index) =>
+      answered('side', false, 'left', index < right ? 'left' : '', tokens),
+    ),
+  });
+
+  it('compares each row with none, and rows of equally many tokens with each other', () => {
+    const { rows, comparisons } = summarizeRows(
+      [row('none', 10, 10), row('a', 4, 5), row('b', 9, 5), row('c', 4, 4)],
+      0,
+      RESAMPLES,
+    );
+    expect(rows[0]).toMatchObject({ againstNone: null, ci95: [expect.closeTo(0.7225, 4), 1], stages: [] });
+    expect(rows[1].againstNone).toMatchObject({
+      ...{ difference: -0.6, onlyThis: 0, onlyOther: 6, p: expect.closeTo(2 / 64, 12) as number },
+    });
+    expect(rows[1].againstNone?.pHolm).toBeCloseTo(6 / 64, 12); // of three tests the smallest
+    expect(rows[2].againstNone).toMatchObject({ difference: -0.1, onlyOther: 1, p: 1, pHolm: 1 });
+    expect(comparisons).toHaveLength(1);
+    expect(comparisons[0]).toMatchObject({ reducer: 'b', other: 'a', difference: 0.5, onlyThis: 5 });
+    expect(comparisons[0].p).toBeCloseTo(2 / 32, 12);
+    expect(comparisons[0].pHolm).toBe(comparisons[0].p);
+  });
+
+  it('has no difference from none where there is no such row', () => {
+    const { rows } = summarizeRows([row('a', 4, 5), row('b', 9, 5)], 0, RESAMPLES);
+    expect(rows.map(({ againstNone }) => againstNone)).toEqual([null, null]);
   });
 });

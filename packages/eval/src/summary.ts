@@ -1,4 +1,12 @@
 /** Adds up a run. */
+import { createBootstrap, type BootstrapInterval } from './bootstrap.js';
+import {
+  compareEqualRows,
+  compareWithBaseline,
+  type ComparedRow,
+  type Comparison,
+  type Difference,
+} from './comparison.js';
 import { CROWDED, type Question } from './dataset.js';
 import { popeScores, type PopeScores } from './metrics.js';
 import type { Machine } from './machine.js';
@@ -25,12 +33,18 @@ export interface Summary {
     readonly limit: number;
   };
   readonly seed: number;
+  /** What the rows are together, e.g. `table2`; null where they are no set of that kind. */
+  readonly preset: string | null;
   /** How `ci95` is computed. */
-  readonly interval: 'Wilson';
+  readonly interval: 'bootstrap';
+  /** Draws of that bootstrap. */
+  readonly resamples: number;
   /** Questions of the latency pass. */
   readonly latencyQuestions: number;
   readonly machine: Machine;
   readonly rows: readonly SummaryRow[];
+  /** Each two rows that keep equally many tokens, in the order of the rows. */
+  readonly comparisons: readonly Comparison[];
 }
 
 /** Some questions, and the share of them that was answered rightly. */
@@ -48,12 +62,21 @@ export interface SummaryRow extends Latency {
   readonly keep: number;
   /** Mean number of them, of one question's images. */
   readonly keptTokens: number;
+  /** The same after each stage, in their order; empty for the row that keeps everything. */
+  readonly stages: readonly StageTokens[];
+  /**
+   * Mean number of visual tokens that a layer of the language model reads: a stage inside it leaves the first K of L layers with all N, so
+   * T = (N * K + kept * (L - K)) / L. Equal to `keptTokens` where every stage comes before it.
+   */
+  readonly equivalentTokens: number;
   /** How many were asked: those of crowded scenes too. */
   readonly questions: number;
   /** Share of all of them answered rightly: the mean of `byKind`, weighted by its n. */
   readonly accuracy: number;
-  /** 95 % interval of `accuracy` (Wilson). */
+  /** 95 % interval of `accuracy`: bootstrap; Wilson's score where all or no answers are right, which resampling cannot spread. */
   readonly ci95: readonly [lower: number, upper: number];
+  /** Against the row that keeps every token; null for itself, and where there is none. */
+  readonly againstNone: Difference | null;
   /** The same without the crowded scenes. */
   readonly ordinary: Accuracy;
   /** Ordinary scenes by kind; crowded scenes of every kind under `crowded`. Every question counts in exactly one. */
@@ -64,6 +87,14 @@ export interface SummaryRow extends Latency {
   readonly peakRssBytes: number | null;
   /** What the runner and the reducers said, each once; at most ten. */
   readonly warnings: readonly string[];
+}
+
+/** What one stage of a row leaves. */
+export interface StageTokens {
+  /** The reducer's name, without options. */
+  readonly reducer: string;
+  /** Mean number of visual tokens after it, of one question's images. */
+  readonly keptTokens: number;
 }
 
 /** What the latency pass measures: of one call, or a row's medians. */
@@ -81,26 +112,67 @@ export interface Latency {
 
 type Answered = readonly { readonly question: Question; readonly record: AnswerRecord }[];
 
+/** What a run gathered of one row. */
+export interface RowResults {
+  /** The full SPEC. */
+  readonly reducer: string;
+  /** Names of its stages' reducers. */
+  readonly stages: readonly string[];
+  /** One a question, at least one, the questions of all rows in the same order. */
+  readonly answered: Answered;
+  /** The calls of the latency pass, at least one. */
+  readonly calls: readonly Latency[];
+  readonly peakRssBytes: number | null;
+}
+
 const MAX_WARNINGS = 10;
 
-/** One row, from its answers (one a question, at least one) and the calls of its latency pass (at least one). */
-export function summarizeRow(
-  reducer: string,
-  answered: Answered,
-  calls: readonly Latency[],
-  peakRssBytes: number | null,
+/**
+ * Adds up the rows of a run, at least one, and compares them.
+ * @param seed of the bootstrap
+ * @param resamples of the bootstrap
+ */
+export function summarizeRows(
+  results: readonly RowResults[],
+  seed: number,
+  resamples: number,
+): Pick<Summary, 'rows' | 'comparisons'> {
+  const strata = results[0].answered.map(({ question }) => stratumOf(question));
+  const interval = createBootstrap(strata, seed, resamples);
+  const compared = results.map(({ reducer, answered }): ComparedRow => ({
+    reducer,
+    keptTokens: keptTokensOf(answered),
+    scores: answered.map(({ record }) => Number(record.correct)),
+  }));
+  const none = compared.find((_, row) => results[row].stages.length === 0);
+  const againstNone = none ? compareWithBaseline(compared, none, interval) : [];
+  return {
+    rows: results.map((result, row) => summarizeRow(result, interval, againstNone[row] ?? null)),
+    comparisons: compareEqualRows(compared, interval),
+  };
+}
+
+function summarizeRow(
+  { reducer, stages, answered, calls, peakRssBytes }: RowResults,
+  interval: BootstrapInterval,
+  againstNone: Difference | null,
 ): SummaryRow {
   const { n, accuracy } = accuracyOf(answered);
-  const correct = answered.filter(({ record }) => record.correct).length;
   const ordinary = answered.filter(({ question }) => !question.crowded);
   const presence = ordinary.filter(({ question }) => question.kind === 'presence');
   return {
     reducer,
     keep: mean(answered.map(({ record }) => record.outputTokens / record.inputTokens)),
-    keptTokens: mean(answered.map(({ record }) => record.outputTokens)),
+    keptTokens: keptTokensOf(answered),
+    stages: stages.map((name, stage) => ({
+      reducer: name,
+      keptTokens: mean(answered.map(({ record }) => record.stageTokens[stage])),
+    })),
+    equivalentTokens: mean(answered.map(({ record }) => record.equivalentTokens)),
     questions: n,
     accuracy,
-    ci95: wilsonInterval(correct, n),
+    ci95: accuracyInterval(answered, interval),
+    againstNone,
     ordinary: accuracyOf(ordinary),
     byKind: accuracyByKind(answered),
     ...(presence.length > 0 && {
@@ -112,6 +184,17 @@ export function summarizeRow(
     peakRssBytes,
     warnings: [...new Set(answered.flatMap(({ record }) => record.warnings))].slice(0, MAX_WARNINGS),
   };
+}
+
+function keptTokensOf(answered: Answered): number {
+  return mean(answered.map(({ record }) => record.outputTokens));
+}
+
+function accuracyInterval(answered: Answered, interval: BootstrapInterval): SummaryRow['ci95'] {
+  const scores = answered.map(({ record }) => Number(record.correct));
+  const correct = scores.reduce((sum, score) => sum + score, 0);
+  const spread = correct > 0 && correct < scores.length;
+  return spread ? interval(scores) : wilsonInterval(correct, scores.length);
 }
 
 function accuracyOf(answered: Answered): Accuracy {

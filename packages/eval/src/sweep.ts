@@ -1,6 +1,7 @@
 /** Asks one model the same questions with each reducer. */
 import { FoveateError, InvalidArgumentError, type TokenReducer } from '@foveate/core';
 import { Lvlm, readImage, type GenerateOptions, type GenerateResult } from '@foveate/lvlm';
+import { RESAMPLES } from './bootstrap.js';
 import type { Dataset, Question } from './dataset.js';
 import { AnswerError } from './errors.js';
 import { fingerprintBundle } from './fingerprint.js';
@@ -8,7 +9,7 @@ import { describeMachine } from './machine.js';
 import { isCorrect } from './metrics.js';
 import { ResultsFolder, type AnswerRecord } from './results.js';
 import { stratifiedSample } from './sample.js';
-import { summarizeRow, type Latency, type Summary } from './summary.js';
+import { summarizeRows, type Latency, type Summary } from './summary.js';
 
 /** One row of the table. */
 export interface SweepRow {
@@ -38,8 +39,10 @@ export interface SweepOptions {
   readonly version: string;
   /** Questions to ask, drawn by {@link stratifiedSample}; 0 asks all. Default 0. */
   readonly limit?: number;
-  /** Seed of that draw. Default 0. */
+  /** Seed of that draw and of the bootstrap. Default 0. */
   readonly seed?: number;
+  /** What the rows are together, e.g. `table2`: recorded in the summary. Default null. */
+  readonly preset?: string | null;
   /** Go on with what `out` holds. Default false. */
   readonly resume?: boolean;
   /**
@@ -65,7 +68,7 @@ const MAX_NEW_TOKENS = 16;
  * @throws InvalidArgumentError, ResultsError, AnswerError; what Lvlm.load throws; the abort signal's reason
  */
 export async function runSweep(options: SweepOptions): Promise<Summary> {
-  const { dataset, rows, limit = 0, seed = 0, abortSignal } = options;
+  const { dataset, rows, limit = 0, seed = 0, preset = null, abortSignal } = options;
   checkRows(rows);
   const questions = stratifiedSample(dataset.questions, limit, seed);
   await using lvlm = await Lvlm.load(options.model);
@@ -78,16 +81,23 @@ export async function runSweep(options: SweepOptions): Promise<Summary> {
   const latency = await measureLatency(pass, timed);
   await lvlm.dispose(); // its memory is for the processes that come now
   const peaks = await measureMemory(options, questions[0]);
+  const gathered = rows.map(({ reducer, reducers }, row) => ({
+    reducer,
+    stages: reducers.map(({ name }) => name),
+    answered: answersOf(reducer, questions, results),
+    calls: latency[row],
+    peakRssBytes: peaks[row],
+  }));
   const summary: Summary = {
     model: { directory, sha256, modelType, layers, kvHeads, headDim },
     data: { file: dataset.file, sha256: dataset.sha256, questions: dataset.questions.length, limit },
     seed,
-    interval: 'Wilson',
+    preset,
+    interval: 'bootstrap',
+    resamples: RESAMPLES,
     latencyQuestions: timed.length,
     machine: describeMachine(options.version),
-    rows: rows.map(({ reducer }, row) =>
-      summarizeRow(reducer, answersOf(reducer, questions, results), latency[row], peaks[row]),
-    ),
+    ...summarizeRows(gathered, seed, RESAMPLES),
   };
   abortSignal?.throwIfAborted();
   await results.writeSummary(summary);
@@ -167,7 +177,7 @@ async function shareImage(question: Question): Promise<CallOptions> {
   }
 }
 
-function toRecord({ reducer }: SweepRow, question: Question, result: GenerateResult): AnswerRecord {
+function toRecord({ reducer, reducers }: SweepRow, question: Question, result: GenerateResult): AnswerRecord {
   const sum = (of: 'inputTokens' | 'outputTokens'): number =>
     result.images.reduce((tokens, image) => tokens + image[of], 0);
   return {
@@ -177,6 +187,10 @@ function toRecord({ reducer }: SweepRow, question: Question, result: GenerateRes
     correct: isCorrect(question, result.text),
     inputTokens: sum('inputTokens'),
     outputTokens: sum('outputTokens'),
+    stageTokens: reducers.map((_, stage) =>
+      result.images.reduce((tokens, { stages }) => tokens + stages[stage].outputTokens, 0),
+    ),
+    equivalentTokens: result.equivalentTokens,
     kvBytes: result.memory.kvBytes,
     cached: result.memory.cached,
     warnings: result.warnings,
