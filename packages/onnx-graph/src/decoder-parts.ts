@@ -3,7 +3,6 @@ import { create } from '@bufbuild/protobuf';
 import { NodeProtoSchema, type GraphProto, type NodeProto, type ValueInfoProto } from 'onnx-buf';
 import {
   EMBEDDINGS,
-  LOGITS,
   MASK,
   pastName,
   POSITIONS,
@@ -33,12 +32,25 @@ export function checkLayer(layer: number, { layers }: DecoderNodes): void {
   throw new OnnxArgumentError('layer', layer, `a whole number from 1 to ${layers.length - 1}`);
 }
 
-/** The outputs that the layers from `layer` on, or those before it, make: their caches, and the upper ones the logits. */
-function outputsOf(decoder: DecoderNodes, layer: number, which: 'lower' | 'upper'): ValueInfoProto[] {
-  const lower = new Set(
-    Array.from({ length: layer }, (_, i) => [presentName(i, 'key'), presentName(i, 'value')]).flat(),
-  );
-  return decoder.index.model.graph.output.filter(({ name }) => lower.has(name) === (which === 'lower'));
+/** Names of the caches, inputs and outputs alike, of the layers from `first` up to but not including `end`. */
+export function cacheNames(first: number, end: number): ReadonlySet<string> {
+  const names = new Set<string>();
+  for (let i = first; i < end; i++) {
+    for (const part of ['key', 'value'] as const) names.add(pastName(i, part)).add(presentName(i, part));
+  }
+  return names;
+}
+
+/** The outputs that the layers before `layer` make: their caches. */
+function lowerOutputs({ index }: DecoderNodes, layer: number): string[] {
+  const caches = cacheNames(0, layer);
+  return index.model.graph.output.map(({ name }) => name).filter((name) => caches.has(name));
+}
+
+/** The outputs that the layers from `layer` on make, and what is behind them: their caches and the logits. */
+export function upperOutputs({ index }: DecoderNodes, layer: number): ValueInfoProto[] {
+  const lower = cacheNames(0, layer);
+  return index.model.graph.output.filter(({ name }) => !lower.has(name));
 }
 
 /**
@@ -51,8 +63,7 @@ export function lowerNodes(decoder: DecoderNodes, layer: number, wanted: readonl
   for (const part of ['key', 'value'] as const) {
     for (let i = layer; i < layers.length; i++) first.set(pastName(i, part), pastName(0, part));
   }
-  const outputs = outputsOf(decoder, layer, 'lower').map(({ name }) => name);
-  return index.ancestors([...wanted, ...outputs]).map((node) => {
+  return index.ancestors([...wanted, ...lowerOutputs(decoder, layer)]).map((node) => {
     if (!node.input.some((name) => first.has(name))) return node;
     return create(NodeProtoSchema, { ...node, input: node.input.map((name) => first.get(name) ?? name) });
   });
@@ -72,7 +83,7 @@ export function appendUpperLayers(
 ): void {
   const { index } = decoder;
   const entry = decoder.layers[layer]?.entry ?? [];
-  const outputs = outputsOf(decoder, layer, 'upper').map(({ name }) => name);
+  const outputs = upperOutputs(decoder, layer).map(({ name }) => name);
   checkValues(decoder, layer, outputs);
   const names = new Map<string, string>([
     ['', ''],
@@ -104,9 +115,9 @@ function appendNode(
   const at = decoder.attentions.findIndex(
     (attention) => attention.form !== 'softmax' && attention.node === node,
   );
-  const layer = decoder.layers.at(at === -1 ? Infinity : at);
-  if (layer) checkGroupQuery(editor, node);
-  if (layer && rotatesItself(node)) appendRotated(editor, node, layer, input, output, positions);
+  if (at >= 0) checkGroupQuery(editor, node);
+  if (at >= 0 && rotatesItself(node))
+    appendRotated(editor, node, decoder.layers[at], input, output, positions);
   else editor.append(create(NodeProtoSchema, { ...node, name: editor.name(node.opType), input, output }));
 }
 
@@ -149,16 +160,6 @@ export function withOwnLengths(info: ValueInfoProto): ValueInfoProto {
   return valueInfo(info.name, type.value.elemType, own);
 }
 
-/** Whether an input or output belongs to the upper layers alone. */
-export function isUpper(name: string, decoder: DecoderNodes, layer: number): boolean {
-  if (name === LOGITS) return true;
-  return decoder.layers.some(
-    (_, i) =>
-      i >= layer &&
-      (['key', 'value'] as const).some((part) => name === pastName(i, part) || name === presentName(i, part)),
-  );
-}
-
 /** The model with another graph's nodes, inputs and outputs, and of its constants those that are read. */
 export function withNodes(
   model: OnnxModel,
@@ -170,4 +171,15 @@ export function withNodes(
   const made = new Set(node.flatMap((one) => one.output));
   const stated = model.graph.valueInfo.filter(({ name }) => made.has(name));
   return withGraph(model, copyGraph(model.graph, { node, input, output, initializer, valueInfo: stated }));
+}
+
+/** The nodes of a graph that the model's own has not, and the tensors that these read from elsewhere. */
+export function addedNodes(
+  { graph: { node: original } }: OnnxModel,
+  { node }: GraphProto,
+): { added: NodeProto[]; read: string[] } {
+  const own = new Set(original);
+  const added = node.filter((one) => !own.has(one));
+  const made = new Set(added.flatMap(({ output }) => output));
+  return { added, read: added.flatMap(allInputs).filter((name) => !made.has(name)) };
 }

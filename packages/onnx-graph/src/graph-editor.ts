@@ -123,6 +123,16 @@ export class GraphEditor {
     return this.add('Range', [scalar(start), scalar(end), scalar(this.ints([1]))]);
   }
 
+  /** The smaller of two int64. Min itself takes integers from opset 12 on only. */
+  smaller(a: string, b: string): string {
+    return this.add('Where', [this.add('Less', [a, b]), a, b]);
+  }
+
+  /** The larger of two int64. */
+  larger(a: string, b: string): string {
+    return this.add('Where', [this.add('Less', [a, b]), b, a]);
+  }
+
   /** `value` everywhere, `shape` a vector of int64. */
   fill(value: number, shape: string): string {
     return this.add('Expand', [this.ints([value]), shape]);

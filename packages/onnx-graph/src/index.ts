@@ -6,6 +6,7 @@ export { readModel, serializeModel, type OnnxModel, type SerializedModel } from 
 export type { PromptRows } from './prompt-attention.js';
 export { pruneAtLayer, type PrunedDecoder, type PruneOptions } from './prune.js';
 export { addSignals, type SignalOutputs, type VisionSignal, type VisionSignalRequest } from './signals.js';
+export { splitDecoder, type SplitDecoder, type SplitDecoderOptions } from './split-decoder.js';
 export { splitAtFeatures, type SplitEncoder } from './split.js';
 export {
   findVisionEncoder,

@@ -40,7 +40,7 @@ export function promptAttention(
 function textRows(editor: GraphEditor, visual: string, tokens: string): string {
   const last = editor.slice(editor.add('Concat', [editor.ints([-1]), visual], { axis: 0 }), 0, -1);
   const behind = editor.add('Sub', [editor.add('Sub', [tokens, last]), editor.ints([1])]);
-  return editor.add('Max', [behind, editor.ints([1])]);
+  return editor.larger(behind, editor.ints([1]));
 }
 
 function rowsOf(

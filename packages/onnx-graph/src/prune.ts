@@ -1,15 +1,16 @@
 /** Prunes visual tokens inside a decoder graph, as FastV does (arXiv 2403.06764). */
-import { TensorProto_DataType as DataType, type ValueInfoProto } from 'onnx-buf';
+import { TensorProto_DataType as DataType } from 'onnx-buf';
 import { EMBEDDINGS, locateDecoder, MASK, pastName } from './decoder.js';
 import { GraphEditor, valueInfo } from './graph-editor.js';
-import { allInputs } from './graph-index.js';
 import type { OnnxModel } from './model.js';
 import { positionsOf, promptAttention, type PromptRows } from './prompt-attention.js';
 import {
+  addedNodes,
   appendUpperLayers,
+  cacheNames,
   checkLayer,
-  isUpper,
   lowerNodes,
+  upperOutputs,
   withNodes,
   withOwnLengths,
 } from './decoder-parts.js';
@@ -66,20 +67,17 @@ export function pruneAtLayer(model: OnnxModel, { layer, rows = 'last' }: PruneOp
   const attention = editor.output('prompt_attention', scores, ['batch_size', 'sequence_length']);
 
   const { graph } = editor.build();
-  const original = new Set(model.graph.node);
-  const added = graph.node.filter((node) => !original.has(node));
-  const made = new Set(added.flatMap(({ output }) => output));
-  const read = added.flatMap(allInputs).filter((name) => !made.has(name));
-  const lower = lowerNodes(decoder, layer, read);
-  const own = (info: ValueInfoProto): ValueInfoProto =>
-    isUpper(info.name, decoder, layer) ? withOwnLengths(info) : info;
+  const { added, read } = addedNodes(model, graph);
+  const caches = cacheNames(layer, decoder.layers.length);
+  const upper = new Set(upperOutputs(decoder, layer));
   const input = [
-    ...graph.input.map(own),
+    ...graph.input.map((info) => (caches.has(info.name) ? withOwnLengths(info) : info)),
     valueInfo(visualTokens, DataType.INT64, ['visual_tokens']),
     valueInfo(keepCount, DataType.INT64, [1]),
   ];
-  const node = [...lower, ...added];
-  const pruned = withNodes(model, { ...graph, node, input, output: graph.output.map(own) });
+  const output = graph.output.map((info) => (upper.has(info) ? withOwnLengths(info) : info));
+  const node = [...lowerNodes(decoder, layer, read), ...added];
+  const pruned = withNodes(model, { ...graph, node, input, output });
   return { model: pruned, visualTokens, keepCount, keptTokens, promptAttention: attention };
 }
 
@@ -87,7 +85,7 @@ export function pruneAtLayer(model: OnnxModel, { layer, rows = 'last' }: PruneOp
 function keep(editor: GraphEditor, scores: string, visual: string, keepCount: string): string {
   const ofVisual = editor.add('Gather', [editor.reshape(scores, [-1]), visual]);
   const all = editor.length(visual, 0);
-  const { indices } = editor.topK(ofVisual, editor.add('Min', [keepCount, all]));
+  const { indices } = editor.topK(ofVisual, editor.smaller(keepCount, all));
   const best = editor.add('Gather', [visual, indices]);
   const everything = editor.fill(1, editor.length(EMBEDDINGS, 1));
   const text = editor.add('ScatterElements', [everything, visual, editor.fill(0, all)]);
