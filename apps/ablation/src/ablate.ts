@@ -4,15 +4,18 @@ import { promisify } from 'node:util';
 import { readDataset, runSweep, type SweepOptions } from '@foveate/eval';
 import type { Format } from './table.js';
 import { formatSummary } from './table.js';
+import { findPreset } from './presets.js';
 import { createProgressDisplay } from './progress.js';
 import { registry } from './registry.js';
-import { expandSpecs } from './spec.js';
+import { expandSpecs, rowsOf } from './spec.js';
 import { abortOnSignals } from './interruption.js';
 import { version } from './version.js';
 
 export interface AblateOptions {
   readonly model: string;
   readonly data: string;
+  /** Takes the place of `reducers` and `keep`. */
+  readonly preset: string | null;
   readonly reducers: string;
   readonly keep: string;
   readonly limit: number;
@@ -25,7 +28,10 @@ export interface AblateOptions {
 /** @throws FoveateError; Interrupted */
 export async function ablate(options: AblateOptions): Promise<void> {
   const { model, data, out, limit, seed, resume, format } = options;
-  const rows = expandSpecs(registry, options.reducers, options.keep);
+  const preset = findPreset(options.preset);
+  const rows = preset
+    ? rowsOf(registry, preset.specs)
+    : expandSpecs(registry, options.reducers, options.keep);
   const dataset = await readDataset(data);
   const display = createProgressDisplay(process.stderr);
   const tell = (line: string): void => {
@@ -36,7 +42,7 @@ export async function ablate(options: AblateOptions): Promise<void> {
   let answered = 0;
   try {
     const summary = await runSweep({
-      ...{ model, dataset, rows, out, version, limit, seed, resume, abortSignal },
+      ...{ model, dataset, rows, out, version, limit, seed, resume, abortSignal, preset: options.preset },
       measurePeakRss: (row, question) => peakRssOfAsk(model, row.reducer, question, abortSignal, tell),
       onMoved: (folder) => {
         tell(`${out} held a finished run of this configuration; it is now in ${folder}.`);

@@ -4,11 +4,14 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { ablate, type AblateOptions } from './ablate.js';
 import { ask, type AskOptions } from './ask.js';
 import { describeMethods } from './methods.js';
+import { presets } from './presets.js';
 import { formats } from './table.js';
 import { version } from './version.js';
 
 const DEFAULT_REDUCERS = 'none,fopru-rank,fopru-row,uniform,random,pooling';
 const DEFAULT_KEEP = '0.75,0.5,0.25,0.11,0.06';
+
+const DEFAULT_LIMIT = 240;
 
 const SPEC_HELP = `
 A SPEC is a method with its options, name[:option=value]..., and + puts one after another:
@@ -44,7 +47,16 @@ function ablateCommand(): Command {
     .option('--data <file>', 'questions, a JSON object a line (default: those of the embedded model)')
     .option('--reducers <specs>', 'SPECs joined by commas, a row each', DEFAULT_REDUCERS)
     .option('--keep <ratios>', 'a SPEC that states no budget becomes a row for each of these', DEFAULT_KEEP)
-    .option('--limit <n>', 'questions to ask, each kind with its share; 0: all', parseCount, 240)
+    .addOption(
+      new Option('--preset <name>', 'rows of a table of the paper')
+        .choices(presets.map(({ name }) => name))
+        .conflicts(['reducers', 'keep']),
+    )
+    .option(
+      '--limit <n>',
+      `questions to ask, each kind with its share; 0: all (default: ${DEFAULT_LIMIT}; with --preset all)`,
+      parseCount,
+    )
     .option('--seed <n>', 'another seed draws other questions', parseSeed, 0)
     .option('--out <dir>', 'folder of the results', 'out')
     .option('--resume', 'go on with the answers that the folder of the results holds', false)
@@ -53,16 +65,22 @@ function ablateCommand(): Command {
       'after',
       `${SPEC_HELP}
 
+Presets:
+${presets.map(({ name, description }) => `  ${name.padEnd(8)} ${description}`).join('\n')}
+
 The folder of the results holds answers.jsonl, a line an answer, and summary.json. Ctrl-C, or a crash, loses nothing:
 the same command with --resume goes on. A finished run that is repeated is moved to a folder earlier-1 in it.
 
 Examples:
   foveate ablate
   foveate ablate --reducers none,fopru-rank,random --keep 0.5,0.25 --limit 40 --out quick
-  foveate ablate --reducers none,fopru-row:keep=0.5+fopru-rank:keep=0.5 --limit 40 --out chain --format md`,
+  foveate ablate --reducers none,fopru-row:keep=0.5+fopru-rank:keep=0.5 --limit 40 --out chain --format md
+  foveate ablate --preset table3 --limit 40 --out table3`,
     )
     .action(async (options: Partial<AblateOptions>) => {
-      await ablate({ model: modelDirectory, data: questionsFile, ...options } as AblateOptions);
+      const { preset = null, limit = preset ? 0 : DEFAULT_LIMIT } = options;
+      const paths = { model: modelDirectory, data: questionsFile };
+      await ablate({ ...paths, ...options, preset, limit } as AblateOptions);
     });
 }
 

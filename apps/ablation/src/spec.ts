@@ -89,6 +89,14 @@ export function expandSpecs(registry: ReducerRegistry, list: string, keep: strin
   });
   const twice = specs.find((spec, index) => specs.indexOf(spec) !== index);
   if (twice !== undefined) throw new SpecError(`${twice} would be in the table twice. Name it once.`);
+  return rowsOf(registry, specs);
+}
+
+/**
+ * A row for each full SPEC.
+ * @throws SpecError, UnknownReducerError, InvalidArgumentError
+ */
+export function rowsOf(registry: ReducerRegistry, specs: readonly string[]): SweepRow[] {
   return specs.map((spec) => ({ reducer: spec, reducers: createReducers(registry, spec) }));
 }
 

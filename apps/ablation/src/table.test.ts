@@ -2,14 +2,17 @@ import type { Summary, SummaryRow } from '@foveate/eval';
 import { describe, expect, it } from 'vitest';
 import { formatSummary } from './table.js';
 
+/** Of one stage but for `none`, which keeps as many tokens as it reads. */
 function row(reducer: string, changes: Partial<SummaryRow> = {}): SummaryRow {
+  const { keptTokens = 64 } = changes;
+  const stages = reducer === 'none' ? [] : [{ reducer: 'method', keptTokens }];
   return {
     reducer,
     ...{
       keep: 0.25,
       keptTokens: 64,
-      equivalentTokens: 64,
-      stages: [],
+      equivalentTokens: keptTokens,
+      stages,
       againstNone: null,
       questions: 300,
       accuracy: 0.9,
@@ -46,19 +49,126 @@ const summary: Summary = {
   ],
 };
 
+const difference = {
+  difference: -0.1,
+  ci95: [-0.15, -0.05],
+  onlyThis: 3,
+  onlyOther: 33,
+  p: 1e-7,
+  pHolm: 2e-7,
+} as const;
+
+/** The lines of a table of the Markdown, head first, its rule left out. */
+function tableUnder(caption: string, text: string): string[] {
+  const lines = text.split('\n');
+  const start = lines.indexOf(`**${caption}**`) + 2;
+  const table = lines.slice(start, lines.indexOf('', start));
+  return table.filter((_, line) => line !== 1);
+}
+
 describe('formatSummary', () => {
-  it('as Markdown: two tables and their notes', () => {
-    expect(formatSummary(summary, 'md').split('\n').slice(0, 6)).toEqual([
-      '| reducer | tokens | kept % | right % | 95 % | TTFT ms | prefill ms | TPOT ms | KV MB | peak MB |',
-      '| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |',
-      '| `none` | 256 | 100 | 100.0 | 98.7-100.0 | 12.3 | 4.0 | - | 0.55 | 150 |',
-      '| `fopru-row:keep=0.11` | 16 | 6.3 | 90.0 | 86.0-93.0 | 12.3 | 4.0 | 1.24 | 0.55 | - |',
-      '| `fopru-row:keep=0.06` | 16 | 6.3 | 90.0 | 86.0-93.0 | 12.3 | 4.0 | 1.24 | 0.55 | 150 |',
-      '| `fopru-row:significance=given:keep=0.06` | 16 | 6.3 | 90.0 | 86.0-93.0 | 12.3 | 4.0 | 1.24 | 0.55 | 150 |',
-    ]);
+  it('as Markdown: tokens and accuracy, time and memory, kinds', () => {
     const text = formatSummary(summary, 'md');
-    expect(text).toContain('| right % by kind | presence (260) | crowded (40) |');
-    expect(text).toContain('| `none` | 95.0 | 57.5 |');
+    expect(tableUnder('Tokens and accuracy', text)).toEqual([
+      '| reducer | tokens | kept % | right % | 95 % | to none | 95 % | p |',
+      '| `none` | 256 | 100 | 100.0 | 98.7-100.0 |  |  |  |',
+      '| `fopru-row:keep=0.11` | 16 | 6.3 | 90.0 | 86.0-93.0 |  |  |  |',
+      '| `fopru-row:keep=0.06` | 16 | 6.3 | 90.0 | 86.0-93.0 |  |  |  |',
+      '| `fopru-row:significance=given:keep=0.06` | 16 | 6.3 | 90.0 | 86.0-93.0 |  |  |  |',
+    ]);
+    expect(tableUnder('Time and memory', text)[2]).toBe(
+      '| `fopru-row:keep=0.11` | 12.3 | 1.00 | 4.0 | 1.00 | 1.24 | - | 0.55 | 1.00 | - | - |',
+    );
+    expect(tableUnder('Right answers by kind of question', text).slice(0, 2)).toEqual([
+      '| right % | presence (260) | crowded (40) |',
+      '| `none` | 95.0 | 57.5 |',
+    ]);
+  });
+
+  it('has nothing to compare with where no row keeps every token', () => {
+    const text = formatSummary({ ...summary, rows: summary.rows.slice(1, 2) }, 'md');
+    expect(tableUnder('Tokens and accuracy', text)).toEqual([
+      '| reducer | tokens | kept % | right % | 95 % |',
+      '| `fopru-row:keep=0.11` | 16 | 6.3 | 90.0 | 86.0-93.0 |',
+    ]);
+    expect(tableUnder('Time and memory', text)).toEqual([
+      '| reducer | TTFT ms | prefill ms | TPOT ms | KV MB | peak MB |',
+      '| `fopru-row:keep=0.11` | 12.3 | 4.0 | 1.24 | 0.55 | - |',
+    ]);
+  });
+
+  it('says how each row differs from none, how many times as fast it is, and what each stage left', () => {
+    const stages = [
+      { reducer: 'fopru-rank', keptTokens: 128 },
+      { reducer: 'fastv', keptTokens: 64 },
+    ];
+    const rows = [
+      row('none', { keptTokens: 256, equivalentTokens: 256 }),
+      row('fopru-rank:keep=0.5+fastv:keep=0.5', {
+        ...{ stages, equivalentTokens: 85.33, againstNone: difference },
+        ...{ ttftMs: 12.345 / 2, kvBytes: 549_120 / 4, peakRssBytes: null },
+      }),
+      row('uniform:keep=0.25', {
+        stages: stages.slice(0, 1),
+        againstNone: { ...difference, difference: 0.012, ci95: [-0.01, 0.03], pHolm: 0.0504 },
+      }),
+    ];
+    const text = formatSummary({ ...summary, rows }, 'md');
+    expect(tableUnder('Tokens and accuracy', text)).toEqual([
+      '| reducer | tokens | T | kept % | right % | 95 % | to none | 95 % | p |',
+      '| `none` | 256 | 256 | 25 | 90.0 | 86.0-93.0 |  |  |  |',
+      '| `fopru-rank:keep=0.5+fastv:keep=0.5` | 128 > 64 | 85.3 | 25 | 90.0 | 86.0-93.0 | -10.0* | -15.0 to -5.0 | <0.001 |',
+      '| `uniform:keep=0.25` | 64 | 64 | 25 | 90.0 | 86.0-93.0 | +1.2 | -1.0 to +3.0 | 0.050 |',
+    ]);
+    expect(tableUnder('Time and memory', text)).toEqual([
+      '| reducer | TTFT ms | TTFT x | prefill ms | prefill x | TPOT ms | TPOT x | KV MB | KV x | peak MB | peak x |',
+      '| `none` | 12.3 | 1.00 | 4.0 | 1.00 | 1.24 | 1.00 | 0.55 | 1.00 | 150 | 1.00 |',
+      '| `fopru-rank:keep=0.5+fastv:keep=0.5` | 6.2 | 2.00 | 4.0 | 1.00 | 1.24 | 1.00 | 0.14 | 4.00 | - | - |',
+      '| `uniform:keep=0.25` | 12.3 | 1.00 | 4.0 | 1.00 | 1.24 | 1.00 | 0.55 | 1.00 | 150 | 1.00 |',
+    ]);
+    expect(text).toContain('T: visual tokens that a layer');
+  });
+
+  it('names the pairs of equally many tokens that differ, and counts the others', () => {
+    const comparisons = [
+      { reducer: 'a', other: 'b', ...difference, difference: 0.1, ci95: [0.05, 0.15] as const },
+      { reducer: 'c', other: 'd', ...difference, pHolm: 0.05 },
+    ];
+    const text = formatSummary({ ...summary, comparisons }, 'md');
+    expect(tableUnder('Rows of equally many tokens that differ', text)).toEqual([
+      '| better | than | points | 95 % | only first | only second | p |',
+      '| `a` | b | +10.0 | +5.0 to +15.0 | 3 | 33 | <0.001 |',
+    ]);
+    expect(text).toContain('equally many tokens (within a tenth): 2; more apart than by chance: 1.');
+  });
+
+  it("prints a preset's own names, relative accuracy and the cells of the paper", () => {
+    const byKind = { presence: { n: 260, accuracy: 0.475 }, crowded: { n: 40, accuracy: 0 } };
+    const rows = [
+      row('none'),
+      row('fopru-rank:keep=0.25', { stages: [{ reducer: 'r', keptTokens: 64 }], byKind }),
+    ];
+    const text = formatSummary({ ...summary, rows, preset: 'table4' }, 'md');
+    expect(tableUnder('Right answers relative to none', text)).toEqual([
+      '| % of none | presence (260) | crowded (40) | all |',
+      '| `none` | 100.0 | 100.0 | 100.0 |',
+      '| `fopru-rank:keep=0.25` | 50.0 | 0.0 | 100.0 |',
+    ]);
+    const ofPaper = tableUnder("The paper's Table 4, LLaVA-1.6-7B", text);
+    expect(ofPaper).toHaveLength(8);
+    expect(ofPaper.at(-1)).toBe(
+      '| `FoPru rank 25 %` | 64.35 | 60.81 | 62.26 | 36.67 | 72.39 | 86.83 | 44.60 | 61.13 |',
+    );
+    expect(tableUnder('The same relative to all tokens, LLaVA-1.6-7B', text).at(-1)).toContain(
+      '| 96.7 | 93.7 | 96.9 |', // 64.35 / 66.58, 60.81 / 64.90, 62.26 / 64.24
+    );
+    expect(text).toContain('Avg of rank at 50 % is as printed; its cells average 64.03.');
+
+    const ablation = formatSummary({ ...summary, rows, preset: 'table3' }, 'md');
+    expect(tableUnder('Tokens and accuracy', ablation)[2]).toContain(
+      '| `fopru-rank:keep=0.25` | full | 64 |',
+    );
+    expect(ablation).not.toContain('arXiv');
   });
 
   it('names n, says which rows kept the same tokens, and repeats warnings', () => {
@@ -83,12 +193,15 @@ describe('formatSummary', () => {
   it('as CSV: numbers as they are, nothing where there is none', () => {
     const lines = formatSummary(summary, 'csv').split('\n');
     expect(lines[0]).toBe(
-      'reducer,keep,keptTokens,questions,accuracy,ci95Low,ci95High,ttftMs,visionMs,reduceMs,prefillMs,tpotMs,kvBytes,peakRssBytes,' +
+      'reducer,keep,keptTokens,stageTokens,equivalentTokens,questions,accuracy,ci95Low,ci95High,' +
+        'differenceFromNone,differenceLow,differenceHigh,p,pHolm,ttftMs,visionMs,reduceMs,prefillMs,tpotMs,kvBytes,peakRssBytes,' +
         'presence.n,presence.accuracy,crowded.n,crowded.accuracy',
     );
-    expect(lines[1]).toBe('none,1,256,300,1,0.987,1,12.345,3,0.5,4,,549120,150000000,260,0.95,40,0.575');
+    expect(lines[1]).toBe(
+      'none,1,256,,256,300,1,0.987,1,,,,,,12.345,3,0.5,4,,549120,150000000,260,0.95,40,0.575',
+    );
     expect(lines[2]).toBe(
-      'fopru-row:keep=0.11,0.0625,16,300,0.9,0.86,0.93,12.345,3,0.5,4,1.236,549120,,260,0.95,40,0.575',
+      'fopru-row:keep=0.11,0.0625,16,16,16,300,0.9,0.86,0.93,,,,,,12.345,3,0.5,4,1.236,549120,,260,0.95,40,0.575',
     );
     expect(lines).toHaveLength(6);
     expect(lines[5]).toBe('');

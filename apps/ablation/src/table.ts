@@ -1,6 +1,8 @@
 /** Prints a summary: a table for the terminal, Markdown, CSV or JSON. */
-import type { Summary, SummaryRow } from '@foveate/eval';
+import type { Comparison, Difference, Summary, SummaryRow } from '@foveate/eval';
 import Table from 'cli-table3';
+import type { PaperTable } from './paper-tables.js';
+import { findPreset, type Preset } from './presets.js';
 import { formatSpec, parseSpec } from './spec.js';
 
 export const formats = ['table', 'md', 'csv', 'json'] as const;
@@ -26,57 +28,212 @@ export interface TextTable {
   readonly rows: readonly (readonly string[])[];
 }
 
-/** What it costs and how often it is right; then how often by kind. */
-export function tablesOf({ rows }: Summary): TextTable[] {
-  return [costTable(rows), kindTable(rows)];
+/** A table with what it is of. */
+export interface CaptionedTable extends TextTable {
+  readonly caption: string;
 }
 
-function costTable(rows: readonly SummaryRow[]): TextTable {
-  return {
-    head: [
-      'reducer',
-      'tokens',
-      'kept %',
-      'right %',
-      '95 %',
-      'TTFT ms',
-      'prefill ms',
-      'TPOT ms',
-      'KV MB',
-      'peak MB',
+/** Below this probability a difference counts as one. */
+const SIGNIFICANT = 0.05;
+
+/** What was kept and how often it was right; what it cost; by kind; which rows differ; what the paper prints. */
+export function tablesOf({ rows, comparisons, preset: name }: Summary): CaptionedTable[] {
+  const preset = findPreset(name);
+  const none = rows.find(isNone) ?? null;
+  const differing = comparisons.filter(isSignificant);
+  return [
+    accuracyTable(rows, preset),
+    costTable(rows, none),
+    kindTable(rows),
+    ...(preset?.relative && none ? [relativeTable(rows, none)] : []),
+    ...(differing.length > 0 ? [comparisonTable(differing)] : []),
+    ...(preset?.paper.flatMap((paper) => paperTables(paper, preset.relative)) ?? []),
+  ];
+}
+
+function isNone({ stages }: SummaryRow): boolean {
+  return stages.length === 0;
+}
+
+function isSignificant({ pHolm }: Difference): boolean {
+  return pHolm < SIGNIFICANT;
+}
+
+/** A column, and what it says of a row. */
+type Column<Row> = readonly [head: string, cell: (row: Row) => string];
+
+function tableOf<Row>(
+  caption: string,
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+): CaptionedTable {
+  const cells = rows.map((row) => columns.map(([, cell]) => cell(row)));
+  return { caption, head: columns.map(([head]) => head), rows: cells };
+}
+
+const reducerColumn: Column<SummaryRow> = ['reducer', ({ reducer }) => reducer];
+
+function accuracyTable(rows: readonly SummaryRow[], preset: Preset | null): CaptionedTable {
+  const named = preset && Object.keys(preset.labels).length > 0;
+  const layered = rows.some((row) => row.equivalentTokens !== row.keptTokens);
+  return tableOf(
+    'Tokens and accuracy',
+    [
+      reducerColumn,
+      ...(named
+        ? [['paper', ({ reducer }) => preset.labels[reducer] ?? ''] satisfies Column<SummaryRow>]
+        : []),
+      ['tokens', tokensCell],
+      ...(layered ? [['T', (row) => rounded(row.equivalentTokens, 1)] satisfies Column<SummaryRow>] : []),
+      ['kept %', (row) => rounded(row.keep * 100, 1)],
+      ['right %', (row) => percent(row.accuracy)],
+      ['95 %', (row) => row.ci95.map(percent).join('-')],
+      ...(rows.some(isNone) ? againstNoneColumns : []),
     ],
-    rows: rows.map((row) => [
-      row.reducer,
-      rounded(row.keptTokens, 1),
-      rounded(row.keep * 100, 1),
-      percent(row.accuracy),
-      row.ci95.map(percent).join('-'),
-      row.ttftMs.toFixed(1),
-      row.prefillMs.toFixed(1),
-      row.tpotMs?.toFixed(2) ?? '-',
-      (row.kvBytes / 1e6).toFixed(2),
-      row.peakRssBytes === null ? '-' : (row.peakRssBytes / 1e6).toFixed(0),
-    ]),
-  };
+    rows,
+  );
 }
 
-function kindTable(rows: readonly SummaryRow[]): TextTable {
-  const kinds = Object.keys(rows[0].byKind);
-  return {
-    head: ['right % by kind', ...kinds.map((kind) => `${kind} (${rows[0].byKind[kind].n})`)],
-    rows: rows.map(({ reducer, byKind }) => [
-      reducer,
-      ...kinds.map((kind) => percent(byKind[kind].accuracy)),
-    ]),
+/** Kept after each stage. */
+function tokensCell({ stages, keptTokens }: SummaryRow): string {
+  const counts = stages.length > 1 ? stages.map((stage) => stage.keptTokens) : [keptTokens];
+  return counts.map((count) => rounded(count, 1)).join(' > ');
+}
+
+const againstNoneColumns: readonly Column<SummaryRow>[] = [
+  ['to none', ({ againstNone }) => (againstNone ? points(againstNone) : '')],
+  ['95 %', ({ againstNone }) => (againstNone ? intervalCell(againstNone) : '')],
+  ['p', ({ againstNone }) => (againstNone ? pCell(againstNone) : '')],
+];
+
+/** With a star where it means something. */
+function points(difference: Difference): string {
+  return `${signed(difference.difference)}${isSignificant(difference) ? '*' : ''}`;
+}
+
+function intervalCell({ ci95 }: Difference): string {
+  return ci95.map(signed).join(' to ');
+}
+
+function pCell({ pHolm }: Difference): string {
+  return pHolm < 0.001 ? '<0.001' : pHolm.toFixed(3);
+}
+
+function signed(share: number): string {
+  const text = percent(share);
+  return share > 0 ? `+${text}` : text;
+}
+
+/** How many times as much `none` takes stands beside each figure. */
+function costTable(rows: readonly SummaryRow[], none: SummaryRow | null): CaptionedTable {
+  const costs: [name: string, unit: string, value: (row: SummaryRow) => number | null, digits: number][] = [
+    ['TTFT', 'ms', (row) => row.ttftMs, 1],
+    ['prefill', 'ms', (row) => row.prefillMs, 1],
+    ['TPOT', 'ms', (row) => row.tpotMs, 2],
+    ['KV', 'MB', (row) => row.kvBytes / 1e6, 2],
+    ['peak', 'MB', (row) => (row.peakRssBytes === null ? null : row.peakRssBytes / 1e6), 0],
+  ];
+  const columns = costs.flatMap(([name, unit, value, digits]): Column<SummaryRow>[] => {
+    const whole = none && value(none);
+    return [
+      [`${name} ${unit}`, (row) => value(row)?.toFixed(digits) ?? '-'],
+      ...(none ? [[`${name} x`, (row) => ratio(whole, value(row))] satisfies Column<SummaryRow>] : []),
+    ];
+  });
+  return tableOf('Time and memory', [reducerColumn, ...columns], rows);
+}
+
+function ratio(whole: number | null, part: number | null): string {
+  return whole === null || part === null || part === 0 ? '-' : (whole / part).toFixed(2);
+}
+
+function kindTable(rows: readonly SummaryRow[]): CaptionedTable {
+  return tableOf(
+    'Right answers by kind of question',
+    [
+      ['right %', ({ reducer }) => reducer],
+      ...kindsOf(rows).map(({ name, head }): Column<SummaryRow> => [
+        head,
+        ({ byKind }) => percent(byKind[name].accuracy),
+      ]),
+    ],
+    rows,
+  );
+}
+
+function relativeTable(rows: readonly SummaryRow[], none: SummaryRow): CaptionedTable {
+  return tableOf(
+    'Right answers relative to none',
+    [
+      ['% of none', ({ reducer }) => reducer],
+      ...kindsOf(rows).map(({ name, head }): Column<SummaryRow> => [
+        head,
+        ({ byKind }) => relative(byKind[name].accuracy, none.byKind[name].accuracy),
+      ]),
+      ['all', ({ accuracy }) => relative(accuracy, none.accuracy)],
+    ],
+    rows,
+  );
+}
+
+function relative(part: number, whole: number): string {
+  return whole === 0 ? '-' : percent(part / whole);
+}
+
+function kindsOf([{ byKind }]: readonly SummaryRow[]): { name: string; head: string }[] {
+  return Object.entries(byKind).map(([name, { n }]) => ({ name, head: `${name} (${n})` }));
+}
+
+function comparisonTable(comparisons: readonly Comparison[]): CaptionedTable {
+  return tableOf<Comparison>(
+    'Rows of equally many tokens that differ',
+    [
+      ['better', ({ reducer }) => reducer],
+      ['than', ({ other }) => other],
+      ['points', (comparison) => signed(comparison.difference)],
+      ['95 %', intervalCell],
+      ['only first', ({ onlyThis }) => String(onlyThis)],
+      ['only second', ({ onlyOther }) => String(onlyOther)],
+      ['p', pCell],
+    ],
+    comparisons,
+  );
+}
+
+/** The cells as printed; where asked for, also each as a share of the first row's. */
+function paperTables({ model, source, columns, rows }: PaperTable, withRelative: boolean): CaptionedTable[] {
+  const texts = (cell: (value: number, column: number) => string): string[][] =>
+    rows.map(({ method, cells }) => [
+      method,
+      ...cells.map((value, column) => (value === null ? '-' : cell(value, column))),
+    ]);
+  const whole = rows[0].cells;
+  // As printed: two digits, but for a column of whole numbers.
+  const digits = columns.map((_, column) =>
+    rows.every(({ cells }) => Number.isInteger(cells[column] ?? 0)) ? 0 : 2,
+  );
+  const printed = {
+    caption: `The paper's ${source}, ${model}`,
+    head: ['paper', ...columns],
+    rows: texts((value, column) => value.toFixed(digits[column])),
   };
+  const shares = {
+    caption: `The same relative to all tokens, ${model}`,
+    head: ['% of 100 %', ...columns],
+    rows: texts((value, column) => relative(value, whole[column] ?? 0)),
+  };
+  return withRelative ? [printed, shares] : [printed];
 }
 
 /** What a reader of the tables has to know, a sentence or two each. */
 export function notesOf(summary: Summary): string[] {
-  const { rows, data, seed, latencyQuestions, machine } = summary;
+  const { rows, data, seed, latencyQuestions, machine, resamples } = summary;
   const [{ questions, byKind }] = rows;
   const crowded = Object.hasOwn(byKind, 'crowded')
     ? ['Crowded scenes count in "right %" and stand apart from the kinds.']
+    : [];
+  const layered = rows.some((row) => row.equivalentTokens !== row.keptTokens)
+    ? ['T: visual tokens that a layer of the language model reads on average: (N K + kept (L - K)) / L.']
     : [];
   const same = sameTokens(rows).map(
     (group) => `${group.map(({ reducer }) => reducer).join(' and ')} keep the same tokens.`,
@@ -84,12 +241,40 @@ export function notesOf(summary: Summary): string[] {
   const warnings = [...new Set(rows.flatMap((row) => row.warnings))].map((warning) => `Warning: ${warning}`);
   const { cpu, cores, versions } = machine;
   return [
-    `n = ${questions} of ${data.questions} questions (seed ${seed}), the same for each row; 95 % intervals by bootstrap.`,
+    `n = ${questions} of ${data.questions} questions (seed ${seed}), the same for each row.`,
+    `95 % intervals by bootstrap: ${resamples} draws of the questions, the same for all rows.`,
+    ...differenceNotes(summary),
     ...crowded,
+    ...layered,
     ...same,
     `Times and KV: medians of ${latencyQuestions} calls. Peak: one answer in a process of its own. MB: 10^6 bytes.`,
+    ...paperNotes(findPreset(summary.preset)?.paper ?? []),
     `${cpu || machine.arch}, ${cores} cores; Node ${versions.node}, onnxruntime ${versions.onnxruntime}, foveate ${versions.foveate}.`,
     ...warnings,
+  ];
+}
+
+/** Which differences are to be believed. */
+function differenceNotes({ rows, comparisons }: Summary): string[] {
+  const tested = rows.some(isNone) || comparisons.length > 0;
+  const differing = comparisons.filter(isSignificant).length;
+  return [
+    ...(tested
+      ? ["p: McNemar's exact test, adjusted by Holm; below 0.05, marked *, a difference means something."]
+      : []),
+    ...(comparisons.length > 0
+      ? [
+          `Pairs of rows that keep equally many tokens (within a tenth): ${comparisons.length}; more apart than by chance: ${differing}.`,
+        ]
+      : []),
+  ];
+}
+
+function paperNotes(tables: readonly PaperTable[]): string[] {
+  if (tables.length === 0) return [];
+  return [
+    "The paper's cells (arXiv 2411.14164) are of other models and questions, on a GPU: compare orders.",
+    ...tables.flatMap(({ notes }) => notes),
   ];
 }
 
@@ -114,7 +299,7 @@ const bare = {
   ...{ left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' },
 };
 
-function textTable({ head, rows }: TextTable): string {
+function textTable({ caption, head, rows }: CaptionedTable): string {
   const table = new Table({
     // A head of two lines keeps the columns as narrow as their numbers.
     head: head.map((name, column) => (column === 0 ? name : name.replace(' ', '\n'))),
@@ -123,17 +308,22 @@ function textTable({ head, rows }: TextTable): string {
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [], compact: true },
   });
   table.push(...rows.map((row) => [...row]));
-  return table
-    .toString()
+  return `${caption}\n\n${table.toString()}`
     .split('\n')
     .map((line) => line.trimEnd())
     .join('\n');
 }
 
-function markdownTable({ head, rows }: TextTable): string {
+function markdownTable({ caption, head, rows }: CaptionedTable): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
   const rule = head.map((_, column) => (column === 0 ? '---' : '--:'));
-  return [line(head), line(rule), ...rows.map((row) => line([`\`${row[0]}\``, ...row.slice(1)]))].join('\n');
+  return [
+    `**${caption}**`,
+    '',
+    line(head),
+    line(rule),
+    ...rows.map((row) => line([`\`${row[0]}\``, ...row.slice(1)])),
+  ].join('\n');
 }
 
 /** One line a row, numbers as summary.json has them. No cell needs quotes: a SPEC has no comma, and the rest are numbers. */
@@ -143,10 +333,17 @@ function csv({ rows }: Summary): string {
     ['reducer', (row) => row.reducer],
     ['keep', (row) => row.keep],
     ['keptTokens', (row) => row.keptTokens],
+    ['stageTokens', (row) => row.stages.map((stage) => stage.keptTokens).join(' ')],
+    ['equivalentTokens', (row) => row.equivalentTokens],
     ['questions', (row) => row.questions],
     ['accuracy', (row) => row.accuracy],
     ['ci95Low', (row) => row.ci95[0]],
     ['ci95High', (row) => row.ci95[1]],
+    ['differenceFromNone', (row) => row.againstNone?.difference ?? null],
+    ['differenceLow', (row) => row.againstNone?.ci95[0] ?? null],
+    ['differenceHigh', (row) => row.againstNone?.ci95[1] ?? null],
+    ['p', (row) => row.againstNone?.p ?? null],
+    ['pHolm', (row) => row.againstNone?.pHolm ?? null],
     ['ttftMs', (row) => row.ttftMs],
     ['visionMs', (row) => row.visionMs],
     ['reduceMs', (row) => row.reduceMs],

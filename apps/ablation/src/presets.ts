@@ -1,0 +1,95 @@
+/** The comparisons of the paper, as rows of ours. */
+import { table2, table4, type PaperTable } from './paper-tables.js';
+
+/** A comparison by name. */
+export interface Preset {
+  readonly name: string;
+  /** One line. */
+  readonly description: string;
+  /** Full SPECs, a row each, the first of them `none`. */
+  readonly specs: readonly string[];
+  /** What the paper calls a row, where its SPEC does not say so. By SPEC. */
+  readonly labels: Readonly<Partial<Record<string, string>>>;
+  /** Whether each kind's accuracy is printed relative to that of `none` too. */
+  readonly relative: boolean;
+  /** The cells that the paper prints; none where its table reached us as a caption only. */
+  readonly paper: readonly PaperTable[];
+}
+
+const RATIOS = [0.75, 0.5, 0.25];
+/** K of FastV: the embedded model has 6 layers, so that the paper's third of 32 would be half of them. */
+const LAYERS = [1, 2];
+
+/** Figure 5 keeps 1, 16, 36, 64, 100, 144, 288 and 432 of 576 tokens: shares rounded up, so that rounding down again gives them. All 576 are `none`. */
+const FIGURE5_SHARES = [0.0018, 0.0278, 0.0625, 0.1112, 0.1737, 0.25, 0.5, 0.75];
+/** Those of them at which a grid of 16 rows keeps 1, 2, 4, 8 and 12 rows; the smaller ones keep one row too. */
+const FIGURE5_ROW_SHARES = [0.0625, 0.1737, 0.25, 0.5, 0.75];
+
+/** In the order of the paper. */
+export const presets: readonly Preset[] = [
+  {
+    name: 'table2',
+    description: 'every method at 75, 50 and 25 %',
+    specs: [
+      'none',
+      'prumerge',
+      'prumerge-plus',
+      ...RATIOS.flatMap((keep) => [
+        ...LAYERS.map((layer) => `fastv:layer=${layer}:keep=${keep}`),
+        `fopru-rank:keep=${keep}`,
+        `uniform:keep=${keep}`,
+        `random:keep=${keep}`,
+      ]),
+      ...LAYERS.map((layer) => `fopru-rank:keep=0.5+fastv:layer=${layer}:keep=0.5`),
+    ],
+    labels: {},
+    relative: false,
+    paper: [table2],
+  },
+  {
+    name: 'table3',
+    description: 'FoPru by rank at 25 %, without one part at a time',
+    specs: [
+      'none',
+      'fopru-rank:keep=0.25',
+      'fopru-rank:keep=0.25:significance=low-variance',
+      'fopru-rank:keep=0.25:reorder=false',
+      'pooling:window=2x2',
+      'pooling:window=1x4',
+    ],
+    labels: {
+      'fopru-rank:keep=0.25': 'full',
+      'fopru-rank:keep=0.25:significance=low-variance': 'w/o variance',
+      'fopru-rank:keep=0.25:reorder=false': 'w/o reordering',
+      'pooling:window=2x2': 'w/o significance (2x2)',
+      'pooling:window=1x4': 'w/o significance (1x4)',
+    },
+    relative: false,
+    paper: [],
+  },
+  {
+    name: 'table4',
+    description: 'FoPru by rank against by row, accuracy relative to all tokens too (Figure 6)',
+    specs: ['none', ...RATIOS.flatMap((keep) => [`fopru-row:keep=${keep}`, `fopru-rank:keep=${keep}`])],
+    labels: {},
+    relative: true,
+    paper: table4,
+  },
+  {
+    name: 'figure5',
+    description: 'FoPru by rank and by row from one token to all',
+    specs: [
+      'none',
+      ...FIGURE5_SHARES.map((keep) => `fopru-rank:keep=${keep}`),
+      ...FIGURE5_ROW_SHARES.map((keep) => `fopru-row:keep=${keep}`),
+    ],
+    labels: {},
+    relative: false,
+    paper: [],
+  },
+];
+
+/** Null where there is none of that name. */
+export function findPreset(name: string | null): Preset | null {
+  return presets.find((preset) => preset.name === name) ?? null;
+}
