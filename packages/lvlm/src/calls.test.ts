@@ -2,7 +2,7 @@
 import { selectionPlan, identityPlan, type VisionReducer } from '@foveate/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CACHE, FIXTURE, picture } from '../test/bundles.js';
-import { DisposedError, Lvlm, UnsupportedReducerError, type GenerateOptions } from './index.js';
+import { DisposedError, Lvlm, type GenerateOptions } from './index.js';
 
 let lvlm: Lvlm;
 beforeAll(async () => {
@@ -199,12 +199,6 @@ test('a full context ends the answer', async () => {
   expect(finishReason).toBe('length');
   expect(text + tokens.length).toBe(contextLength);
   expect(warnings).toEqual([expect.stringContaining('leaves room for')]);
-});
-
-test('reducers of the language model are not supported yet', async () => {
-  const fastv = { ...stuck, stage: 'language' as const, layer: 1, name: 'fastv' };
-  await expect(lvlm.generate({ ...ask, reducers: [fastv] })).rejects.toThrow(UnsupportedReducerError);
-  await expect(Lvlm.load(FIXTURE, { reducers: [fastv] })).rejects.toThrow(UnsupportedReducerError);
 });
 
 describe('dispose', () => {

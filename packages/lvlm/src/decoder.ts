@@ -1,21 +1,24 @@
 /** The language model: embeddings, and the decoder's graph in every form that calls have asked for. */
 import { totalmem } from 'node:os';
-import { identityPlan, resolveBudget, type ReductionPlan } from '@foveate/core';
+import { identityPlan, resolveBudget, signalId, type ReductionPlan } from '@foveate/core';
 import {
   describeModel,
   OnnxGraphError,
   pruneAtLayer,
   readModel,
   serializeModel,
+  splitDecoder,
   type ModelDescription,
+  type OnnxModel,
 } from '@foveate/onnx-graph';
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { GraphName } from './bundle.js';
 import { BundleError, UnsupportedReducerError } from './errors.js';
 import { loadOnnxRuntime } from './native.js';
-import type { DecoderDimensions, LanguageRequest } from './protocol.js';
+import type { DecoderDimensions, LanguageRequest, SplitRequest, TopKRequest } from './protocol.js';
 import { SingleGraphSequence, type DecoderSession, type Pruning, type Sequence } from './sequence.js';
 import { floats, openSession, run, type GraphInMemory } from './sessions.js';
+import { SplitSequence, type SplitSessions } from './split-sequence.js';
 
 const PAST = 'past_key_values.';
 const PRESENT = 'present.';
@@ -32,6 +35,9 @@ interface Form {
 interface PrunedForm extends Form {
   readonly names: Pruning['names'];
 }
+
+/** The decoder in two graphs. */
+interface SplitForm extends Form, SplitSessions {}
 
 /** The graphs of the language model. */
 export class Decoder {
@@ -75,7 +81,7 @@ export class Decoder {
     const decoder = new Decoder(file, threads, description, embedding, Tensor);
     if (language) {
       decoder.check(language);
-      await decoder.#pruned(language);
+      await (language.route === 'graph' ? decoder.#pruned(language) : decoder.#split(language));
     } else await decoder.#whole();
     return decoder;
   }
@@ -101,7 +107,12 @@ export class Decoder {
    */
   async start(language: LanguageRequest | null, visualTokens: number): Promise<Sequence> {
     let unpruned: ReductionPlan | null = null;
-    if (language && visualTokens > 0) {
+    if (language?.route === 'split' && visualTokens > 0) {
+      const { layer, signals } = language;
+      const decoder = { tensor: this.#tensor, dimensions: this.dimensions };
+      return new SplitSequence(decoder, await this.#split(language), layer, signals);
+    }
+    if (language?.route === 'graph' && visualTokens > 0) {
       const { count, warnings } = resolveBudget(language.budget, visualTokens);
       if (count < visualTokens) {
         const { sessions, names } = await this.#pruned(language);
@@ -123,11 +134,23 @@ export class Decoder {
     return this.#form('whole', async () => ({ sessions: [await this.#session(this.#file, this.#file)] }));
   }
 
-  async #pruned({ layer, rows }: LanguageRequest): Promise<PrunedForm> {
+  async #pruned({ layer, rows }: TopKRequest): Promise<PrunedForm> {
     return this.#form(`pruned ${layer} ${rows}`, async () => {
       const { model, ...names } = patching(() => pruneAtLayer(readModel(this.#file), { layer, rows }));
       const name = `${this.#file} pruned at layer ${layer}`;
       return { sessions: [await this.#session(serializeModel(model), name)], names };
+    });
+  }
+
+  async #split({ layer, signals }: SplitRequest): Promise<SplitForm> {
+    return this.#form(`split ${layer} ${signals.map(signalId).join(' ')}`, async () => {
+      const { lower, upper, ...names } = patching(() =>
+        splitDecoder(readModel(this.#file), { layer, signals }),
+      );
+      const open = async (part: OnnxModel, name: string): Promise<InferenceSession> =>
+        this.#session(serializeModel(part), `the ${name} part of ${this.#file}, cut before layer ${layer}`);
+      const parts = { lower: await open(lower, 'lower'), upper: await open(upper, 'upper') };
+      return { ...parts, names, sessions: Object.values(parts) };
     });
   }
 

@@ -5,7 +5,7 @@ import type { EncodedImage, Encoder, Rows } from './encoder.js';
 import { BundleError, PromptError } from './errors.js';
 import { now, type GenerateRequest, type KeysQuery, type Outcome } from './protocol.js';
 import { createSampler } from './sampling.js';
-import type { Prompt } from './sequence.js';
+import type { Prompt, PromptPlanner } from './sequence.js';
 
 /** The call was stopped by the caller's thread. */
 export class Stopped extends Error {}
@@ -15,7 +15,9 @@ export interface CallContext {
   readonly decoder: Decoder;
   readonly encoder: Encoder;
   /** Tells the caller's thread of an image's signals, and resolves to its plans. */
-  readonly requestPlans: (image: number, encoded: EncodedImage) => Promise<readonly ReductionPlan[]>;
+  readonly requestImagePlans: (image: number, encoded: EncodedImage) => Promise<readonly ReductionPlan[]>;
+  /** The same for all visual tokens of the prompt, inside the decoder. */
+  readonly requestPromptPlan: PromptPlanner;
   readonly emitToken: (token: number) => void;
 }
 
@@ -37,9 +39,16 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const prompt = await readPrompt(request, visual, decoder);
   stopIfAsked();
   const sample = createSampler(request.temperature, request.seed);
-  const first = await sequence.prefill(prompt);
+  let deciding = 0;
+  const first = await sequence.prefill(prompt, async (...signals) => {
+    const start = now();
+    stopIfAsked(); // as for an image
+    const plan = await context.requestPromptPlan(...signals);
+    deciding = now() - start;
+    return plan;
+  });
   let { logits } = first;
-  const prefill = now() - prefillStart;
+  const prefill = now() - prefillStart - deciding;
 
   const tokens: number[] = [];
   const ends = new Set(request.endTokenIds);
@@ -60,7 +69,7 @@ export async function generate(request: GenerateRequest, context: CallContext): 
     images,
     languagePlan: first.plan,
     vision,
-    reduce,
+    reduce: reduce + deciding,
     prefill,
     firstTokenAt,
     lastTokenAt: now(),
@@ -74,7 +83,7 @@ export async function generate(request: GenerateRequest, context: CallContext): 
 /** Encodes the images, and has their tokens reduced where the call asks for it. */
 async function readImages(
   request: GenerateRequest,
-  { encoder, requestPlans }: CallContext,
+  { encoder, requestImagePlans }: CallContext,
   stopIfAsked: () => void,
 ): Promise<{ visual: Rows[]; images: Outcome['images'][number][]; vision: number; reduce: number }> {
   let vision = 0;
@@ -87,7 +96,7 @@ async function readImages(
     const encoded = await encoder.encode(pixels, request.reuse?.[index]);
     const encodedAt = now();
     stopIfAsked(); // the last look at the flag before waiting; afterwards a message ends the wait
-    const plans = request.encoder ? await requestPlans(index, encoded) : [];
+    const plans = request.encoder ? await requestImagePlans(index, encoded) : [];
     const reduced = plans.reduce(applyTo, encoded.features);
     const reducedAt = now();
     visual.push(await encoder.project(reduced)); // [M, D]

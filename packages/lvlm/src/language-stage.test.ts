@@ -1,12 +1,30 @@
 /** Reducers of the language stage, against a language model in plain JS that has no cache: test/llama.ts. */
-import { applyPlan, type LanguageReducer, type VisionReducer } from '@foveate/core';
+import {
+  identityPlan,
+  InvalidPlanError,
+  maxPlan,
+  mergePlan,
+  selectionPlan,
+  SignalUnavailableError,
+  type LanguageReducer,
+  type ReductionPlan,
+  type SignalRequest,
+  type VisionReducer,
+  type VisualTokens,
+} from '@foveate/core';
 import { createFastv } from '@foveate/fastv';
 import { createFopruRank } from '@foveate/fopru-rank';
 import { createPooling } from '@foveate/pooling';
 import { createPrumerge } from '@foveate/prumerge';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CACHE, FIXTURE, picture } from '../test/bundles.js';
-import { FORMS, languageModel, referenceAnswer, type LanguageModel } from '../test/language-models.js';
+import {
+  enteringRows,
+  FORMS,
+  languageModel,
+  referenceAnswer,
+  type LanguageModel,
+} from '../test/language-models.js';
 import type { Rows } from '../test/plain-decoding.js';
 import { readBundle, type Bundle } from './bundle.js';
 import { decodeImage } from './image-files.js';
@@ -20,6 +38,27 @@ const VISUAL = 64;
 /** The sum of KV bytes that so many tokens a layer have, by hand. */
 const kvBytes = (lvlm: Lvlm, tokens: number): number =>
   2 * lvlm.info.kvHeads * lvlm.info.headDim * 4 * tokens;
+
+/** The same choice, which the runner cannot make inside the decoder's graph: `plan` makes it between two. */
+function planned({ topK, ...rest }: LanguageReducer): LanguageReducer {
+  expect(topK).toBeDefined();
+  return rest;
+}
+
+/** A reducer before layer 2 with a plan of the test's own. */
+function reducer(
+  plan: (tokens: VisualTokens) => ReductionPlan | Promise<ReductionPlan>,
+  requires: readonly SignalRequest[] = [],
+): LanguageReducer {
+  return {
+    specificationVersion: 1,
+    stage: 'language',
+    layer: 2,
+    name: 'mine',
+    requires,
+    plan: async (tokens) => plan(tokens),
+  };
+}
 
 describe.each(FORMS)('a language model whose attention is %s', (form) => {
   let model: LanguageModel;
@@ -39,15 +78,8 @@ describe.each(FORMS)('a language model whose attention is %s', (form) => {
 
   /** The rows of an image that enter the language model, after the plans that the runner reports. */
   async function entering(image: RawImage, result: GenerateResult, index: number): Promise<Rows> {
-    const { data } = await preprocess(await decodeImage(image, 'image', 2 ** 26), bundle.preprocessing);
-    let rows = await model.plain.features(data);
-    for (const { stage, plan } of result.images[index].stages) {
-      if (stage === 'language') continue;
-      const width = rows[0].length;
-      const reduced = applyPlan(plan, Float32Array.from(rows.flatMap((row) => [...row])));
-      rows = Array.from({ length: plan.outputLength }, (_, m) => reduced.slice(m * width, (m + 1) * width));
-    }
-    return model.plain.project(rows);
+    const pixels = await preprocess(await decodeImage(image, 'image', 2 ** 26), bundle.preprocessing);
+    return enteringRows(model.plain, pixels, result.images[index].stages);
   }
 
   /** Asks the runner, and the reference from the same tokens on. */
@@ -107,15 +139,33 @@ describe.each(FORMS)('a language model whose attention is %s', (form) => {
       }
     });
 
+    test('between two graphs is what it is in one', async () => {
+      const fastv = createFastv({ layer, budget: { keepRatio: 0.25 } });
+      const ask = { images: [picture(1), picture(4)], prompt: PROMPT, maxNewTokens: 8 };
+      const [one, two] = [
+        await lvlm.generate({ ...ask, reducers: [fastv] }),
+        await lvlm.generate({ ...ask, reducers: [planned(fastv)] }),
+      ];
+      expect(two.tokens).toEqual(one.tokens);
+      expect(two.images).toEqual(one.images);
+      expect(two.memory.kvBytesPerLayer).toEqual(one.memory.kvBytesPerLayer);
+      expect(two.equivalentTokens).toBe(one.equivalentTokens);
+    });
+
     test('that keeps all is the unpatched model', async () => {
       const ask = { images: [picture(2)], prompt: PROMPT, maxNewTokens: 8 };
       const plain = await lvlm.generate(ask);
-      for (const budget of [{ keepRatio: 1 }, { keepCount: 1000 }]) {
-        const all = await lvlm.generate({ ...ask, reducers: [createFastv({ layer, budget })] });
-        expect(all.tokens).toEqual(plain.tokens);
-        expect(all.memory.kvBytesPerLayer).toEqual(plain.memory.kvBytesPerLayer);
-        expect(all.equivalentTokens).toBe(VISUAL);
-        expect(all.images[0]).toMatchObject({ outputTokens: VISUAL, stages: [{ outputTokens: VISUAL }] });
+      const all = [
+        createFastv({ layer, budget: { keepRatio: 1 } }),
+        createFastv({ layer, budget: { keepCount: 1000 } }),
+        { ...reducer(({ length }) => identityPlan(length)), layer },
+      ];
+      for (const one of all) {
+        const kept = await lvlm.generate({ ...ask, reducers: [one] });
+        expect(kept.tokens).toEqual(plain.tokens);
+        expect(kept.memory.kvBytesPerLayer).toEqual(plain.memory.kvBytesPerLayer);
+        expect(kept.equivalentTokens).toBe(VISUAL);
+        expect(kept.images[0]).toMatchObject({ outputTokens: VISUAL, stages: [{ outputTokens: VISUAL }] });
       }
     });
   });
@@ -135,6 +185,55 @@ describe.each(FORMS)('a language model whose attention is %s', (form) => {
     expect(second.inputTokens).toBe(first.outputTokens);
     expect(second.outputTokens).toBe(Math.floor(first.outputTokens / 2));
     expect(second.kept).toEqual(first.kept && Array.from(second.plan.sources, (i) => first.kept![i]));
+  });
+
+  const pairs = (length: number): number[][] =>
+    Array.from({ length: length / 2 }, (_, i) => [i, length - 1 - i]);
+  const plans: Record<string, (length: number) => ReductionPlan> = {
+    'a selection, in whatever order': (length) => selectionPlan([40, 3, 17, 60, 4], length),
+    'a weighted sum': (length) =>
+      mergePlan(
+        pairs(length).map((sources, i) => ({ sources, weights: [0.75, i % 2 ? 0.5 : -0.25] })),
+        length,
+      ),
+    'a maximum': (length) => maxPlan(pairs(length), length),
+    'outputs in one place': (length) =>
+      mergePlan(
+        [[5], [5, 6], [7, 5]].map((sources) => ({ sources, weights: sources.map((source) => 8 - source) })),
+        length,
+      ),
+  };
+  test.each(Object.keys(plans))('any plan is carried out between two graphs: %s', async (name) => {
+    const { result, expected } = await both(
+      [picture(1)],
+      [],
+      reducer(({ length }) => plans[name](length)),
+    );
+    expect(result.tokens).toEqual(expected.tokens);
+    expect(result.images[0].stages[0].plan).toEqual(expected.plan);
+    expect(result.images[0].stages[0].kept === null).toBe(!name.includes('selection'));
+  });
+
+  test('a reducer sees all images, and of every lower layer what it asked for', async () => {
+    const requires = ([0, 1] as const).flatMap((layer) =>
+      (['last', 'mean'] as const).map((rows) => ({ signal: 'promptAttention' as const, layer, rows })),
+    );
+    const seen: { tokens: VisualTokens; values: Float32Array[] }[] = [];
+    const look = reducer(async (tokens) => {
+      seen.push({ tokens, values: await Promise.all(requires.map((request) => tokens.signal(request))) });
+      return identityPlan(tokens.length);
+    }, requires);
+    const half = createFopruRank({ budget: { keepRatio: 0.5 } });
+    await both([picture(1), picture(2)], [half], look, 1);
+    const [runner, reference] = seen;
+    expect(runner.tokens.spans).toEqual([
+      { start: 0, length: 32 },
+      { start: 32, length: 32 },
+    ]);
+    expect(runner.tokens.spans).toEqual(reference.tokens.spans);
+    expect(runner.tokens.key).toMatch(/^[0-9a-f]+ [0-9a-f]+$/);
+    for (const [i, values] of runner.values.entries())
+      for (const [j, value] of values.entries()) expect(value).toBeCloseTo(reference.values[i][j], 5);
   });
 
   test('the tokens of several images are ranked together', async () => {
@@ -195,6 +294,44 @@ describe('what cannot be run', () => {
     }
   });
 
+  test('a signal of no lower layer is refused', async () => {
+    for (const [request, message] of [
+      [
+        { signal: 'attentionGiven' },
+        /^mine reduces tokens before layer 2 and asks for attentionGiven@features/,
+      ],
+      [{ signal: 'promptAttention', layer: 2, rows: 'last' }, /promptAttention of the layers 0 to 1\.$/],
+    ] as const) {
+      const reducers = [reducer(({ length }) => identityPlan(length), [request])];
+      await expect(lvlm.generate({ ...ask, reducers })).rejects.toThrow(message);
+      await expect(Lvlm.load(FIXTURE, { reducers })).rejects.toThrow(UnsupportedReducerError);
+    }
+  });
+
+  test('a reducer that fails ends its own call alone', async () => {
+    const failing = reducer(() => {
+      throw new RangeError('mine');
+    });
+    const wrong = reducer(() => selectionPlan([0], 5));
+    const blind = reducer(async (tokens) => {
+      await tokens.nearest(Uint32Array.of(0), 1);
+      return identityPlan(tokens.length);
+    });
+    const before = await lvlm.generate(ask);
+    await expect(lvlm.generate({ ...ask, reducers: [failing] })).rejects.toThrow(new RangeError('mine'));
+    await expect(lvlm.generate({ ...ask, reducers: [wrong] })).rejects.toThrow(InvalidPlanError);
+    await expect(lvlm.generate({ ...ask, reducers: [blind] })).rejects.toThrow(SignalUnavailableError);
+    expect((await lvlm.generate(ask)).tokens).toEqual(before.tokens);
+  });
+
+  test('a call that waits for a reducer can be ended', async () => {
+    const stuck = reducer(() => new Promise(() => undefined));
+    const abortSignal = AbortSignal.timeout(300);
+    const outcome = lvlm.generate({ ...ask, reducers: [stuck], abortSignal });
+    await expect(outcome).rejects.toMatchObject({ name: 'TimeoutError' });
+    expect((await lvlm.generate({ ...ask, reducers: [fastv] })).tokens).toHaveLength(2);
+  });
+
   test('a late layer is warned of, more tokens than there are too', async () => {
     const warnings = async (layer: number, keepCount: number): Promise<readonly string[]> =>
       (await lvlm.generate({ ...ask, reducers: [createFastv({ layer, budget: { keepCount } })] })).warnings;
@@ -216,7 +353,14 @@ describe('what cannot be run', () => {
 
   test('named at load it is ready, and other calls go on', async () => {
     const loaded = await Lvlm.load(FIXTURE, { reducers: [fastv], cacheDirectory: CACHE });
-    for (const reducers of [[fastv], [], [fopru, fastv], [createFastv({ layer: 1 })], [fopru]]) {
+    for (const reducers of [
+      [fastv],
+      [],
+      [fopru, fastv],
+      [planned(fastv)],
+      [createFastv({ layer: 1 })],
+      [fopru],
+    ]) {
       const { tokens } = await loaded.generate({ ...ask, reducers });
       expect(tokens).toEqual((await lvlm.generate({ ...ask, reducers })).tokens);
     }

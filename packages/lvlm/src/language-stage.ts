@@ -1,7 +1,15 @@
 /** The language stage as the caller's thread sees it: what the worker is asked for, and what it did, told image by image. */
-import { checkBudget, type LanguageReducer, type ReductionPlan } from '@foveate/core';
+import {
+  checkBudget,
+  createVisualTokens,
+  signalId,
+  type LanguageReducer,
+  type PromptSignalRequest,
+  type ReductionPlan,
+  type VisualTokens,
+} from '@foveate/core';
 import { UnsupportedReducerError } from './errors.js';
-import type { LanguageRequest } from './protocol.js';
+import type { FromWorker, LanguageRequest } from './protocol.js';
 import { keptTokens } from './reduction.js';
 import type { ImageReport, StageReport } from './types.js';
 
@@ -9,17 +17,34 @@ import type { ImageReport, StageReport } from './types.js';
 const LATE = 0.5;
 
 /**
- * The reducer as the worker carries it out.
- * @throws UnsupportedReducerError where its choice is not a top-k that the decoder's graph can make; InvalidArgumentError on its budget
+ * The reducer as the worker carries it out: inside the decoder's graph where its choice is a top-k of what the layer before attends to, otherwise by its own
+ * plan between two graphs.
+ * @throws UnsupportedReducerError where it asks for what the layers before its own cannot give; InvalidArgumentError on its budget
  */
-export function languageRequest({ name, layer, topK }: LanguageReducer): LanguageRequest {
-  if (topK?.score.signal !== 'promptAttention' || topK.score.layer !== layer - 1) {
-    throw new UnsupportedReducerError(
-      `${name} reduces tokens inside the language model by something else than the attention of the layer before, which this runner cannot do.`,
-    );
+export function languageRequest({ name, layer, topK, requires }: LanguageReducer): LanguageRequest {
+  if (!(Number.isSafeInteger(layer) && layer >= 1)) {
+    throw new UnsupportedReducerError(`${name} reduces tokens before layer ${layer}: it must be 1 or more.`);
   }
-  checkBudget(topK.budget);
-  return { reducer: name, layer, rows: topK.score.rows, budget: topK.budget };
+  if (topK?.score.signal === 'promptAttention' && topK.score.layer === layer - 1) {
+    checkBudget(topK.budget);
+    return { route: 'graph', reducer: name, layer, rows: topK.score.rows, budget: topK.budget };
+  }
+  const signals = requires.map((request): PromptSignalRequest => {
+    if (request.signal === 'promptAttention' && request.layer >= 0 && request.layer < layer) return request;
+    throw new UnsupportedReducerError(
+      `${name} reduces tokens before layer ${layer} and asks for ${signalId(request)}. There it can read promptAttention of the layers 0 to ${layer - 1}.`,
+    );
+  });
+  return { route: 'split', reducer: name, layer, signals };
+}
+
+/** All visual tokens of the prompt, as a reducer of the language stage sees them; `keys` are those of the images. */
+export function promptTokens(
+  { spans, signals }: Extract<FromWorker, { type: 'prompted' }>,
+  keys: readonly string[],
+): VisualTokens {
+  const length = spans.reduce((sum, span) => sum + span.length, 0);
+  return createVisualTokens({ length, spans, signals, key: keys.join(' ') });
 }
 
 /** What the user should know of a stage before layer K of L, one sentence each. */

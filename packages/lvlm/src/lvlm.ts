@@ -3,12 +3,18 @@ import { readBundle, type Bundle } from './bundle.js';
 import { defaultCacheDirectory } from './cache-directory.js';
 import { DisposedError, PromptError } from './errors.js';
 import { decodeImage, imageKey } from './image-files.js';
-import { addLanguageStage, equivalentTokens, languageRequest, languageWarnings } from './language-stage.js';
+import {
+  addLanguageStage,
+  equivalentTokens,
+  languageRequest,
+  languageWarnings,
+  promptTokens,
+} from './language-stage.js';
 import { measurePeakRss } from './memory.js';
 import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
 import { inputRegion, preprocess, probeSize, type PixelValues } from './preprocessing.js';
 import { now, type FromWorker, type Outcome } from './protocol.js';
-import { encoderRequest, imageTokens, reduceImage } from './reduction.js';
+import { checkPlan, encoderRequest, imageTokens, reduceImage } from './reduction.js';
 import { defaultThreads } from './sessions.js';
 import { createTokenStream } from './token-stream.js';
 import type {
@@ -226,6 +232,16 @@ export class Lvlm implements AsyncDisposable {
       stages[message.image] = reports;
       if (!failure) worker.post({ type: 'plans', plans: reports.map(({ plan }) => plan) });
     };
+    const reducePrompt = async (message: Extract<FromWorker, { type: 'prompted' }>): Promise<void> => {
+      const { language } = call.reducers;
+      if (!language) return; // nobody else is asked
+      const tokens = promptTokens(
+        message,
+        images.map(({ key }) => key),
+      );
+      const plan = checkPlan(await language.plan(tokens), language, tokens);
+      if (!failure) worker.post({ type: 'plans', plans: [plan] });
+    };
     const textOf = call.onToken && createTokenStream(this.#bundle.text);
     const abort = (): void => {
       end(call.abortSignal?.reason);
@@ -251,6 +267,9 @@ export class Lvlm implements AsyncDisposable {
         {
           encoded: (message) => {
             reduce(message).catch(end);
+          },
+          prompted: (message) => {
+            reducePrompt(message).catch(end);
           },
           token: (id) => {
             if (failure) return;

@@ -1,6 +1,6 @@
 /**
  * What the caller's thread and the worker say to each other. One call runs at a time, so no message needs a number:
- * `generate`, then for each image `encoded` and `plans` (only where there are reducers), `token` for each token, at last `done` or `failed`.
+ * `generate`, then for each image `encoded` and `plans` (only where there are reducers), perhaps `prompted` and `plans`, `token` for each token, at last `done` or `failed`.
  * Features and the KV cache never appear here.
  */
 import type {
@@ -11,6 +11,7 @@ import type {
   ReductionPlan,
   ShareSignalRequest,
   Signal,
+  Span,
 } from '@foveate/core';
 import type { GraphName } from './bundle.js';
 import type { SentError } from './error-transfer.js';
@@ -37,15 +38,27 @@ export interface WorkerInit {
 /** Which encoder a call needs: null the bundle's own, otherwise one with these signals, cut at its projector. */
 export type EncoderRequest = readonly VisionSignalRequest[] | null;
 
-/** What a call does inside the language model: layers from `layer` on see the visual tokens with the highest `score`. */
-export interface LanguageRequest {
+/** What a call does inside the language model: layers from `layer` on see fewer visual tokens. */
+export type LanguageRequest = TopKRequest | SplitRequest;
+
+interface LayerRequest {
   /** The reducer's name, for messages. */
   readonly reducer: string;
   /** K */
   readonly layer: number;
-  /** Whose attention in layer K-1 the score is. */
+}
+
+/** The decoder's graph keeps the tokens of the highest attention in layer K-1. */
+export interface TopKRequest extends LayerRequest {
+  readonly route: 'graph';
   readonly rows: PromptSignalRequest['rows'];
   readonly budget: Budget;
+}
+
+/** The caller's thread decides by these signals, between two graphs. */
+export interface SplitRequest extends LayerRequest {
+  readonly route: 'split';
+  readonly signals: readonly PromptSignalRequest[];
 }
 
 /** One call. */
@@ -70,7 +83,7 @@ export interface GenerateRequest {
 /** From the caller's thread. */
 export type ToWorker =
   | { readonly type: 'generate'; readonly request: GenerateRequest }
-  /** The plans of the image last encoded, one a reducer; null: end the call. */
+  /** The plans of the image last encoded, one a reducer, or the one plan of the prompt; null: end the call. */
   | { readonly type: 'plans'; readonly plans: readonly ReductionPlan[] | null }
   | { readonly type: 'query'; readonly id: number; readonly query: KeysQuery }
   /** End the thread, after the call that runs. */
@@ -96,6 +109,8 @@ export type FromWorker =
       readonly grid: Grid | null;
       readonly signals: readonly Signal[];
     }
+  /** The prompt has gone through the layers below the language stage. */
+  | { readonly type: 'prompted'; readonly spans: readonly Span[]; readonly signals: readonly Signal[] }
   | { readonly type: 'answer'; readonly id: number; readonly values: Float32Array | Uint32Array }
   | { readonly type: 'refused'; readonly id: number; readonly error: SentError }
   | { readonly type: 'token'; readonly token: number }

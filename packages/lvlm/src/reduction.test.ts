@@ -49,8 +49,7 @@ function reducer(
 }
 
 async function featuresOf(image: RawImage): Promise<Rows> {
-  const { data } = await preprocess(await decodeImage(image, 'image', 2 ** 26), bundle.preprocessing);
-  return plain.features(data);
+  return plain.features(await preprocess(await decodeImage(image, 'image', 2 ** 26), bundle.preprocessing));
 }
 
 /** Rows combined as a plan says, in the plainest way. */

@@ -108,7 +108,11 @@ export async function reduceImage(
 }
 
 /** A reducer is anyone's code, and its plan decides what is read from memory. */
-function checkPlan(made: ReductionPlan, { name }: VisionReducer, { length }: VisualTokens): ReductionPlan {
+export function checkPlan(
+  made: ReductionPlan,
+  { name }: TokenReducer,
+  { length }: VisualTokens,
+): ReductionPlan {
   const plan = createPlan(made);
   if (plan.inputLength === length) return plan;
   throw new InvalidPlanError(`${name} made a plan for ${plan.inputLength} tokens; there are ${length}.`);

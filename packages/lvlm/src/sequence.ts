@@ -1,5 +1,5 @@
 /** A prompt and its answer on their way through a decoder that is one graph: the bundle's own, or one patched to drop visual tokens before a layer. */
-import { selectionPlan, type ReductionPlan, type Span } from '@foveate/core';
+import { selectionPlan, type ReductionPlan, type Signal, type Span } from '@foveate/core';
 import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { KvCache } from './kv-cache.js';
 import type { DecoderDimensions } from './protocol.js';
@@ -24,12 +24,15 @@ export interface Prefill {
   readonly plan: ReductionPlan | null;
 }
 
+/** Has a reducer of the language stage decide, in the caller's thread. */
+export type PromptPlanner = (spans: readonly Span[], signals: readonly Signal[]) => Promise<ReductionPlan>;
+
 /** Tokens that went through the decoder, with their keys and values. */
 export interface Sequence {
   /** Tokens run, dropped ones included: the position of the next one. */
   readonly length: number;
-  /** Runs the prompt, before anything else. */
-  prefill(prompt: Prompt): Promise<Prefill>;
+  /** Runs the prompt, before anything else. The planner is asked where the graph does not choose by itself. */
+  prefill(prompt: Prompt, planner: PromptPlanner): Promise<Prefill>;
   /**
    * Runs one more token.
    * @param embedding [D]
@@ -104,11 +107,8 @@ export class SingleGraphSequence implements Sequence {
     const cache = this.#cache.next((layer) => (pruning && layer >= pruning.layer ? count - dropped : count));
     const { length } = this;
     const feeds: Feeds = {
-      inputs_embeds: () => new tensor('float32', embeddings, [1, count, embeddings.length / count]),
-      attention_mask: () => ones(tensor, length + count),
-      position_ids: () => matrix(tensor, numbers(length, count)),
+      ...embeddingFeeds(tensor, embeddings, length, count),
       ...headFeeds(tensor),
-      use_cache_branch: () => new tensor('bool', [length > 0], [1]),
       ...(pruning && {
         [pruning.names.visualTokens]: () => vector(tensor, visual),
         [pruning.names.keepCount]: () => vector(tensor, [pruning.count]),
@@ -124,6 +124,25 @@ export class SingleGraphSequence implements Sequence {
     this.length += count;
     return outputs;
   }
+}
+
+/** Inputs of the part before the first layer, for `count` tokens from position `start` on. */
+export function embeddingFeeds(
+  tensor: typeof Tensor,
+  embeddings: Float32Array,
+  start: number,
+  count: number,
+): Feeds {
+  return {
+    inputs_embeds: () => new tensor('float32', embeddings, [1, count, embeddings.length / count]),
+    attention_mask: () => ones(tensor, start + count),
+    position_ids: () =>
+      matrix(
+        tensor,
+        Array.from({ length: count }, (_, i) => start + i),
+      ),
+    use_cache_branch: () => new tensor('bool', [start > 0], [1]),
+  };
 }
 
 /** Inputs of the part behind the last layer. */
@@ -158,11 +177,6 @@ export function matrix(tensor: typeof Tensor, values: readonly number[]): Tensor
 /** [values.length] */
 export function vector(tensor: typeof Tensor, values: readonly number[]): Tensor {
   return new tensor('int64', BigInt64Array.from(values, BigInt), [values.length]);
-}
-
-/** The integers from `start` on. */
-export function numbers(start: number, count: number): number[] {
-  return Array.from({ length: count }, (_, i) => start + i);
 }
 
 /** The plan that the graph carried out: which visual tokens are among the places [S'] that it kept. */

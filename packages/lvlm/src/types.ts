@@ -21,8 +21,8 @@ export interface LoadOptions {
   /** Threads of one onnxruntime session. Default: the physical cores this process may use. */
   readonly threads?: number;
   /**
-   * Reducers that the first call will use: the encoder graph that their signals need is built now instead of during that call.
-   * Default `[]`: the encoder as the bundle has it. Other reducers can always be used; their graph is built when they first are.
+   * Reducers that the first call will use: the encoder and the decoder that they need are built now instead of during that call.
+   * Default `[]`: both as the bundle has them. Other reducers can always be used; their graphs are built when they first are.
    */
   readonly reducers?: readonly TokenReducer[];
   /** Folder in which the verdicts of the identity check are remembered. Default: `foveate` in the user's cache folder. */
@@ -39,7 +39,7 @@ export interface GenerateOptions {
   readonly prompt?: string;
   /** The prompt word for word, with the bundle's image token (`<image>`) once for each image. */
   readonly rawPrompt?: string;
-  /** What reduces the visual tokens of each image, one after the other. Default `[]`: nothing. */
+  /** What reduces the visual tokens, one after the other; one of the language stage at most, and last. Default `[]`: nothing. */
   readonly reducers?: readonly TokenReducer[];
   /** Most tokens to generate, at least 1. Default 64. */
   readonly maxNewTokens?: number;

@@ -17,6 +17,7 @@ import type {
 /** What a call does with the worker's messages. */
 export interface CallHandlers {
   encoded(message: Extract<FromWorker, { type: 'encoded' }>): void;
+  prompted(message: Extract<FromWorker, { type: 'prompted' }>): void;
   token(token: number): void;
 }
 
@@ -137,6 +138,9 @@ export class WorkerClient {
         break;
       case 'encoded':
         this.#call?.handlers.encoded(message);
+        break;
+      case 'prompted':
+        this.#call?.handlers.prompted(message);
         break;
       case 'token':
         this.#call?.handlers.token(message.token);

@@ -1,6 +1,6 @@
 /** The worker thread's entry: holds the sessions, the features and the KV cache, and runs one call at a time. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { signalId, type ReductionPlan } from '@foveate/core';
+import { signalId, type ReductionPlan, type Signal, type Span } from '@foveate/core';
 import { Decoder } from './decoder.js';
 import { openOriginalEncoder, withLastImage, type EncodedImage, type Encoder } from './encoder.js';
 import { sendError } from './error-transfer.js';
@@ -23,9 +23,9 @@ const decoder = Decoder.open(init.graphs, init.threads, init.language);
 const encoders = new Map<string, Promise<Encoder>>();
 /** What the thread does now, or did last. */
 let running: Promise<void>;
-/** The image whose plans are awaited. */
+/** Whose plans are awaited: an image's, or without one those of the whole prompt. */
 let awaited: {
-  readonly encoded: EncodedImage;
+  readonly encoded: EncodedImage | null;
   readonly resolve: (plans: readonly ReductionPlan[] | null) => void;
 } | null = null;
 
@@ -50,16 +50,30 @@ function encoderFor(request: EncoderRequest): Promise<Encoder> {
   return encoder;
 }
 
-async function requestPlans(image: number, encoded: EncodedImage): Promise<readonly ReductionPlan[]> {
+/** Asks the caller's thread for plans. */
+async function requestPlans(
+  encoded: EncodedImage | null,
+  message: Extract<FromWorker, { type: 'encoded' | 'prompted' }>,
+): Promise<readonly ReductionPlan[]> {
   const plans = await new Promise<readonly ReductionPlan[] | null>((resolve) => {
     awaited = { encoded, resolve };
-    // Keys are wide: they stay here, and what is asked of them is answered here.
-    const signals = encoded.signals.filter(({ signal }) => signal !== 'keys');
-    post({ type: 'encoded', image, length: encoded.features.length, grid: encoded.grid, signals });
+    post(message);
   });
   awaited = null;
   if (!plans) throw new Stopped();
   return plans;
+}
+
+async function requestImagePlans(image: number, encoded: EncodedImage): Promise<readonly ReductionPlan[]> {
+  const { features, grid } = encoded;
+  // Keys are wide: they stay here, and what is asked of them is answered here.
+  const signals = encoded.signals.filter(({ signal }) => signal !== 'keys');
+  return requestPlans(encoded, { type: 'encoded', image, length: features.length, grid, signals });
+}
+
+async function requestPromptPlan(spans: readonly Span[], signals: readonly Signal[]): Promise<ReductionPlan> {
+  const [plan] = await requestPlans(null, { type: 'prompted', spans, signals });
+  return plan;
 }
 
 async function answer(request: GenerateRequest): Promise<void> {
@@ -67,7 +81,8 @@ async function answer(request: GenerateRequest): Promise<void> {
     const outcome = await generate(request, {
       decoder: await decoder,
       encoder: await encoderFor(request.encoder),
-      requestPlans,
+      requestImagePlans,
+      requestPromptPlan,
       emitToken: (token) => {
         post({ type: 'token', token });
       },
@@ -80,7 +95,7 @@ async function answer(request: GenerateRequest): Promise<void> {
 
 async function answerQuery(id: number, query: KeysQuery): Promise<void> {
   try {
-    if (!awaited) throw new Stopped();
+    if (!awaited?.encoded) throw new Stopped();
     post({ type: 'answer', id, values: await answerKeys(awaited.encoded, query) });
   } catch (error) {
     post({ type: 'refused', id, error: sendError(error) });

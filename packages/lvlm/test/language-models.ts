@@ -1,5 +1,6 @@
 /** The random bundle with its language model in every form, and what each of them computes without a cache and without onnxruntime. */
 import {
+  applyPlan,
   createVisualTokens,
   type LanguageReducer,
   type ReductionPlan,
@@ -9,6 +10,8 @@ import {
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { StageReport } from '../src/index.js';
+import type { PixelValues } from '../src/preprocessing.js';
 import { FIXTURE } from './bundles.js';
 import { llamaGraph, randomLlama, type GraphOptions } from './llama-graph.js';
 import { forward, readLlama, type Llama } from './llama.js';
@@ -45,6 +48,22 @@ export async function languageModel(form: (typeof FORMS)[number]): Promise<Langu
   await writeFile(path.join(folder, 'onnx/decoder_model_merged.onnx'), llamaGraph(llama, GRAPHS[form]));
   const remove = (): Promise<void> => rm(folder, { recursive: true, force: true });
   return { bundle: folder, llama, plain: await openPlainDecoding(folder), remove };
+}
+
+/** The rows of an image that enter the language model, after the plans of the vision stage that the runner reports. */
+export async function enteringRows(
+  plain: PlainDecoding,
+  pixels: PixelValues,
+  stages: readonly StageReport[],
+): Promise<Rows> {
+  let rows = await plain.features(pixels);
+  for (const { stage, plan } of stages) {
+    if (stage === 'language') continue;
+    const width = rows[0].length;
+    const reduced = applyPlan(plan, Float32Array.from(rows.flatMap((row) => [...row])));
+    rows = Array.from({ length: plan.outputLength }, (_, m) => reduced.slice(m * width, (m + 1) * width));
+  }
+  return plain.project(rows);
 }
 
 /** What {@link referenceAnswer} gives. */

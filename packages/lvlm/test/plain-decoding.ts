@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { readModel, serializeModel } from '@foveate/onnx-graph';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
+import type { PixelValues } from '../src/preprocessing.js';
 
 /** The tokens that stand for an image, and for the end of an answer. */
 export const IMAGE = 3;
@@ -16,8 +17,8 @@ export type Rows = readonly Float32Array[];
 
 /** What a test asks of the graphs. */
 export interface PlainDecoding {
-  /** Rows that enter the projector, one a visual token, of pixels [3, 64, 64]. */
-  features(pixels: Float32Array): Promise<Rows>;
+  /** Rows that enter the projector, one a visual token. */
+  features(pixels: PixelValues): Promise<Rows>;
   /** Linear, GELU, linear. */
   project(features: Rows): Rows;
   /** Embeddings of token ids. */
@@ -68,8 +69,10 @@ export async function openPlainDecoding(bundle: string): Promise<PlainDecoding> 
     return toRows((await decoder.run(feeds)).logits).at(-1)!;
   };
   return {
-    features: async (pixels) =>
-      toRows((await vision.run({ pixel_values: new Tensor('float32', pixels, [1, 3, 64, 64]) }))[features]),
+    features: async ({ data, height, width }) =>
+      toRows(
+        (await vision.run({ pixel_values: new Tensor('float32', data, [1, 3, height, width]) }))[features],
+      ),
     embed,
     prompt,
     project: (rows) => rows.map((row) => layers[1](layers[0](row).map(gelu))),
@@ -126,15 +129,15 @@ function toRows({ data, dims }: Tensor): Rows {
   );
 }
 
-/** x * Phi(x), with erf by its Maclaurin series in float64. */
+/** x * Phi(x), with erf(z) = 2 / sqrt(pi) * exp(-z^2) * sum of 2^n z^(2n+1) / (2n+1)!! (DLMF 7.6.2), whose terms are all positive. */
 function gelu(x: number): number {
   const z = Math.abs(x) / Math.SQRT2;
   let term = z;
   let sum = z;
   for (let n = 1; n < 200 && z < 6; n++) {
-    term *= (-z * z) / n;
-    sum += term / (2 * n + 1);
+    term *= (2 * z * z) / (2 * n + 1);
+    sum += term;
   }
-  const erf = z < 6 ? (2 / Math.sqrt(Math.PI)) * sum : 1;
+  const erf = z < 6 ? (2 / Math.sqrt(Math.PI)) * Math.exp(-z * z) * sum : 1;
   return 0.5 * x * (1 + Math.sign(x) * erf);
 }
