@@ -13,7 +13,7 @@ export const MASK = 'attention_mask';
 /** Input: positions [B, S]. */
 export const POSITIONS = 'position_ids';
 /** Output: logits [B, S, V]. */
-export const LOGITS = 'logits';
+const LOGITS = 'logits';
 /** The fused operator with grouped keys. */
 const GROUP_QUERY = 'com.microsoft.GroupQueryAttention';
 
