@@ -9,13 +9,16 @@ import { COMMAND, foveateHere, temporaryFolder } from '../test/run.js';
 
 const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');
 const blocks = [...readme.matchAll(/```sh\n(.*?)```/gs)].map(([, block]) => block);
-const helps = await Promise.all(['ablate', 'ask'].map((name) => foveateHere([name, '--help'])));
+const helps = await Promise.all(['ablate', 'ask', 'report'].map((name) => foveateHere([name, '--help'])));
 const lines = [...blocks, ...helps.map(({ stdout }) => stdout)]
   .flatMap((text) => text.split('\n'))
   .filter((line) => /^ *(npx )?foveate /.test(line))
   .map((line) => line.trim().replace(/^npx /, ''));
 // The default comparison takes minutes, and differs from the others in the number of its questions alone.
 const examples = new Set(lines.filter((line) => line !== 'foveate ablate'));
+
+/** A run in the folder out: the first questions that every run with this seed asks. */
+const RUN = 'foveate ablate --reducers none,fopru-rank --keep 0.25 --limit 8 --out out';
 
 /** A folder in which the package is installed, so to speak. */
 async function installation(): Promise<string> {
@@ -40,7 +43,9 @@ it.each([...examples])(
   async (line) => {
     const folder = await installation();
     const PATH = `${path.join(folder, 'bin')}:${process.env.PATH ?? ''}`;
-    const { stdout } = await promisify(execFile)('sh', ['-c', line], {
+    // A report is of a run, so there is one.
+    const command = line.startsWith('foveate report out') ? `${RUN} && ${line}` : line;
+    const { stdout } = await promisify(execFile)('sh', ['-c', command], {
       cwd: folder,
       env: { ...process.env, PATH },
     });

@@ -5,6 +5,7 @@ import { ablate, type AblateOptions } from './ablate.js';
 import { ask, type AskOptions } from './ask.js';
 import { describeMethods } from './methods.js';
 import { presets } from './presets.js';
+import { report, type ReportOptions } from './report/report.js';
 import { formats } from './table.js';
 import { version } from './version.js';
 
@@ -30,6 +31,7 @@ export function createProgram(): Command {
     .addHelpText('after', '\n"foveate COMMAND --help" says more of each, with examples.');
   program.addCommand(ablateCommand(), { isDefault: false });
   program.addCommand(askCommand());
+  program.addCommand(reportCommand());
   program.addCommand(methodsCommand());
   // Wrong usage throws, like every other error, so that main alone decides on the exit code.
   for (const command of [program, ...program.commands]) command.exitOverride().copyInheritedSettings(program);
@@ -114,6 +116,32 @@ Examples:
       if (images.length === 0)
         command.error(`error: ask needs an image and a question; there is only ${JSON.stringify(question)}`);
       await ask(images, question, { model: modelDirectory, ...options } as AskOptions);
+    });
+}
+
+function reportCommand(): Command {
+  return new Command('report')
+    .summary('write one HTML page of a finished run')
+    .description(
+      'Writes OUT/report.html: tables that sort, plots, and for some questions what each method kept of the image.\n' +
+        'The page is one file that needs no network. The questions it shows are asked once more, which loads the model.',
+    )
+    .argument('<out>', 'folder of a finished run: the --out of "foveate ablate"')
+    .usage('[options] OUT')
+    .option('--questions <ids>', 'which to show, ids joined by commas (default: one of each kind)')
+    .option('--no-questions', 'show none; needs neither the model nor the questions')
+    .option('--model <dir>', 'where the bundle is now (default: where it was for the run)')
+    .option('--data <file>', 'where the questions are now (default: where they were for the run)')
+    .addHelpText(
+      'after',
+      `
+Examples, of the run in the folder out:
+  foveate report out
+  foveate report out --questions 0152-3,0006-1
+  foveate report out --no-questions`,
+    )
+    .action(async (out: string, options: ReportOptions) => {
+      await report(out, options);
     });
 }
 

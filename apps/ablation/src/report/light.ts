@@ -1,0 +1,29 @@
+/** How much of each visual token reached the language model. */
+import type { ImageReport, StageReport } from '@foveate/lvlm';
+
+/**
+ * The light of each of the encoder's tokens: 1 where it was kept, 0 where it was dropped. A token that was merged is as bright as its weight is beside
+ * the heaviest of the token it went into; of several the brightest counts.
+ * @returns [inputTokens], each in [0, 1]
+ */
+export function lightOf({ inputTokens, stages }: Pick<ImageReport, 'inputTokens' | 'stages'>): number[] {
+  const outputs = stages.at(-1)?.outputTokens ?? inputTokens;
+  return stages.reduceRight(throughStage, new Array<number>(outputs).fill(1));
+}
+
+/** From the light of a stage's outputs to that of its inputs. */
+function throughStage(outputs: readonly number[], { plan }: StageReport): number[] {
+  const inputs = new Array<number>(plan.inputLength).fill(0);
+  for (let output = 0; output < plan.outputLength; output++) {
+    const [from, to] = [plan.offsets[output], plan.offsets[output + 1]];
+    const weights = Array.from(plan.sources.subarray(from, to), (_, index) =>
+      Math.abs(plan.weights?.[from + index] ?? 1),
+    );
+    const heaviest = Math.max(...weights);
+    for (const [index, weight] of weights.entries()) {
+      const source = plan.sources[from + index];
+      inputs[source] = Math.max(inputs[source], outputs[output] * (weight / heaviest || 0));
+    }
+  }
+  return inputs;
+}
