@@ -58,6 +58,17 @@ export function arbitraryFeatures(length: number, channels: number): fc.Arbitrar
   return arbitraryNumbers(length * channels, 4).map((values) => Float32Array.from(values));
 }
 
+/** Rows of a softmax: [heads, side, side]. */
+export function arbitraryAttention(heads: number, side: number): fc.Arbitrary<Float32Array> {
+  const count = heads * side * side;
+  return fc.array(fc.integer({ min: 1, max: 1000 }), { minLength: count, maxLength: count }).map((parts) =>
+    Float32Array.from(parts, (part, index) => {
+      const row = index - (index % side);
+      return part / parts.slice(row, row + side).reduce((left, right) => left + right);
+    }),
+  );
+}
+
 /** Plans of every kind for `inputLength` tokens. */
 export function arbitraryPlan(inputLength: number): fc.Arbitrary<ReductionPlan> {
   return fc.oneof(

@@ -2,8 +2,9 @@ import * as fc from 'fast-check';
 import type { AttentionMarginals, TensorBackend } from '../backend.js';
 import { FoveateError } from '../errors.js';
 import { createPlan, maxPlan, mergePlan, selectionPlan, type ReductionPlan } from '../plan.js';
-import { arbitraryFeatures, arbitraryPlan } from './arbitraries.js';
+import { arbitraryAttention, arbitraryFeatures, arbitraryPlan } from './arbitraries.js';
 import { ensure, ensureRejects, type ConformanceCase } from './conformance-case.js';
+import { withTensor } from './on-backend.js';
 
 /** The backend under test. */
 export interface BackendConformanceOptions<Tensor> {
@@ -277,27 +278,15 @@ function applyCases(test: Test, tolerance: number, runs: number): ConformanceCas
 }
 
 function createHarness<Tensor>(backend: TensorBackend<Tensor>): Harness {
-  const withTensor = async <Result>(
-    data: Float32Array,
-    shape: readonly number[],
-    operation: (tensor: Tensor) => Promise<Result>,
-  ): Promise<Result> => {
-    const tensor = backend.upload(data, shape);
-    try {
-      return await operation(tensor);
-    } finally {
-      backend.dispose(tensor);
-    }
-  };
   return {
     marginals: (data, shape, classToken) =>
-      withTensor(data, shape, (attention) => backend.marginals(attention, { classToken })),
+      withTensor(backend, data, shape, (attention) => backend.marginals(attention, { classToken })),
     nearestKeys: (data, shape, of, k) =>
-      withTensor(data, shape, async (keys) => [
+      withTensor(backend, data, shape, async (keys) => [
         ...(await backend.nearestKeys(keys, Uint32Array.from(of), k)),
       ]),
     applyPlan: (data, shape, plan) =>
-      withTensor(data, shape, async (features) => {
+      withTensor(backend, data, shape, async (features) => {
         const result = await backend.applyPlan(features, plan);
         const values = await backend.download(result);
         backend.dispose(result);
@@ -317,17 +306,6 @@ function ensureClose(
     values.length === expected.length &&
     values.every((value, i) => Math.abs(value - expected[i]) <= tolerance);
   ensure(close, `${what}: expected ${expected.join(', ')}; was ${values.join(', ')}`);
-}
-
-/** Rows of a softmax: [heads, side, side]. */
-function arbitraryAttention(heads: number, side: number): fc.Arbitrary<Float32Array> {
-  const count = heads * side * side;
-  return fc.array(fc.integer({ min: 1, max: 1000 }), { minLength: count, maxLength: count }).map((parts) =>
-    Float32Array.from(parts, (part, index) => {
-      const row = index - (index % side);
-      return part / parts.slice(row, row + side).reduce((left, right) => left + right);
-    }),
-  );
 }
 
 function average(values: readonly number[]): number {

@@ -4,3 +4,6 @@ export { ConformanceError } from './conformance-case.js';
 export type { ConformanceCase } from './conformance-case.js';
 export { reducerConformance } from './reducer-conformance.js';
 export type { ReducerConformanceOptions } from './reducer-conformance.js';
+export { onBackend } from './on-backend.js';
+export { reductionConformance } from './reduction-conformance.js';
+export type { ReductionConformanceOptions } from './reduction-conformance.js';
