@@ -30,7 +30,7 @@ export interface Place {
   readonly region: NonNullable<ImageReport['region']>;
 }
 
-export interface Attention {
+interface Attention {
   /** [tokens] Eq. 4 of the paper. */
   readonly significance: Float32Array;
   /** [layers present in the graph] The signal `attentionShare`. */
