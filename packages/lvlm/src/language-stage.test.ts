@@ -185,6 +185,13 @@ describe.each(FORMS)('a language model whose attention is %s', (form) => {
     expect(second.inputTokens).toBe(first.outputTokens);
     expect(second.outputTokens).toBe(Math.floor(first.outputTokens / 2));
     expect(second.kept).toEqual(first.kept && Array.from(second.plan.sources, (i) => first.kept![i]));
+    const { text, visual, generated } = result.memory.cached;
+    expect(visual).toBe(first.outputTokens);
+    const [below, above] = [first, second].map(({ outputTokens }) =>
+      kvBytes(lvlm, text + outputTokens + generated),
+    );
+    expect(result.memory.kvBytesPerLayer).toEqual([below, below, above, above]);
+    expect(result.equivalentTokens).toBe((first.outputTokens + second.outputTokens) / 2);
   });
 
   const pairs = (length: number): number[][] =>
