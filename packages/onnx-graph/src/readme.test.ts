@@ -1,7 +1,9 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { expect, test, vi } from 'vitest';
+import { feeds } from '../fixtures/decoders/feeds.js';
 import { decoderFile } from '../fixtures/decoders/run.js';
 import { fixture } from '../fixtures/run.js';
+import { describeModel, readModel } from './index.js';
 
 test.each([
   { what: 'signals', index: 0, printed: [[[1, 16]]] },
@@ -24,4 +26,9 @@ test.each([
   await import(/* @vite-ignore */ source.href);
   expect(log.mock.calls).toEqual(printed);
   log.mockRestore();
+});
+
+test('the feeds of the second example are all that its decoder takes', () => {
+  const { inputs } = describeModel(readModel(decoderFile('llama-group-query')));
+  expect(Object.keys(feeds)).toEqual(inputs.map(({ name }) => name));
 });
