@@ -16,7 +16,7 @@ export interface PaperTable {
 }
 
 /** A row of it, cells as printed; null where there is no number. */
-export interface PaperRow {
+interface PaperRow {
   /** What the paper calls it. */
   readonly method: string;
   /** SPECs of our rows that do the same. */
