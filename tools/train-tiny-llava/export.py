@@ -186,6 +186,7 @@ def write_graphs(model, folder, external_data):
 def write_configs(model, tokenizer, template, folder, external_data):
     vision, text = model.config.vision_config, model.config.text_config
     config = model.config.to_dict()
+    config["_name_or_path"] = ""  # where it lay on the machine that exported it
     config["dtype"] = config["text_config"]["dtype"] = config["vision_config"]["dtype"] = "float32"
     config["image_token_index"] = model.config.image_token_id
     if external_data:
