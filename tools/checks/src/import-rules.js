@@ -1,5 +1,5 @@
 /**
- * Who may import whom in code that ships. Arrows point one way: reducers -> core, lvlm -> core + onnx-graph,
+ * Who may import whom in code that ships. Arrows point one way: reducers and tfjs -> core, lvlm -> core + onnx-graph,
  * eval -> core + lvlm, the app -> everything. ESLint and the package check both read this table.
  *
  * @typedef {object} ImportRule
@@ -32,6 +32,7 @@ const rules = {
     builtins: true,
     tests: [...reducers, '@foveate/tiny-llava'],
   },
+  '@foveate/tfjs': { internal: ['@foveate/core'], builtins: true, tests: reducers },
   '@foveate/tiny-llava': { internal: [], external: [], builtins: true },
   '@foveate/eval': {
     internal: ['@foveate/core', '@foveate/lvlm'],

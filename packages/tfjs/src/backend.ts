@@ -1,0 +1,131 @@
+import {
+  InvalidArgumentError,
+  InvalidSignalError,
+  type AttentionMarginals,
+  type MarginalsOptions,
+  type ReductionPlan,
+  type TensorBackend,
+} from '@foveate/core';
+import * as tf from '@tensorflow/tfjs-core';
+import { applyPlan } from './apply-plan.js';
+import { checkTensor } from './tensors.js';
+
+/**
+ * The operations of a `TensorBackend` on the tfjs backend that is active while they run; `name` is its name in tfjs (`tensorflow`, `wasm`, `cpu`). The
+ * attention map is reduced where it is; vectors of N come down.
+ */
+export const tfjsBackend: TensorBackend<tf.Tensor> = Object.freeze({
+  get name() {
+    return tf.getBackend();
+  },
+  upload: (data: Float32Array, shape: readonly number[]) => {
+    if (!(data instanceof Float32Array)) throw new InvalidArgumentError('data', data, 'a Float32Array');
+    const size = shape.reduce((product, dimension) => product * dimension, 1);
+    if (size !== data.length) throw new InvalidArgumentError('shape', shape, `one of ${data.length} values`);
+    return tf.tensor(data, [...shape]);
+  },
+  download: async (tensor: tf.Tensor) => (await tensor.data()) as Float32Array,
+  dispose: (tensor: tf.Tensor) => {
+    tensor.dispose();
+  },
+  marginals: readMarginals,
+  nearestKeys,
+  applyPlan: async (features: tf.Tensor, plan: ReductionPlan) => applyPlan(features, plan),
+});
+
+/** See {@link TensorBackend.marginals}. */
+async function readMarginals(
+  attention: tf.Tensor,
+  { classToken }: MarginalsOptions,
+): Promise<AttentionMarginals> {
+  const [heads, side] = checkAttention(attention, classToken);
+  const first = classToken ? 1 : 0;
+  const length = side - first;
+  const vectors = tf.tidy(() => {
+    // One pass over the whole map: the mean over heads as a product, which wasm and cpu do many times faster than a mean along the first axis.
+    const flat: tf.Tensor2D = tf.reshape(attention, [heads, side * side]);
+    const mean = tf.reshape(tf.matMul(tf.fill([1, heads], 1 / heads), flat), [side, side]);
+    const tokens = tf.slice(mean, [first, first], [length, length]); // [N, N]
+    const fromClass = tf.reshape(tf.slice(mean, [0, first], [1, length]), [length]);
+    return tf.concat([tf.mean(tokens, 1), tf.mean(tokens, 0), fromClass]); // [3 * N]
+  });
+  const values = await downloadOnce(vectors);
+  const vector = (index: number, signal: string): Float32Array => {
+    const part = values.slice(index * length, (index + 1) * length);
+    if (part.every(Number.isFinite)) return part;
+    throw new InvalidSignalError(signal, 'has NaN or Infinity in its attention map');
+  };
+  return {
+    given: vector(0, 'attentionGiven'),
+    received: vector(1, 'attentionReceived'),
+    ...(classToken && { classAttention: vector(2, 'classAttention') }),
+  };
+}
+
+/** Heads H and side L of a map [H, L, L] or [1, H, L, L]. */
+function checkAttention(attention: tf.Tensor, classToken: boolean): [heads: number, side: number] {
+  const expected = `[H, L, L] or [1, H, L, L] with at least one token${classToken ? ' beside CLS' : ''}`;
+  checkTensor('attention', attention, [3, 4], expected);
+  const { shape } = attention;
+  const [heads, rows, columns] = shape.slice(-3);
+  const single = shape.length === 3 || shape[0] === 1;
+  if (!single || heads < 1 || rows !== columns || rows < (classToken ? 2 : 1)) {
+    throw new InvalidArgumentError('attention.shape', shape, expected);
+  }
+  return [heads, rows];
+}
+
+/** See {@link TensorBackend.nearestKeys}. */
+async function nearestKeys(keys: tf.Tensor, of: Uint32Array, k: number): Promise<Uint32Array> {
+  checkTensor('keys', keys, [2], '[N, D]');
+  const [length, channels] = keys.shape;
+  if (length < 1 || channels < 1) throw new InvalidArgumentError('keys.shape', keys.shape, '[N, D]');
+  if (!(Number.isSafeInteger(k) && k >= 1)) throw new InvalidArgumentError('k', k, 'a positive integer');
+  const wrong = of.find((token) => token >= length);
+  if (wrong !== undefined) throw new InvalidArgumentError('of', wrong, `token indices below ${length}`);
+
+  const neighbours = Math.min(k, length - 1);
+  const [norms, indices] = tf.tidy(() => {
+    const { unit, norms } = normalise(keys as tf.Tensor2D);
+    return [norms, neighbours > 0 && of.length > 0 ? nearestOf(unit, of, neighbours) : undefined];
+  });
+  try {
+    const values = await norms.data();
+    const broken = values.findIndex((value) => !Number.isFinite(value));
+    if (broken >= 0) {
+      throw new InvalidSignalError('keys', `has NaN or Infinity in the key of token ${broken}`);
+    }
+    return Uint32Array.from(indices ? await indices.data() : []);
+  } finally {
+    norms.dispose();
+    indices?.dispose();
+  }
+}
+
+/** Keys [N, D] scaled to norm 1, those of norm 0 left 0; the norms [N, 1] are NaN for a key with NaN or Infinity. */
+function normalise(keys: tf.Tensor2D): { unit: tf.Tensor2D; norms: tf.Tensor2D } {
+  // By its largest value first, so that no square overflows or vanishes.
+  const largest = tf.max(tf.abs(keys), 1, true); // [N, 1]
+  const scaled = tf.div(keys, tf.where(tf.equal(largest, 0), tf.onesLike(largest), largest));
+  const norms: tf.Tensor2D = tf.sqrt(tf.sum(tf.square(scaled), 1, true)); // [N, 1]: 0, or in [1, sqrt(D)]
+  return { unit: tf.div(scaled, tf.maximum(norms, 1)), norms };
+}
+
+/** The `count` nearest others of each token of `of`: [of.length, count], ties to the lower index, which is how tf.topk breaks them. */
+function nearestOf(unit: tf.Tensor2D, of: Uint32Array, count: number): tf.Tensor {
+  const length = unit.shape[0];
+  const tokens = tf.tensor1d(Int32Array.from(of), 'int32');
+  const chosen = tf.gatherND(unit, tf.expandDims(tokens, 1)) as tf.Tensor2D; // [M, D]
+  const cosines = tf.matMul(chosen, tf.transpose(unit)); // [M, N]; wasm multiplies by a transposed matrix ten times slower
+  const itself = tf.mul(tf.oneHot(tokens, length), 4); // below every cosine
+  return tf.topk(tf.sub(cosines, itself), count).indices;
+}
+
+/** The values of a tensor that is not needed any more. */
+async function downloadOnce(tensor: tf.Tensor): Promise<Float32Array> {
+  try {
+    return (await tensor.data()) as Float32Array;
+  } finally {
+    tensor.dispose();
+  }
+}

@@ -1,0 +1,158 @@
+import {
+  createVisualTokens,
+  defineReducer,
+  GridRequiredError,
+  InvalidArgumentError,
+  InvalidSignalError,
+  type VisionReducer,
+} from '@foveate/core';
+import { createFopruRank } from '@foveate/fopru-rank';
+import { createPooling } from '@foveate/pooling';
+import { createPrumerge } from '@foveate/prumerge';
+import * as tf from '@tensorflow/tfjs-core';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { select } from './apply-plan.js';
+import { loadBackend } from './load-backend.js';
+import { reduce, reduceBatch, reducePadded, type ImageTensors } from './reduce.js';
+
+beforeAll(async () => {
+  await loadBackend({ prefer: ['cpu'] });
+});
+
+// CLS and three tokens; the tokens receive .5, 1.25, .5 (of three queries), give .75 each.
+const attention = (): tf.Tensor3D =>
+  tf.tensor3d(
+    [0.25, 0.25, 0.5, 0, 0.25, 0.25, 0.25, 0.25, 0.25, 0.125, 0.5, 0.125, 0.25, 0.125, 0.5, 0.125],
+    [1, 4, 4],
+  );
+const features = (): tf.Tensor2D => tf.tensor2d([1, 10, 2, 20, 3, 30], [3, 2]);
+const one = createFopruRank({ budget: { keepCount: 1 } });
+
+describe('reduce', () => {
+  it('reduces features by their attention, with CLS or without', async () => {
+    const withClass = await reduce(one, { features: features(), attention: attention() });
+    expect(await withClass.features.array()).toEqual([[2, 20]]);
+    expect([...withClass.plan.sources]).toEqual([1]);
+    const tokens = tf.slice(attention(), [0, 1, 1], [1, 3, 3]);
+    const without = await reduce(one, { features: features(), attention: tokens });
+    expect(await without.features.array()).toEqual([[2, 20]]);
+  });
+
+  it('takes a batch axis of one on each tensor', async () => {
+    const { features: reduced } = await reduce(one, {
+      features: tf.expandDims(features()),
+      attention: tf.expandDims(attention()),
+    });
+    expect(reduced.shape).toEqual([1, 2]);
+  });
+
+  it('says that class attention is a mean over heads, unless it is given', async () => {
+    const keys = tf.tensor2d([1, 0, 1, 1, 0, 1], [3, 2]);
+    const prumerge = createPrumerge({ budget: { keepCount: 2 } });
+    const tensors: ImageTensors = { features: features(), attention: attention(), keys };
+    const { plan } = await reduce(prumerge, tensors);
+    expect([...plan.anchors]).toEqual([1, 0]); // class attention .25, .5, 0
+    expect(plan.warnings).toEqual([expect.stringContaining('mean over heads')]);
+    const signals = [{ signal: 'classAttention', values: tf.tensor1d([0, 0, 0.5]) }] as const;
+    const given = await reduce(prumerge, { ...tensors, signals });
+    expect([...given.plan.anchors]).toEqual([2, 0]);
+    expect(given.plan.warnings).toEqual([]);
+  });
+
+  it('refuses tensors that do not fit, naming them', async () => {
+    const fails = async (change: Partial<ImageTensors>, message: string): Promise<void> => {
+      const promise = reduce(one, { features: features(), attention: attention(), ...change });
+      await expect(promise).rejects.toThrow(InvalidArgumentError);
+      await expect(promise).rejects.toThrow(message);
+    };
+    const gone = features();
+    gone.dispose();
+    await fails({ features: gone }, 'a tensor that still lives');
+    await fails({ features: tf.cast(features(), 'int32') }, 'features.dtype must be float32');
+    await fails({ features: tf.zeros([2, 3, 2]) }, 'reduceBatch takes more');
+    await fails({ features: [1, 2] as unknown as tf.Tensor }, 'features must be a tf.Tensor');
+    await fails({ features: tf.zeros([5, 2]) }, 'attention.shape must be of 5 or 6 tokens');
+    await fails({ keys: tf.zeros([2, 2]) }, 'keys.shape must be of 3 tokens');
+    await fails({ signals: [{ signal: 'keys', values: gone }] }, 'keys@features must be a tensor that');
+    await fails({ grid: { rows: 2, columns: 2 } }, 'tokens.grid must be');
+    await fails({ attention: tf.zeros([1, 3, 4]) }, 'attention.shape must be [H, L, L]');
+  });
+
+  it("lets the reducer's own errors through", async () => {
+    await expect(reduce(createPooling(), { features: features() })).rejects.toThrow(GridRequiredError);
+    const nan = tf.fill([1, 3, 3], NaN);
+    await expect(reduce(one, { features: features(), attention: nan })).rejects.toThrow(InvalidSignalError);
+  });
+});
+
+/** Keeps as many tokens as its image's key says. */
+const byKey = defineReducer<VisionReducer>({
+  specificationVersion: 1,
+  name: 'by-key',
+  stage: 'vision',
+  requires: [],
+  plan: async (tokens) =>
+    createFopruRank({ budget: { keepCount: Number(tokens.key) } }).plan(
+      createVisualTokens({
+        length: tokens.length,
+        signals: (['attentionGiven', 'attentionReceived'] as const).map((signal) => ({
+          signal,
+          values: Float32Array.from({ length: tokens.length }, (_, i) => 1 / (i + 1)),
+        })),
+      }),
+    ),
+});
+
+describe('a batch', () => {
+  const batch = (): tf.Tensor3D => tf.tensor3d([1, 2, 3, 4, 5, 6], [2, 3, 1]);
+
+  it('is reduced image by image', async () => {
+    const maps = tf.stack([attention(), tf.reverse(attention(), [1, 2])]); // reversed: without CLS in front, so by its last three
+    const reductions = await reduceBatch(one, { features: batch(), attention: maps });
+    expect(reductions).toHaveLength(2);
+    expect(await reductions[0].features.array()).toEqual([[2]]);
+  });
+
+  it('may keep different numbers of tokens, as an array or padded with a mask', async () => {
+    const imageKeys = ['1', '2'];
+    const ragged = await reduceBatch(byKey, { features: batch(), imageKeys });
+    expect(await Promise.all(ragged.map(({ features }) => features.array()))).toEqual([[[1]], [[4], [5]]]);
+    const padded = await reducePadded(byKey, { features: batch(), imageKeys });
+    expect(await padded.features.array()).toEqual([
+      [[1], [0]],
+      [[4], [5]],
+    ]);
+    expect(padded.mask.dtype).toBe('bool');
+    expect(await padded.mask.array()).toEqual([
+      [1, 0],
+      [1, 1],
+    ]);
+    expect(padded.plans.map(({ outputLength }) => outputLength)).toEqual([1, 2]);
+  });
+
+  it('fails as a whole, naming what does not fit', async () => {
+    const features = batch();
+    await expect(reduceBatch(one, { features, attention: tf.zeros([1, 1, 3, 3]) })).rejects.toThrow(
+      'of 2 images',
+    );
+    await expect(reduceBatch(one, { features, keys: tf.zeros([2, 3]) })).rejects.toThrow(
+      'keys.shape must be [B, N, C]',
+    );
+    await expect(reduceBatch(one, { features: tf.zeros([3, 1]) })).rejects.toThrow(
+      'features.shape must be [B, N, D]',
+    );
+    await expect(reduceBatch(byKey, { features, imageKeys: ['1'] })).rejects.toThrow('imageKeys must be');
+    await expect(reduceBatch(byKey, { features, imageKeys: ['1', '0'] })).rejects.toThrow('keepCount');
+  });
+});
+
+describe('select', () => {
+  it('keeps tokens in the order given', async () => {
+    expect(await select(features(), [2, 0]).array()).toEqual([
+      [3, 30],
+      [1, 10],
+    ]);
+    expect(() => select(features(), [3])).toThrow('sources');
+    expect(() => select(tf.zeros([3]), [0])).toThrow('features.shape must be [N, D]');
+  });
+});
