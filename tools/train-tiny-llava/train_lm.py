@@ -2,7 +2,7 @@
 python train_lm.py SCENES TOWER OUT SCHEDULE [LR]; resumes from OUT/state.pt.
 
 SCHEDULE: steps:tokens:things[,...]. `tokens` is a count (content patches first, then random ones: only to learn faster at the start),
-`all`, or `mixed` (all patches, but in one batch of four a random 25, 50 or 75 % of them). `things` is the most shapes a scene may hold, `any` includes the crowded.
+`all`, or `mixed` (all patches, but in every other batch 25, 50 or 75 % of them: random ones, or all content and a random part of the background). `things` is the most shapes a scene may hold, `any` includes the crowded.
 
 Many questions share one picture in one sequence: each sees the picture and itself alone, with the positions it would have by itself,
 so a pass of training computes what inference computes. A location aid (dropped afterwards) asks the hidden state after layer 3, at every
@@ -61,10 +61,10 @@ def batches(data, phase, seed, out):
             for k, c in zip(t, columns): t[k][r, :len(c)] = c
             for at, row, column in marks: nouns[r, at] = row, column
         f = torch.from_numpy(features[ix])
-        count = tokens if isinstance(tokens, int) else int(rng.choice([64, 128, 192])) if tokens == 'mixed' and rng.random() < .25 else PATCHES
+        count = tokens if isinstance(tokens, int) else int(rng.choice([64, 128, 192])) if tokens == 'mixed' and rng.random() < .5 else PATCHES
         if count < PATCHES:
             score = torch.from_numpy(rng.random((BATCH, PATCHES), dtype=np.float32))
-            if isinstance(tokens, int): score += 2 * torch.from_numpy(labels[ix][:, :3].sum(1) > 0)
+            if isinstance(tokens, int) or rng.random() < .5: score += 2 * torch.from_numpy(labels[ix][:, :3].sum(1) > 0)
             keep = score.topk(count, 1).indices.sort(1).values
             f = torch.gather(f, 1, keep[..., None].expand(-1, -1, f.shape[-1]))
         out.put((f.float(), *(torch.from_numpy(v) for v in (*t.values(), nouns))))
