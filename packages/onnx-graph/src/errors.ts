@@ -8,13 +8,18 @@ interface MarkedClass<T> {
   readonly prototype: T;
 }
 
+/** A message holds names from the file, which a damaged or hostile one can make as long as itself: what was looked for and the advice stand at the ends. */
+function shorten(message: string): string {
+  return message.length <= 1500 ? message : `${message.slice(0, 1000)} ... ${message.slice(-400)}`;
+}
+
 /** Base of every error that this package throws on purpose. */
 export class OnnxGraphError extends Error {
   static readonly marker: symbol = Symbol.for('@foveate/OnnxGraphError');
   override readonly name: string = 'OnnxGraphError';
 
   constructor(message: string, options?: ErrorOptions) {
-    super(message, options);
+    super(shorten(message), options);
     for (const marker of [Symbol.for('@foveate/FoveateError'), OnnxGraphError.marker, new.target.marker]) {
       Object.defineProperty(this, marker, { value: true });
     }
