@@ -20,8 +20,11 @@ import {
 } from './index.js';
 
 /** Every signal that an encoder can give, from every layer it has. */
-function everything(layers: number, hasClass: boolean): VisionSignalRequest[] {
-  const signals: VisionSignal[] = ['attentionGiven', 'attentionReceived', 'keys'];
+function everything(
+  layers: number,
+  hasClass: boolean,
+): (VisionSignalRequest & { signal: Exclude<VisionSignal, 'attention'> })[] {
+  const signals: Exclude<VisionSignal, 'attention'>[] = ['attentionGiven', 'attentionReceived', 'keys'];
   if (hasClass) signals.push('classAttention');
   const perLayer = Array.from({ length: layers }, (_, layer) => signals.map((signal) => ({ signal, layer })));
   return [...perLayer.flat(), { signal: 'attentionShare' }];
@@ -51,6 +54,30 @@ describe.each(FIXTURES)('$name', ({ name, model: values, layers, patches, tolera
     );
     expect(share.dims).toEqual([BATCH, layers]);
     expect(difference(share, shares.flat())).toBeLessThan(10 * tolerance.attention);
+  });
+
+  test('the map has the attention that the vectors are means of', async () => {
+    const layer = encoder.featuresLayer;
+    const added = addSignals(model, encoder, [{ signal: 'attention' }]);
+    const map = (await run(added.model, { [encoder.input]: pixels() }))[added.outputs[0]]; // [B, H, S, S]
+    const first = encoder.prefixTokens > 0 ? 1 : 0;
+    const [, heads, side] = map.dims;
+    expect(map.dims).toEqual([BATCH, heads, patches + first, patches + first]);
+    const given = new Float32Array(BATCH * patches);
+    const received = new Float32Array(BATCH * patches);
+    (map.data as Float32Array).forEach((value, i) => {
+      const [image, query, key] = [
+        Math.floor(i / (heads * side * side)),
+        Math.floor(i / side) % side,
+        i % side,
+      ];
+      if (query < first || key < first) return;
+      given[image * patches + query - first] += value / heads / patches;
+      received[image * patches + key - first] += value / heads / patches;
+    });
+    const { attentionGiven, attentionReceived } = expected.layers[layer];
+    expect(difference({ data: given }, attentionGiven)).toBeLessThan(2 * tolerance.attention);
+    expect(difference({ data: received }, attentionReceived)).toBeLessThan(2 * tolerance.attention);
   });
 
   test('the other outputs stay as they are, to the bit', async () => {

@@ -13,11 +13,13 @@ import { locateEncoder, type VisionEncoder } from './vision-encoder.js';
  * - `classAttention` [B, N]: softmax(q_CLS K^T / sqrt(D)) over all tokens as ONE head of all D channels, CLS itself then
  *   left out (PruMerge's official code).
  * - `keys` [B, N, D]: the projected keys, heads side by side, without any scale.
+ * - `attention` [B, H, S, S]: the maps of the H heads themselves, S = N, or N + 1 with CLS first; of several prefix tokens the
+ *   last. For whoever reduces them outside the graph: CLIP-L/336 has 21 MB of them a layer.
  * - `attentionShare` [B, L]: for each of the L layers present, the share of the attention received that the quarter of the
  *   tokens (rounded up) with the most of it holds (FoPru's Figure 1).
  */
 export type VisionSignal =
-  'attentionGiven' | 'attentionReceived' | 'classAttention' | 'keys' | 'attentionShare';
+  'attentionGiven' | 'attentionReceived' | 'classAttention' | 'keys' | 'attention' | 'attentionShare';
 
 /** One signal wanted. */
 export interface VisionSignalRequest {
@@ -39,12 +41,13 @@ const SIGNALS: readonly VisionSignal[] = [
   'attentionReceived',
   'classAttention',
   'keys',
+  'attention',
   'attentionShare',
 ];
 
 /**
  * The model with the signals as further outputs, computed from what the graph has or, beside a fused attention, from its
- * queries and keys. Everything that was there stays as it is. Only vectors of N leave the graph; the maps do not.
+ * queries and keys. Everything that was there stays as it is. Only where `attention` is asked for do maps leave the graph.
  *
  * @param model - the model that `encoder` was found in
  * @throws OnnxArgumentError where a request names no signal or no layer of the encoder
@@ -114,6 +117,7 @@ class SignalTap {
       attentionReceived: ['batch', 'tokens'],
       classAttention: ['batch', 'tokens'],
       keys: ['batch', 'tokens', 'channels'],
+      attention: ['batch', 'heads', 'positions', 'positions'],
       attentionShare: ['batch', this.#taps.length],
     };
     const name = signal === 'attentionShare' ? signal : `${signal}_${layer}`;
@@ -134,6 +138,8 @@ class SignalTap {
         return this.#classAttention(this.#tap(layer));
       case 'keys':
         return this.#patches(this.#tap(layer).keys());
+      case 'attention':
+        return this.#map(this.#tap(layer));
       case 'attentionShare':
         return this.#editor.add(
           'Concat',
@@ -165,6 +171,14 @@ class SignalTap {
     if (prefixTokens > 0) sums = editor.add('Sub', [sums, sum(editor.slice(map, axis, 0, prefixTokens))]);
     const patches = this.#patches(editor.toFloat32(sums));
     return editor.add('Div', [patches, editor.toFloat32(editor.length(patches, 1))]);
+  }
+
+  /** The heads' maps, with one prefix token at most. [B, H, S, S] */
+  #map(tap: AttentionTap): string {
+    const editor = this.#editor;
+    const dropped = Math.max(0, this.#encoder.prefixTokens - 1);
+    const whole = tap.probabilities();
+    return dropped > 0 ? [2, 3].reduce((map, axis) => editor.slice(map, axis, dropped), whole) : whole;
   }
 
   #classAttention(tap: AttentionTap): string {
