@@ -103,6 +103,7 @@ describe('ResultsFolder', () => {
       {
         using results = await open(true);
         await results.writeSummary({ run: number - 1 });
+        await writeFile(file('report.html'), `of run ${number - 1}`);
       }
       using results = await open(false);
       expect(results.moved).toBe(file(`earlier-${number}`));
@@ -112,6 +113,8 @@ describe('ResultsFolder', () => {
       expect(moved).toContain(`run ${number - 1}`);
       const summary = await readFile(file(`earlier-${number}/summary.json`), 'utf8');
       expect(JSON.parse(summary)).toEqual({ run: number - 1 });
+      const report = await readFile(file(`earlier-${number}/report.html`), 'utf8');
+      expect(report).toBe(`of run ${number - 1}`);
     }
     expect(await readdir(folder)).toEqual(['answers.jsonl', 'earlier-1', 'earlier-2', 'run.json']);
   });

@@ -45,6 +45,8 @@ export interface AnswerRecord {
 const RUN = 'run.json';
 const ANSWERS = 'answers.jsonl';
 const SUMMARY = 'summary.json';
+/** What `foveate report` makes of the three. */
+const REPORT = 'report.html';
 
 /** An open results folder. */
 export class ResultsFolder implements Disposable {
@@ -184,6 +186,8 @@ async function moveAside(directory: string, folder: string): Promise<string> {
   while (await exists(path.join(directory, `earlier-${number}`))) number++;
   const aside = path.join(directory, `earlier-${number}`);
   await mkdir(aside);
+  if (await exists(path.join(directory, REPORT)))
+    await rename(path.join(directory, REPORT), path.join(aside, REPORT));
   // run.json last: until then the folder still says what it is.
   for (const name of [SUMMARY, ANSWERS, RUN])
     await rename(path.join(directory, name), path.join(aside, name));
