@@ -57,6 +57,6 @@ export type {
 } from './signals.js';
 export { createTensorTokens } from './tensor-tokens.js';
 export type { TensorSignal, TensorTokensInit } from './tensor-tokens.js';
-export { topIndices } from './top-indices.js';
+export { topIndices, topIndicesAscending } from './top-indices.js';
 export { createVisualTokens } from './visual-tokens.js';
 export type { Signal, Span, VisualTokens, VisualTokensInit } from './visual-tokens.js';

@@ -46,14 +46,10 @@ export function applyPlan(plan: ReductionPlan, features: Float32Array): Float32A
       `a positive multiple of ${inputLength} tokens`,
     );
   }
+  if (picksTokens(plan)) return pickRows(features, sources, channels);
   const result = new Float32Array(outputLength * channels); // [M, D]
   const accumulated = new Float64Array(channels);
   for (let m = 0; m < outputLength; m++) {
-    if (offsets[m + 1] - offsets[m] === 1 && !weights) {
-      const start = sources[offsets[m]] * channels;
-      result.set(features.subarray(start, start + channels), m * channels);
-      continue;
-    }
     accumulated.fill(combine === 'max' ? -Infinity : 0);
     for (let e = offsets[m]; e < offsets[m + 1]; e++) {
       const start = sources[e] * channels;
@@ -65,6 +61,19 @@ export function applyPlan(plan: ReductionPlan, features: Float32Array): Float32A
       }
     }
     result.set(accumulated, m * channels);
+  }
+  return result;
+}
+
+/** Rows `sources` [M] of `features` [N, D], neighbours in one go. [M, D] */
+function pickRows(features: Float32Array, sources: Uint32Array, channels: number): Float32Array {
+  const result = new Float32Array(sources.length * channels);
+  for (let m = 0; m < sources.length;) {
+    const start = sources[m];
+    let end = m + 1;
+    while (end < sources.length && sources[end] === start + end - m) end++;
+    result.set(features.subarray(start * channels, (start + end - m) * channels), m * channels);
+    m = end;
   }
   return result;
 }

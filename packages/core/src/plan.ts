@@ -102,11 +102,7 @@ export function createPlan(parts: PlanParts): ReductionPlan {
  * @throws InvalidPlanError where length is not a positive integer
  */
 export function identityPlan(length: number, notes: PlanNotes = {}): ReductionPlan {
-  return selectionPlan(
-    Array.from({ length: checkInputLength(length) }, (_, index) => index),
-    length,
-    notes,
-  );
+  return selectionPlan(countUp(checkInputLength(length)), length, notes);
 }
 
 /**
@@ -119,8 +115,7 @@ export function selectionPlan(
   inputLength: number,
   notes: PlanNotes = {},
 ): ReductionPlan {
-  const offsets = new Uint32Array(indices.length + 1);
-  for (let m = 0; m < offsets.length; m++) offsets[m] = m;
+  const offsets = countUp(indices.length + 1);
   const plan = createPlan({ ...notes, inputLength, offsets, sources: indices, anchors: indices });
   if (!isSelection(plan)) throw new InvalidPlanError('a selection must take each token at most once.');
   return plan;
@@ -196,6 +191,13 @@ export function isIdentity(plan: ReductionPlan): boolean {
   );
 }
 
+/** 0, 1, 2 ... */
+function countUp(length: number): Uint32Array {
+  const numbers = new Uint32Array(length);
+  for (let i = 0; i < length; i++) numbers[i] = i;
+  return numbers;
+}
+
 function offsetsOf(lengths: readonly number[]): number[] {
   const offsets = [0];
   for (const length of lengths) offsets.push(offsets[offsets.length - 1] + length);
@@ -214,32 +216,44 @@ function checkInputLength(length: number): number {
   throw new InvalidPlanError(`inputLength must be a positive integer; received ${length}.`);
 }
 
-function checkOffsets(offsets: ArrayLike<number>, sourceCount: number): Uint32Array {
-  if (offsets.length < 2)
+/** The numbers in an array of this package's own, and the first place whose number is no integer of 32 bits; -1 where all are. */
+function toIntegers(values: ArrayLike<number>): { integers: Uint32Array; wrong: number } {
+  const integers = new Uint32Array(values);
+  return {
+    integers,
+    wrong:
+      values instanceof Uint32Array ? -1 : integers.findIndex((integer, place) => integer !== values[place]),
+  };
+}
+
+function checkOffsets(values: ArrayLike<number>, sourceCount: number): Uint32Array {
+  if (values.length < 2)
     throw new InvalidPlanError('offsets must hold at least one output: nothing was kept.');
-  if (offsets[0] !== 0 || offsets[offsets.length - 1] !== sourceCount) {
+  if (values[0] !== 0 || values[values.length - 1] !== sourceCount) {
     throw new InvalidPlanError(
-      `offsets must run from 0 to the ${sourceCount} sources; received ${offsets[0]} to ${offsets[offsets.length - 1]}.`,
+      `offsets must run from 0 to the ${sourceCount} sources; received ${values[0]} to ${values[values.length - 1]}.`,
     );
   }
+  const { integers: offsets, wrong } = toIntegers(values);
   for (let m = 1; m < offsets.length; m++) {
-    if (!(Number.isInteger(offsets[m]) && offsets[m] > offsets[m - 1])) {
+    if (m === wrong || offsets[m] <= offsets[m - 1]) {
       throw new InvalidPlanError(
-        `offsets must ascend, as every output needs a source; received ${offsets[m - 1]}, ${offsets[m]} for output ${m - 1}.`,
+        `offsets must ascend, as every output needs a source; received ${values[m - 1]}, ${values[m]} for output ${m - 1}.`,
       );
     }
   }
-  return new Uint32Array(offsets);
+  return offsets;
 }
 
-function checkSources(sources: ArrayLike<number>, offsets: Uint32Array, inputLength: number): Uint32Array {
+function checkSources(values: ArrayLike<number>, offsets: Uint32Array, inputLength: number): Uint32Array {
+  const { integers: sources, wrong } = toIntegers(values);
   for (let m = 0; m + 1 < offsets.length; m++) {
     let previous = -1;
     for (let e = offsets[m]; e < offsets[m + 1]; e++) {
       const source = sources[e];
-      if (!(Number.isInteger(source) && source >= 0 && source < inputLength)) {
+      if (e === wrong || source >= inputLength) {
         throw new InvalidPlanError(
-          `sources of output ${m} must be integers in [0, ${inputLength}); received ${source}.`,
+          `sources of output ${m} must be integers in [0, ${inputLength}); received ${values[e]}.`,
         );
       }
       if (source <= previous) {
@@ -248,7 +262,7 @@ function checkSources(sources: ArrayLike<number>, offsets: Uint32Array, inputLen
       previous = source;
     }
   }
-  return new Uint32Array(sources);
+  return sources;
 }
 
 function checkWeights(values: ArrayLike<number>, sourceCount: number): Float32Array {
@@ -280,20 +294,21 @@ function canonical(
   return { combine: 'sum', ...(!unchanged && { weights }) };
 }
 
-function checkAnchors(anchors: ArrayLike<number>, offsets: Uint32Array, sources: Uint32Array): Uint32Array {
-  if (anchors.length !== offsets.length - 1) {
+function checkAnchors(values: ArrayLike<number>, offsets: Uint32Array, sources: Uint32Array): Uint32Array {
+  if (values.length !== offsets.length - 1) {
     throw new InvalidPlanError(
-      `anchors must be one an output; received ${anchors.length} for ${offsets.length - 1}.`,
+      `anchors must be one an output; received ${values.length} for ${offsets.length - 1}.`,
     );
   }
+  const { integers: anchors, wrong } = toIntegers(values);
   for (let m = 0; m < anchors.length; m++) {
     let e = offsets[m];
     while (e < offsets[m + 1] && sources[e] !== anchors[m]) e++;
-    if (e === offsets[m + 1]) {
-      throw new InvalidPlanError(`anchors must be sources of their outputs; output ${m} has ${anchors[m]}.`);
+    if (m === wrong || e === offsets[m + 1]) {
+      throw new InvalidPlanError(`anchors must be sources of their outputs; output ${m} has ${values[m]}.`);
     }
   }
-  return new Uint32Array(anchors);
+  return anchors;
 }
 
 function heaviestSources(offsets: Uint32Array, sources: Uint32Array, weights?: Float32Array): Uint32Array {

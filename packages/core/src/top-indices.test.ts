@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { topIndices } from './top-indices.js';
+import { topIndices, topIndicesAscending } from './top-indices.js';
 
 it('puts the highest first and ties by the lower index', () => {
   expect([...topIndices([1, 3, 2, 3, 0], 3)]).toEqual([1, 3, 2]);
@@ -18,6 +18,11 @@ it('is what sorting everything gives', () => {
       const count = 1 + (at % values.length);
       const sorted = values.map((value, index) => ({ value, index })).sort((a, b) => b.value - a.value); // stable
       expect([...topIndices(values, count)]).toEqual(sorted.slice(0, count).map(({ index }) => index));
+      expect([...topIndicesAscending(values, count)]).toEqual(
+        values.flatMap((_, index) =>
+          sorted.findIndex((entry) => entry.index === index) < count ? [index] : [],
+        ),
+      );
     }),
   );
 });

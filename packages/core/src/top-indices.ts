@@ -4,6 +4,11 @@
  * @param count in [1, scores.length]
  */
 export function topIndices(scores: ArrayLike<number>, count: number): Uint32Array {
+  return topIndicesAscending(scores, count).sort((a, b) => scores[b] - scores[a] || a - b);
+}
+
+/** The same indices in ascending order, which takes no sorting of their own. */
+export function topIndicesAscending(scores: ArrayLike<number>, count: number): Uint32Array {
   // Numbers sort natively, indices by their scores do not: so find the lowest score kept first, then order the kept alone.
   const sorted = new Float64Array(scores).sort();
   const lowest = sorted[sorted.length - count];
@@ -13,5 +18,5 @@ export function topIndices(scores: ArrayLike<number>, count: number): Uint32Arra
   for (let i = 0; i < scores.length; i++) {
     if (scores[i] > lowest || (scores[i] === lowest && tiesKept-- > 0)) kept[filled++] = i;
   }
-  return kept.sort((a, b) => scores[b] - scores[a] || a - b);
+  return kept;
 }

@@ -5,6 +5,7 @@ import {
   resolveScoreBudget,
   selectionPlan,
   topIndices,
+  topIndicesAscending,
   type ScoreBudget,
   type VisionReducer,
 } from '@foveate/core';
@@ -43,8 +44,8 @@ export function createFopruRank(options: FopruRankOptions = {}): VisionReducer {
     plan: async (tokens) => {
       const scores = await readSignificance(tokens, significance);
       const { count, warnings } = resolveScoreBudget(budget, scores);
-      const kept = topIndices(scores, count);
-      return selectionPlan(reorder ? kept.sort() : kept, tokens.length, { warnings });
+      const kept = reorder ? topIndicesAscending(scores, count) : topIndices(scores, count);
+      return selectionPlan(kept, tokens.length, { warnings });
     },
   });
 }

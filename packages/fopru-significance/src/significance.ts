@@ -69,8 +69,10 @@ export function chooseByVariance(
 
 /** Population variance, in two passes in float64. */
 function variance(values: Float32Array): number {
-  const sum = (of: (value: number) => number): number =>
-    values.reduce((total, value) => total + of(value), 0);
-  const mean = sum((value) => value) / values.length;
-  return sum((value) => (value - mean) ** 2) / values.length;
+  let sum = 0;
+  for (const value of values) sum += value;
+  const mean = sum / values.length;
+  let squares = 0;
+  for (const value of values) squares += (value - mean) ** 2;
+  return squares / values.length;
 }
