@@ -279,7 +279,7 @@ describe('the identity check', () => {
       layers: 3,
     };
     // No difference is below a negative tolerance.
-    const check = openCheckedEncoder([], settings, {
+    const check = openCheckedEncoder({ signals: [], maps: [] }, settings, {
       cacheDirectory,
       probe: { width: 64, height: 64 },
       tolerance: -1,

@@ -1,5 +1,5 @@
 /** The vision encoder: the bundle's own, or one patched for signals and cut at its projector, so that a plan applies between the two. */
-import { SignalUnavailableError, signalId, type Grid, type Signal } from '@foveate/core';
+import { SignalUnavailableError, signalId, type EncoderLayer, type Grid, type Signal } from '@foveate/core';
 import {
   addSignals,
   findVisionEncoder,
@@ -14,18 +14,11 @@ import type { InferenceSession, Tensor } from 'onnxruntime-node';
 import { BundleError } from './errors.js';
 import { loadOnnxRuntime } from './native.js';
 import type { PixelValues } from './preprocessing.js';
-import type { VisionSignalRequest } from './protocol.js';
+import type { AttentionMap, EncoderOutputs, Rows, VisionSignalRequest } from './protocol.js';
 import { floats, openSession, run } from './sessions.js';
 
 const INPUT = 'pixel_values';
 const OUTPUT = 'image_features';
-
-/** Rows of numbers: one a visual token. */
-export interface Rows {
-  /** [length, width] */
-  readonly data: Float32Array;
-  readonly length: number;
-}
 
 /** What one image became. */
 export interface EncodedImage {
@@ -33,6 +26,7 @@ export interface EncodedImage {
   readonly features: Rows;
   readonly grid: Grid | null;
   readonly signals: readonly Signal[];
+  readonly maps: readonly AttentionMap[];
 }
 
 /** An open encoder. */
@@ -79,22 +73,27 @@ export async function openOriginalEncoder({ file, threads, patchSize }: EncoderS
   return {
     encode: async (pixels) => {
       const features = rows(await run(session, { [INPUT]: toTensor(session, pixels) }), OUTPUT);
-      return { features, grid: gridOf(pixels, patchSize, features.length), signals: [] };
+      return { features, grid: gridOf(pixels, patchSize, features.length), signals: [], maps: [] };
     },
     project: (features) => Promise.resolve(features),
     release: () => session.release(),
   };
 }
 
+/** One string an output: the same for encoders with the same outputs. */
+export function outputIds({ signals, maps }: EncoderOutputs): string[] {
+  return [...signals.map(signalId), ...maps.map((layer) => `attention@${layer}`)];
+}
+
 /**
- * The bundle's encoder with `requests` as further outputs, cut in two at the projector. Its weights stay in the bundle's files.
+ * The bundle's encoder with further outputs, cut in two at the projector. Its weights stay in the bundle's files.
  * @throws BundleError, PlatformError, SignalUnavailableError
  */
 export async function openPatchedEncoder(
-  requests: readonly VisionSignalRequest[],
+  wanted: EncoderOutputs,
   { file, threads, patchSize, layers }: EncoderSettings,
 ): Promise<Encoder> {
-  const { encoder, projector, features, outputs } = patch(file, requests, layers);
+  const { encoder, projector, features, outputs } = patch(file, wanted, layers);
   const session = await openSession(serializeModel(encoder), `${file} with signals`, threads);
   checkInput(session, file);
   const projection = await openSession(serializeModel(projector), `the projector of ${file}`, threads);
@@ -104,11 +103,14 @@ export async function openPatchedEncoder(
     encode: async (pixels) => {
       const result = await run(session, { [INPUT]: toTensor(session, pixels) });
       const encoded = rows(result, features);
-      const signals = requests.map((request, index) => ({
+      const signals = wanted.signals.map((request, index) => ({
         ...request,
         values: floats(result, outputs[index]),
       }));
-      return { features: encoded, grid: gridOf(pixels, patchSize, encoded.length), signals };
+      const maps = wanted.maps.map((layer, index) =>
+        attentionMap(layer, result, outputs[wanted.signals.length + index]),
+      );
+      return { features: encoded, grid: gridOf(pixels, patchSize, encoded.length), signals, maps };
     },
     project: async ({ data, length }) => {
       const input = new Tensor('float32', data, [1, length, data.length / length]);
@@ -121,18 +123,22 @@ export async function openPatchedEncoder(
   };
 }
 
-/** The two graphs, and the names of the outputs with the features and with each request's signal. */
+/** The two graphs, and the names of the outputs with the features, with each signal and, behind them, each map. */
 function patch(
   file: string,
-  requests: readonly VisionSignalRequest[],
+  { signals, maps }: EncoderOutputs,
   layers: number,
 ): ReturnType<typeof splitAtFeatures> & { outputs: string[] } {
   try {
     const model = readModel(file);
     const encoder = findVisionEncoder(model, { output: OUTPUT });
-    const wanted = requests.map((request) => graphRequest(request, encoder, layers));
-    const signals = addSignals(model, encoder, wanted);
-    return { ...splitAtFeatures(signals.model, encoder), outputs: signals.outputs };
+    const vectors = signals.map((request) => graphRequest(request, encoder, layers));
+    const whole = maps.map((layer): GraphSignalRequest => {
+      const read = graphRequest({ signal: 'attentionReceived', layer }, encoder, layers);
+      return { ...read, signal: 'attention' };
+    });
+    const patched = addSignals(model, encoder, [...vectors, ...whole]);
+    return { ...splitAtFeatures(patched.model, encoder), outputs: patched.outputs };
   } catch (cause) {
     if (OnnxGraphError.isInstance(cause))
       throw new BundleError(`The vision encoder cannot be patched. ${cause.message}`, { cause });
@@ -171,6 +177,12 @@ function rows(outputs: Record<string, Tensor>, name: string): Rows {
       `The encoder's output ${name} has the shape [${outputs[name].dims.join(', ')}]; this runner reads [1, N, D].`,
     );
   return { data, length };
+}
+
+/** [1, H, S, S], float32. */
+function attentionMap(layer: EncoderLayer, outputs: Record<string, Tensor>, name: string): AttentionMap {
+  const [, heads, side] = outputs[name].dims;
+  return { layer, data: floats(outputs, name), heads, side };
 }
 
 /** The grid of patches, where the visual tokens are one a patch. */

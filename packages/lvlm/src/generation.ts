@@ -1,9 +1,9 @@
 /** One call inside the worker: encode, have the tokens reduced, prefill, decode. */
-import { applyPlan, createVisualTokens, type ReductionPlan, type Span } from '@foveate/core';
+import { createVisualTokens, type Span } from '@foveate/core';
 import type { Decoder } from './decoder.js';
-import type { EncodedImage, Encoder, Rows } from './encoder.js';
+import type { EncodedImage, Encoder } from './encoder.js';
 import { BundleError, PromptError } from './errors.js';
-import { now, type GenerateRequest, type KeysQuery, type Outcome } from './protocol.js';
+import { now, type GenerateRequest, type KeysQuery, type Outcome, type Rows } from './protocol.js';
 import { createSampler } from './sampling.js';
 import type { Prompt, PromptPlanner } from './sequence.js';
 
@@ -14,9 +14,9 @@ export class Stopped extends Error {}
 export interface CallContext {
   readonly decoder: Decoder;
   readonly encoder: Encoder;
-  /** Tells the caller's thread of an image's signals, and resolves to its plans. */
-  readonly requestImagePlans: (image: number, encoded: EncodedImage) => Promise<readonly ReductionPlan[]>;
-  /** The same for all visual tokens of the prompt, inside the decoder. */
+  /** Tells the caller's thread of an image's signals, and resolves to what its plans leave. */
+  readonly reduceImage: (image: number, encoded: EncodedImage, handOut: boolean) => Promise<Rows>;
+  /** Resolves to the plan for all visual tokens of the prompt, inside the decoder. */
   readonly requestPromptPlan: PromptPlanner;
   readonly emitToken: (token: number) => void;
 }
@@ -83,7 +83,7 @@ export async function generate(request: GenerateRequest, context: CallContext): 
 /** Encodes the images, and has their tokens reduced where the call asks for it. */
 async function readImages(
   request: GenerateRequest,
-  { encoder, requestImagePlans }: CallContext,
+  { encoder, reduceImage }: CallContext,
   stopIfAsked: () => void,
 ): Promise<{ visual: Rows[]; images: Outcome['images'][number][]; vision: number; reduce: number }> {
   let vision = 0;
@@ -96,8 +96,7 @@ async function readImages(
     const encoded = await encoder.encode(pixels, request.reuse?.[index]);
     const encodedAt = now();
     stopIfAsked(); // the last look at the flag before waiting; afterwards a message ends the wait
-    const plans = request.encoder ? await requestImagePlans(index, encoded) : [];
-    const reduced = plans.reduce(applyTo, encoded.features);
+    const reduced = request.encoder ? await reduceImage(index, encoded, request.handOut) : encoded.features;
     const reducedAt = now();
     visual.push(await encoder.project(reduced)); // [M, D]
     vision += encodedAt - start + (now() - reducedAt);
@@ -105,10 +104,6 @@ async function readImages(
     images.push({ grid: encoded.grid, inputTokens: encoded.features.length, outputTokens: reduced.length });
   }
   return { visual, images, vision, reduce };
-}
-
-function applyTo({ data }: Rows, plan: ReductionPlan): Rows {
-  return { data: applyPlan(plan, data), length: plan.outputLength };
 }
 
 /** How many tokens may be generated. */

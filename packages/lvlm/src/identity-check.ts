@@ -6,11 +6,16 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { signalId } from '@foveate/core';
-import { openOriginalEncoder, openPatchedEncoder, type Encoder, type EncoderSettings } from './encoder.js';
+import {
+  openOriginalEncoder,
+  openPatchedEncoder,
+  outputIds,
+  type Encoder,
+  type EncoderSettings,
+} from './encoder.js';
 import { IdentityCheckError } from './errors.js';
 import type { PixelValues } from './preprocessing.js';
-import type { VisionSignalRequest } from './protocol.js';
+import type { EncoderOutputs } from './protocol.js';
 
 /** To be raised whenever a patched graph may compute something else than before. */
 const PATCH_VERSION = 1;
@@ -27,22 +32,18 @@ export interface IdentityCheck {
 
 /** @throws IdentityCheckError, and what {@link openPatchedEncoder} throws */
 export async function openCheckedEncoder(
-  requests: readonly VisionSignalRequest[],
+  wanted: EncoderOutputs,
   settings: EncoderSettings,
   check: IdentityCheck,
 ): Promise<Encoder> {
-  const verdict = path.join(
-    check.cacheDirectory,
-    'identity',
-    `${await checkId(settings.file, requests)}.json`,
-  );
-  if (await passed(verdict)) return openPatchedEncoder(requests, settings);
+  const verdict = path.join(check.cacheDirectory, 'identity', `${await checkId(settings.file, wanted)}.json`);
+  if (await passed(verdict)) return openPatchedEncoder(wanted, settings);
 
   const picture = noise(check.probe); // one session after the other: both at once would need twice the memory
   const original = await openOriginalEncoder(settings);
   const expected = (await original.encode(picture)).features.data;
   await original.release();
-  const encoder = await openPatchedEncoder(requests, settings);
+  const encoder = await openPatchedEncoder(wanted, settings);
   const actual = (await encoder.project((await encoder.encode(picture)).features)).data;
   const difference = relativeDifference(expected, actual);
   if (!(difference <= check.tolerance)) {
@@ -59,8 +60,8 @@ export async function openCheckedEncoder(
 /**
  * Hash of what the verdict depends on. Weights that lie in other files are none of it: the patch reads where they are, never what they are.
  */
-async function checkId(file: string, requests: readonly VisionSignalRequest[]): Promise<string> {
-  const hash = createHash('sha256').update(JSON.stringify([PATCH_VERSION, requests.map(signalId)]));
+async function checkId(file: string, wanted: EncoderOutputs): Promise<string> {
+  const hash = createHash('sha256').update(JSON.stringify([PATCH_VERSION, outputIds(wanted)]));
   for await (const chunk of createReadStream(file)) hash.update(chunk as Uint8Array);
   return hash.digest('hex');
 }

@@ -71,7 +71,7 @@ export function addLanguageStage(
       reducer,
       inputTokens: own.inputLength,
       outputTokens: own.outputLength,
-      kept: keptTokens(image.inputTokens, plans),
+      kept: keptTokens(plans),
       plan: own,
     };
     return { ...image, outputTokens: own.outputLength, stages: [...image.stages, stage] };

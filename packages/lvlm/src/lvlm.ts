@@ -1,4 +1,5 @@
-import type { Grid } from '@foveate/core';
+import type { Grid, TensorBackend } from '@foveate/core';
+import { reduceOnBackend } from './backend-reduction.js';
 import { readBundle, type Bundle } from './bundle.js';
 import { defaultCacheDirectory } from './cache-directory.js';
 import { DisposedError, PromptError } from './errors.js';
@@ -42,7 +43,7 @@ interface ReadImage {
 
 /**
  * A loaded model. It runs in a worker thread, one call at a time, so that the caller's event loop stays free; reducers run in the caller's
- * thread. Only their signals come out of the worker and only their plans go in.
+ * thread. Only their signals come out of the worker and only their plans go in, unless a backend in the caller's thread does the heavy operations.
  */
 export class Lvlm implements AsyncDisposable {
   /** What the bundle says of itself. */
@@ -50,14 +51,21 @@ export class Lvlm implements AsyncDisposable {
   readonly #bundle: Bundle;
   readonly #worker: WorkerClient;
   readonly #maxImagePixels: number;
+  readonly #backend: TensorBackend<unknown> | null;
   #queue: Promise<unknown> = Promise.resolve();
   #disposed = false;
 
-  private constructor(bundle: Bundle, worker: WorkerClient, info: LvlmInfo, maxImagePixels: number) {
+  private constructor(
+    bundle: Bundle,
+    worker: WorkerClient,
+    info: LvlmInfo,
+    { maxImagePixels, backend }: ReturnType<typeof checkLoadOptions>,
+  ) {
     this.#bundle = bundle;
     this.#worker = worker;
     this.info = info;
     this.#maxImagePixels = maxImagePixels;
+    this.#backend = backend;
   }
 
   /**
@@ -66,13 +74,14 @@ export class Lvlm implements AsyncDisposable {
    * InvalidArgumentError, UnsupportedReducerError
    */
   static async load(directory: string, options: LoadOptions = {}): Promise<Lvlm> {
+    const checked = checkLoadOptions(options);
     const {
       dtype,
       threads = defaultThreads(),
       reducers,
+      backend,
       cacheDirectory = defaultCacheDirectory(),
-      maxImagePixels,
-    } = checkLoadOptions(options);
+    } = checked;
     const bundle = await readBundle(directory, dtype);
     const { client, dimensions } = await WorkerClient.start({
       graphs: bundle.graphs,
@@ -84,7 +93,7 @@ export class Lvlm implements AsyncDisposable {
         probe: probeSize(bundle.preprocessing),
         tolerance: dtype === 'fp32' ? 1e-4 : 2e-2,
       },
-      encoder: encoderRequest(reducers.vision),
+      encoder: encoderRequest(reducers.vision, backend !== null),
       language: reducers.language && languageRequest(reducers.language),
     });
     const { layers, kvHeads, headDim } = dimensions;
@@ -97,7 +106,7 @@ export class Lvlm implements AsyncDisposable {
       headDim,
       contextLength: bundle.contextLength,
     };
-    return new Lvlm(bundle, client, info, maxImagePixels);
+    return new Lvlm(bundle, client, info, checked);
   }
 
   /**
@@ -224,11 +233,19 @@ export class Lvlm implements AsyncDisposable {
       Atomics.store(stop, 0, 1);
       worker.post({ type: 'plans', plans: null }); // in case it waits for plans
     };
+    const backend = this.#backend;
     const reduce = async (message: Extract<FromWorker, { type: 'encoded' }>): Promise<void> => {
+      const { vision } = call.reducers;
+      if (backend) {
+        const reduced = await reduceOnBackend(backend, vision, message, images[message.image].key);
+        stages[message.image] = reduced.stages;
+        if (!failure) worker.post({ type: 'reduced', features: reduced.features });
+        return;
+      }
       const tokens = imageTokens(message, images[message.image].key, (query) =>
         failure ? Promise.reject(new DisposedError()) : worker.query(query),
       );
-      const reports = await reduceImage(call.reducers.vision, tokens);
+      const reports = await reduceImage(vision, tokens);
       stages[message.image] = reports;
       if (!failure) worker.post({ type: 'plans', plans: reports.map(({ plan }) => plan) });
     };
@@ -256,7 +273,8 @@ export class Lvlm implements AsyncDisposable {
           contextLength: this.#bundle.contextLength,
           images: images.map(({ pixels }) => pixels),
           reuse: call.reuseEncoding ? images.map(({ key }) => key) : null,
-          encoder: encoderRequest(call.reducers.vision),
+          encoder: encoderRequest(call.reducers.vision, backend !== null),
+          handOut: backend !== null,
           language: call.reducers.language && languageRequest(call.reducers.language),
           maxNewTokens: call.maxNewTokens,
           temperature: call.temperature,

@@ -1,5 +1,5 @@
 /** The caller's options, checked and with their defaults. */
-import { InvalidArgumentError, type TokenReducer } from '@foveate/core';
+import { InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
 import { PromptError } from './errors.js';
 import { DEFAULT_MAX_PIXELS } from './image-files.js';
 import { stagesOf, type Stages } from './reduction.js';
@@ -83,12 +83,14 @@ export function checkLoadOptions({
   dtype = 'fp32',
   threads,
   reducers = [],
+  backend,
   cacheDirectory,
   maxImagePixels = DEFAULT_MAX_PIXELS,
 }: LoadOptions): {
   readonly dtype: Dtype;
   readonly threads: number | undefined;
   readonly reducers: Stages;
+  readonly backend: TensorBackend<unknown> | null;
   readonly cacheDirectory: string | undefined;
   readonly maxImagePixels: number;
 } {
@@ -97,7 +99,25 @@ export function checkLoadOptions({
     throw new InvalidArgumentError('threads', threads, 'an integer from 1 to 1024');
   if (!isInteger(maxImagePixels, 1, 2 ** 30))
     throw new InvalidArgumentError('maxImagePixels', maxImagePixels, 'an integer from 1 to 2^30');
-  return { dtype, threads, reducers: checkReducers(reducers), cacheDirectory, maxImagePixels };
+  return {
+    dtype,
+    threads,
+    reducers: checkReducers(reducers),
+    backend: backend === undefined ? null : checkBackend(backend),
+    cacheDirectory,
+    maxImagePixels,
+  };
+}
+
+function checkBackend(backend: TensorBackend<unknown>): TensorBackend<unknown> {
+  const operations = ['upload', 'download', 'dispose', 'marginals', 'nearestKeys', 'applyPlan'] as const;
+  const given = (backend as Partial<typeof backend> | null) ?? {};
+  if (operations.every((operation) => typeof given[operation] === 'function')) return backend;
+  throw new InvalidArgumentError(
+    'backend',
+    backend,
+    'a TensorBackend, such as referenceBackend of @foveate/core or what loadBackend of @foveate/tfjs loads',
+  );
 }
 
 function checkReducers(reducers: readonly TokenReducer[]): Stages {

@@ -1,10 +1,11 @@
 /**
  * What the caller's thread and the worker say to each other. One call runs at a time, so no message needs a number:
  * `generate`, then for each image `encoded` and `plans` (only where there are reducers), perhaps `prompted` and `plans`, `token` for each token, at last `done` or `failed`.
- * Features and the KV cache never appear here.
+ * The KV cache never appears here; features and attention maps only where the caller's thread reduces them on a backend of its own.
  */
 import type {
   Budget,
+  EncoderLayer,
   EncoderSignalRequest,
   Grid,
   PromptSignalRequest,
@@ -35,8 +36,31 @@ export interface WorkerInit {
   readonly language: LanguageRequest | null;
 }
 
-/** Which encoder a call needs: null the bundle's own, otherwise one with these signals, cut at its projector. */
-export type EncoderRequest = readonly VisionSignalRequest[] | null;
+/** Which encoder a call needs: null the bundle's own, otherwise one with these outputs, cut at its projector. */
+export type EncoderRequest = EncoderOutputs | null;
+
+/** What an encoder puts out beside its features. */
+export interface EncoderOutputs {
+  readonly signals: readonly VisionSignalRequest[];
+  /** Layers whose attention maps come out whole, for the caller's thread to reduce. */
+  readonly maps: readonly EncoderLayer[];
+}
+
+/** The attention of one layer. */
+export interface AttentionMap {
+  readonly layer: EncoderLayer;
+  /** [heads, side, side]; side is the number of visual tokens, or one more with CLS first. */
+  readonly data: Float32Array;
+  readonly heads: number;
+  readonly side: number;
+}
+
+/** Rows of numbers: one a visual token. */
+export interface Rows {
+  /** [length, width] */
+  readonly data: Float32Array;
+  readonly length: number;
+}
 
 /** What a call does inside the language model: layers from `layer` on see fewer visual tokens. */
 export type LanguageRequest = TopKRequest | SplitRequest;
@@ -72,6 +96,8 @@ export interface GenerateRequest {
   readonly reuse: readonly string[] | null;
   readonly encoder: EncoderRequest;
   readonly language: LanguageRequest | null;
+  /** Whether the caller's thread gets the features, and applies its plans itself. */
+  readonly handOut: boolean;
   readonly maxNewTokens: number;
   readonly temperature: number;
   readonly seed: number;
@@ -85,6 +111,8 @@ export type ToWorker =
   | { readonly type: 'generate'; readonly request: GenerateRequest }
   /** The plans of the image last encoded, one a reducer, or the one plan of the prompt; null: end the call. */
   | { readonly type: 'plans'; readonly plans: readonly ReductionPlan[] | null }
+  /** What such plans left of features that were handed out. */
+  | { readonly type: 'reduced'; readonly features: Rows }
   | { readonly type: 'query'; readonly id: number; readonly query: KeysQuery }
   /** End the thread, after the call that runs. */
   | { readonly type: 'dispose' };
@@ -107,7 +135,10 @@ export type FromWorker =
       readonly image: number;
       readonly length: number;
       readonly grid: Grid | null;
+      /** Keys only where they are handed out. */
       readonly signals: readonly Signal[];
+      /** Null where they stay in the worker. */
+      readonly handedOut: { readonly features: Rows; readonly maps: readonly AttentionMap[] } | null;
     }
   /** The prompt has gone through the layers below the language stage. */
   | { readonly type: 'prompted'; readonly spans: readonly Span[]; readonly signals: readonly Signal[] }

@@ -6,8 +6,11 @@ import {
   InvalidPlanError,
   isSelection,
   signalId,
+  type EncoderLayer,
+  type EncoderSignalRequest,
   type LanguageReducer,
   type ReductionPlan,
+  type SignalRequest,
   type TokenReducer,
   type VisionReducer,
   type VisualTokens,
@@ -44,11 +47,13 @@ export function stagesOf(reducers: readonly TokenReducer[]): Stages {
 
 /**
  * The encoder that gives all signals of the reducers; null without reducers.
+ * @param withMaps whether it puts out attention maps in place of their marginals
  * @throws UnsupportedReducerError where one asks for a signal of the language model
  */
-export function encoderRequest(reducers: readonly VisionReducer[]): EncoderRequest {
+export function encoderRequest(reducers: readonly VisionReducer[], withMaps: boolean): EncoderRequest {
   if (reducers.length === 0) return null;
   const requests = new Map<string, VisionSignalRequest>();
+  const maps = new Set<EncoderLayer>();
   for (const { name, requires } of reducers) {
     for (const request of requires) {
       if (request.signal === 'promptAttention') {
@@ -56,10 +61,18 @@ export function encoderRequest(reducers: readonly VisionReducer[]): EncoderReque
           `${name} asks for ${signalId(request)}, which there is only after the projector. Reducers of the vision stage read signals of the encoder.`,
         );
       }
-      requests.set(signalId(request), request);
+      if (withMaps && isMarginal(request)) maps.add(request.layer ?? 'features');
+      else requests.set(signalId(request), request);
     }
   }
-  return [...requests.values()];
+  return { signals: [...requests.values()], maps: [...maps] };
+}
+
+/**
+ * Whether a signal is a marginal of an attention map. Class attention is none: it is computed of the queries and keys as one head, which no map has.
+ */
+export function isMarginal(request: SignalRequest): request is EncoderSignalRequest {
+  return request.signal === 'attentionGiven' || request.signal === 'attentionReceived';
 }
 
 /** One image's visual tokens as the first reducer sees them; what it asks of the keys is asked of the worker. */
@@ -82,11 +95,13 @@ export function imageTokens(
 
 /**
  * One reducer after the other; each sees what those before it left.
+ * @param carry makes the tokens that a plan leaves
  * @throws what a reducer throws, and InvalidPlanError where it breaks the rules of a plan
  */
 export async function reduceImage(
   reducers: readonly VisionReducer[],
   image: VisualTokens,
+  carry: typeof carryTokens = carryTokens,
 ): Promise<StageReport[]> {
   const stages: StageReport[] = [];
   const plans: ReductionPlan[] = [];
@@ -99,10 +114,10 @@ export async function reduceImage(
       reducer: reducer.name,
       inputTokens: plan.inputLength,
       outputTokens: plan.outputLength,
-      kept: keptTokens(image.length, plans),
+      kept: keptTokens(plans),
       plan,
     });
-    if (index + 1 < reducers.length) tokens = carryTokens(tokens, plan);
+    if (index + 1 < reducers.length) tokens = carry(tokens, plan);
   }
   return stages;
 }
@@ -118,11 +133,13 @@ export function checkPlan(
   throw new InvalidPlanError(`${name} made a plan for ${plan.inputLength} tokens; there are ${length}.`);
 }
 
-/** Which of `length` tokens are left after some plans, ascending; null where any is merged. */
-export function keptTokens(length: number, plans: readonly ReductionPlan[]): number[] | null {
+/** Which of the tokens are left after one plan or more, ascending; null where any is merged. */
+export function keptTokens(plans: readonly ReductionPlan[]): number[] | null {
   if (!plans.every(isSelection)) return null;
-  const all = Array.from({ length }, (_, index) => index);
-  return plans
-    .reduce((kept, { sources }) => Array.from(sources, (source) => kept[source]), all)
-    .sort((a, b) => a - b);
+  const [first, ...later] = plans;
+  const kept = later.reduce(
+    (before, { sources }) => sources.map((source) => before[source]),
+    first.sources.slice(),
+  );
+  return Array.from(kept.sort());
 }

@@ -1,4 +1,4 @@
-import type { ReductionPlan, TokenReducer } from '@foveate/core';
+import type { ReductionPlan, TensorBackend, TokenReducer } from '@foveate/core';
 
 /** Decoded pixels: `height` rows of `width` pixels of `channels` bytes (1 grey, 3 RGB, 4 RGBA), row-major, no padding. */
 export interface RawImage {
@@ -25,6 +25,12 @@ export interface LoadOptions {
    * Default `[]`: both as the bundle has them. Other reducers can always be used; their graphs are built when they first are.
    */
   readonly reducers?: readonly TokenReducer[];
+  /**
+   * Where the reducers of the vision stage work: the attention maps, keys and features of an image are handed to this backend in the caller's thread, which makes
+   * the marginals, finds nearest keys and applies the plans. It must work as long as the model is used. Default: none of this is handed out; the encoder's graph
+   * makes the signals, and the worker applies the plans.
+   */
+  readonly backend?: TensorBackend<unknown>;
   /** Folder in which the verdicts of the identity check are remembered. Default: `foveate` in the user's cache folder. */
   readonly cacheDirectory?: string;
   /** Most pixels a decoded image may have. Default 64 Mi (67,108,864). */

@@ -1,8 +1,8 @@
 /** The worker thread's entry: holds the sessions, the features and the KV cache, and runs one call at a time. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { signalId, type ReductionPlan, type Signal, type Span } from '@foveate/core';
+import { applyPlan, type ReductionPlan, type Signal, type Span } from '@foveate/core';
 import { Decoder } from './decoder.js';
-import { openOriginalEncoder, withLastImage, type EncodedImage, type Encoder } from './encoder.js';
+import { openOriginalEncoder, outputIds, withLastImage, type EncodedImage, type Encoder } from './encoder.js';
 import { sendError } from './error-transfer.js';
 import { answerKeys, generate, Stopped } from './generation.js';
 import { openCheckedEncoder } from './identity-check.js';
@@ -11,6 +11,7 @@ import type {
   FromWorker,
   GenerateRequest,
   KeysQuery,
+  Rows,
   ToWorker,
   WorkerInit,
 } from './protocol.js';
@@ -23,10 +24,12 @@ const decoder = Decoder.open(init.graphs, init.threads, init.language);
 const encoders = new Map<string, Promise<Encoder>>();
 /** What the thread does now, or did last. */
 let running: Promise<void>;
+/** What the caller's thread decides. */
+type Reply = readonly ReductionPlan[] | Rows;
 /** Whose plans are awaited: an image's, or without one those of the whole prompt. */
 let awaited: {
   readonly encoded: EncodedImage | null;
-  readonly resolve: (plans: readonly ReductionPlan[] | null) => void;
+  readonly resolve: (reply: Reply | null) => void;
 } | null = null;
 
 function post(message: FromWorker): void {
@@ -35,7 +38,7 @@ function post(message: FromWorker): void {
 
 /** One encoder for each set of signals, opened when it is first asked for. */
 function encoderFor(request: EncoderRequest): Promise<Encoder> {
-  const id = request ? request.map(signalId).sort().join(' ') : 'original';
+  const id = request ? outputIds(request).sort().join(' ') : 'original';
   const settings = {
     file: init.graphs.vision_encoder,
     threads: init.threads,
@@ -50,30 +53,38 @@ function encoderFor(request: EncoderRequest): Promise<Encoder> {
   return encoder;
 }
 
-/** Asks the caller's thread for plans. */
-async function requestPlans(
+/** Asks the caller's thread for plans, or for what they left. */
+async function consult(
   encoded: EncodedImage | null,
   message: Extract<FromWorker, { type: 'encoded' | 'prompted' }>,
-): Promise<readonly ReductionPlan[]> {
-  const plans = await new Promise<readonly ReductionPlan[] | null>((resolve) => {
+): Promise<Reply> {
+  const reply = await new Promise<Reply | null>((resolve) => {
     awaited = { encoded, resolve };
     post(message);
   });
   awaited = null;
-  if (!plans) throw new Stopped();
-  return plans;
+  if (!reply) throw new Stopped();
+  return reply;
 }
 
-async function requestImagePlans(image: number, encoded: EncodedImage): Promise<readonly ReductionPlan[]> {
-  const { features, grid } = encoded;
-  // Keys are wide: they stay here, and what is asked of them is answered here.
-  const signals = encoded.signals.filter(({ signal }) => signal !== 'keys');
-  return requestPlans(encoded, { type: 'encoded', image, length: features.length, grid, signals });
+async function reduceImage(image: number, encoded: EncodedImage, handOut: boolean): Promise<Rows> {
+  const { features, grid, maps } = encoded;
+  // Keys are wide: unless they are to be handed out they stay here, and what is asked of them is answered here.
+  const signals = handOut ? encoded.signals : encoded.signals.filter(({ signal }) => signal !== 'keys');
+  const handedOut = handOut ? { features, maps } : null;
+  const reply = await consult(encoded, {
+    ...{ type: 'encoded', image, length: features.length, grid, signals, handedOut },
+  });
+  return 'data' in reply ? reply : reply.reduce(applyTo, features);
+}
+
+function applyTo({ data }: Rows, plan: ReductionPlan): Rows {
+  return { data: applyPlan(plan, data), length: plan.outputLength };
 }
 
 async function requestPromptPlan(spans: readonly Span[], signals: readonly Signal[]): Promise<ReductionPlan> {
-  const [plan] = await requestPlans(null, { type: 'prompted', spans, signals });
-  return plan;
+  const plans = (await consult(null, { type: 'prompted', spans, signals })) as readonly ReductionPlan[];
+  return plans[0];
 }
 
 async function answer(request: GenerateRequest): Promise<void> {
@@ -81,7 +92,7 @@ async function answer(request: GenerateRequest): Promise<void> {
     const outcome = await generate(request, {
       decoder: await decoder,
       encoder: await encoderFor(request.encoder),
-      requestImagePlans,
+      reduceImage,
       requestPromptPlan,
       emitToken: (token) => {
         post({ type: 'token', token });
@@ -116,6 +127,9 @@ port.on('message', (message: ToWorker) => {
       break;
     case 'plans':
       awaited?.resolve(message.plans);
+      break;
+    case 'reduced':
+      awaited?.resolve(message.features);
       break;
     case 'query':
       void answerQuery(message.id, message.query);
