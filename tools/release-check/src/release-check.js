@@ -1,0 +1,194 @@
+/**
+ * `npm run release:check`: what users would get if every package were released now. Packs and publishes all of them
+ * to a registry of its own, in a folder of its own, and tries each one alone in an empty project.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { checkChangesets } from './changesets.js';
+import { bringsOnnxruntime } from './dependencies.js';
+import { sizeTable } from './installation.js';
+import { installLines, methodFolders, readmeProblems } from './readme.js';
+import { startRegistry } from './registry.js';
+import { run } from './run.js';
+import { tryPackage } from './try-package.js';
+import { withVersion } from './versions.js';
+
+const root = fileURLToPath(new URL('../../..', import.meta.url));
+const interruption = new AbortController();
+/** @type {Record<string, number>} */
+const exitCodes = { SIGINT: 130, SIGTERM: 143 };
+for (const signal of Object.keys(exitCodes)) process.once(signal, () => interruption.abort(signal));
+
+const scratch = await mkdtemp(path.join(tmpdir(), 'foveate-release-'));
+/** @type {Awaited<ReturnType<typeof startRegistry>> | undefined} */
+let registry;
+try {
+  const problems = await check();
+  for (const problem of problems) console.error(`problem: ${problem}`);
+  console.log(problems.length === 0 ? '\nready for a release' : `\n${problems.length} problems`);
+  if (problems.length > 0) process.exitCode = 1;
+} catch (error) {
+  const { aborted, reason } = interruption.signal;
+  console.error(aborted ? `stopped by ${reason}` : error);
+  process.exitCode = aborted ? exitCodes[reason] : 1;
+} finally {
+  await registry?.close();
+  await rm(scratch, { recursive: true, force: true, maxRetries: 5 });
+}
+// The registry keeps a timer that nothing can stop.
+process.exit();
+
+async function check() {
+  const folders = await workspaceFolders();
+  const packages = await publicPackages(folders);
+  const names = packages.map(({ name }) => name);
+  const env = cleanEnvironment();
+  const place = async (/** @type {string} */ name) => {
+    const cwd = path.join(scratch, name.replace('/', '-'));
+    await mkdir(cwd);
+    return { cwd, env, signal: interruption.signal };
+  };
+  const methods = methodFolders(await readFile(path.join(root, 'README.md'), 'utf8'));
+  const problems = packages.flatMap((each) =>
+    readmeProblems(promises(each, methods)).map((problem) => `${each.name}: ${problem}`),
+  );
+
+  progress('building all packages');
+  const nx = path.join(root, 'node_modules', '.bin', 'nx');
+  await run(nx, ['run-many', '--outputStyle=static-failures-only', '-t', 'build'], {
+    ...(await place('build')),
+    cwd: root,
+  });
+  progress('what changesets makes of a change in core');
+  problems.push(
+    ...(await checkChangesets({ root, folders, names: new Set(names), place: await place('changesets') })),
+  );
+
+  progress('starting a registry');
+  const setting = (/** @type {string} */ key) =>
+    execFileSync('npm', ['config', 'get', key], {
+      cwd: root,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    }).trim();
+  const cafile = setting('cafile');
+  const uplink = setting('registry');
+  registry = await startRegistry({
+    folder: (await place('registry')).cwd,
+    uplink,
+    certificates: cafile === 'null' ? '' : await readFile(cafile, 'utf8'),
+    names,
+  });
+  await writeFile(env.NPM_CONFIG_USERCONFIG ?? '', npmSettings(registry.url));
+
+  const version = `0.0.0-check.${Date.now()}`;
+  progress(`publishing ${packages.length} packages as ${version}`);
+  const packed = await place('packed');
+  for (const each of packages) await publish(each, { version, names: new Set(names), packed });
+
+  const sizes = [];
+  for (const [index, each] of packages.entries()) {
+    const step = `${index + 1}/${packages.length} ${each.name}`;
+    try {
+      const found = await tryPackage(each, {
+        root,
+        place: await place(`try-${each.name}`),
+        progress: (text) => progress(`${step}: ${text}`),
+      });
+      sizes.push(found.sizes);
+      problems.push(...found.problems.map((problem) => `${each.name}: ${problem}`));
+      for (const output of found.outputs) console.log(output.trimEnd().replace(/^/gm, '    '));
+    } catch (error) {
+      if (interruption.signal.aborted) throw error;
+      problems.push(`${each.name}: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+  console.log(`\n${sizeTable(sizes)}\n`);
+  return problems;
+}
+
+/** @returns {Promise<string[]>} the folders of all workspaces, from the root */
+async function workspaceFolders() {
+  const { workspaces } = JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8'));
+  const folders = await Promise.all(
+    workspaces.map(async (/** @type {string} */ pattern) => {
+      if (!pattern.endsWith('/*')) return [pattern];
+      const parent = pattern.slice(0, -2);
+      const entries = await readdir(path.join(root, parent), { withFileTypes: true });
+      return entries.filter((entry) => entry.isDirectory()).map((entry) => `${parent}/${entry.name}`);
+    }),
+  );
+  return folders.flat();
+}
+
+/** @param {string[]} folders */
+async function publicPackages(folders) {
+  const packages = await Promise.all(
+    folders.map(async (folder) => {
+      const manifest = JSON.parse(await readFile(path.join(root, folder, 'package.json'), 'utf8'));
+      if (manifest.private) return [];
+      const readme = await readFile(path.join(root, folder, 'README.md'), 'utf8');
+      return [{ folder, name: /** @type {string} */ (manifest.name), manifest, readme }];
+    }),
+  );
+  return packages.flat();
+}
+
+/**
+ * @param {{ folder: string, name: string, manifest: any, readme: string }} each
+ * @param {string[]} methods
+ */
+function promises({ folder, name, manifest, readme }, methods) {
+  return {
+    name,
+    readme,
+    onnxruntime: installLines(readme).flat().some(bringsOnnxruntime),
+    reducer: methods.includes(path.basename(folder)),
+    command: manifest.bin !== undefined,
+  };
+}
+
+/** The environment without npm's, git's and Node's settings, so that an installation is that of a plain machine. */
+function cleanEnvironment() {
+  const settings = /^(npm_|git_|node_options$|node_path$|onnxruntime_)/i;
+  const plain = Object.entries(process.env).filter(([key]) => !settings.test(key));
+  return { ...Object.fromEntries(plain), NPM_CONFIG_USERCONFIG: path.join(scratch, 'npmrc') };
+}
+
+/** @param {string} url of the registry */
+function npmSettings(url) {
+  const token = `${url.replace('http:', '')}:_authToken=any`; // npm publishes with a token only; ours takes any
+  const cache = `cache=${path.join(scratch, 'npm-cache')}`;
+  return [`registry=${url}`, token, cache, 'audit=false', 'fund=false', 'update-notifier=false', ''].join(
+    '\n',
+  );
+}
+
+/**
+ * Packs a package and publishes what was packed under another version.
+ *
+ * @param {{ name: string, folder: string }} each
+ * @param {{ version: string, names: Set<string>, packed: import('./run.js').Place }} options
+ */
+async function publish({ name, folder }, { version, names, packed }) {
+  const args = ['pack', '--json', '--ignore-scripts', '--pack-destination', packed.cwd];
+  const [{ filename }] = JSON.parse(await run('npm', args, { ...packed, cwd: path.join(root, folder) }));
+  const copy = path.join(packed.cwd, name.replace('/', '-'));
+  await mkdir(copy);
+  await run('tar', ['-xzf', path.join(packed.cwd, filename), '-C', copy], packed);
+  const content = path.join(copy, 'package');
+  const file = path.join(content, 'package.json');
+  const manifest = withVersion(JSON.parse(await readFile(file, 'utf8')), version, names);
+  await writeFile(file, JSON.stringify(manifest, null, 2));
+  // Provenance is what only the release workflow can give.
+  await run('npm', ['publish', content, '--tag', 'latest', '--no-provenance', '--ignore-scripts'], packed);
+}
+
+/** @param {string} text */
+function progress(text) {
+  const seconds = String(Math.round(process.uptime())).padStart(4);
+  console.error(`${seconds} s  ${text}`);
+}

@@ -1,0 +1,140 @@
+import { cp, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { bringsOnnxruntime, heavyProblems } from './dependencies.js';
+import { bytesIn, installedPackages } from './installation.js';
+import { codeBlocks, commands, installLines, outputProblems } from './readme.js';
+import { run } from './run.js';
+
+/** What examples read that their reader is to bring: a file of the example's folder -> a file of the repository. */
+const given = {
+  '@foveate/onnx-graph': {
+    'vision_encoder.onnx': 'packages/onnx-graph/fixtures/clip-eager-17.onnx',
+    'decoder.onnx': 'packages/onnx-graph/fixtures/decoders/llama-group-query.onnx',
+    'my-decoder.ts': 'packages/onnx-graph/fixtures/decoders/feeds.ts',
+  },
+};
+
+/** Command lines that are not tried: one takes minutes, the other shows what it made. */
+const untried = ['npx foveate ablate', 'npx foveate report out'];
+
+/**
+ * @typedef {object} Package
+ * @property {string} name
+ * @property {any} manifest
+ * @property {string} readme
+ *
+ * Installs a package alone, loads it and checks its types; then installs what its README says and runs the examples.
+ *
+ * @param {Package} each
+ * @param {object} options
+ * @param {string} options.root of the repository
+ * @param {import('./run.js').Place} options.place an empty folder
+ * @param {(text: string) => void} options.progress
+ * @returns {Promise<{ sizes: import('./installation.js').Sizes, problems: string[], outputs: string[] }>}
+ */
+export async function tryPackage(each, { root, place, progress }) {
+  await writeFile(path.join(place.cwd, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
+  progress('installing it alone');
+  await install([each.name], place);
+  const names = await installedPackages(place.cwd);
+  const modules = path.join(place.cwd, 'node_modules');
+  const sizes = {
+    name: each.name,
+    own: await bytesIn(path.join(modules, each.name)),
+    installed: await bytesIn(modules),
+    packages: names.length,
+  };
+  const problems = heavyProblems(each.name, names);
+  if (each.manifest.exports !== undefined) {
+    progress('loading it');
+    problems.push(...(await loadProblems(each.name, { root, place })));
+  }
+  progress("installing what its README's examples use");
+  for (const line of installLines(each.readme)) await install(line, place);
+  progress('running the examples');
+  const outputs = [];
+  const [examples, lines] = [codeBlocks(each.readme, 'js'), commands(each.readme)];
+  for (const [file, target] of Object.entries(given[/** @type {keyof typeof given} */ (each.name)] ?? {})) {
+    await cp(path.join(root, target), path.join(place.cwd, file));
+  }
+  for (const [index, example] of examples.entries()) {
+    await writeFile(path.join(place.cwd, `example-${index + 1}.ts`), example);
+  }
+  const files = examples.map((_, index) => `example-${index + 1}`);
+  if (files.length > 0) problems.push(...(await compile(files, { root, place })));
+  for (const [index, file] of files.entries()) {
+    const output = await run(process.execPath, [`${file}.js`], place);
+    problems.push(...outputProblems(examples[index], output));
+    outputs.push(output);
+  }
+  for (const line of lines.filter((each) => !untried.includes(each))) {
+    outputs.push(`$ ${line}\n${await run('sh', ['-c', line], place)}`);
+  }
+  return { sizes, problems, outputs };
+}
+
+/** @param {string[]} names @param {import('./run.js').Place} place */
+async function install(names, place) {
+  const env = { ...place.env };
+  if (names.some(bringsOnnxruntime)) env.ONNXRUNTIME_NODE_INSTALL = 'skip';
+  await run('npm', ['install', ...names], { ...place, env });
+}
+
+/**
+ * Whether a package that stands alone can be imported and required, and its types are whole.
+ *
+ * @param {string} name
+ * @param {{ root: string, place: import('./run.js').Place }} options
+ */
+async function loadProblems(name, { root, place }) {
+  const specifier = JSON.stringify(name);
+  const ways = [
+    [
+      'module',
+      `import * as it from ${specifier}; if (Object.keys(it).length === 0) throw new Error('no exports');`,
+    ],
+    ['commonjs', `if (Object.keys(require(${specifier})).length === 0) throw new Error('no exports');`],
+  ];
+  const problems = [];
+  for (const [type, code] of ways) {
+    await run(process.execPath, [`--input-type=${type}`, '--eval', code], place).catch((error) => {
+      if (place.signal.aborted) throw error;
+      problems.push(error.message);
+    });
+  }
+  await writeFile(path.join(place.cwd, 'types.ts'), `export * from ${specifier};\n`);
+  problems.push(...(await compile(['types'], { root, place })));
+  return problems;
+}
+
+/**
+ * Compiles files as a strict TypeScript project would. Problems inside other people's declarations are theirs.
+ *
+ * @param {string[]} names without extension
+ * @param {{ root: string, place: import('./run.js').Place }} options
+ */
+async function compile(names, { root, place }) {
+  const compilerOptions = {
+    target: 'es2023',
+    module: 'nodenext',
+    strict: true,
+    types: ['node'],
+    typeRoots: [path.join(root, 'node_modules', '@types')],
+  };
+  const project = { compilerOptions, files: names.map((name) => `${name}.ts`) };
+  await writeFile(path.join(place.cwd, 'tsconfig.json'), JSON.stringify(project));
+  const compiler = path.join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+  try {
+    await run(process.execPath, [compiler, '--pretty', 'false'], place);
+    return [];
+  } catch (error) {
+    if (place.signal.aborted) throw error;
+    const mine = String(error).split('\n').filter(ownTypeProblem);
+    return mine.map((line) => `types: ${line}`);
+  }
+}
+
+/** @param {string} line of the compiler @returns {boolean} whether it is a problem of an example or of our packages */
+export function ownTypeProblem(line) {
+  return /^[^ ].*: error TS\d+/.test(line) && !/node_modules\/(?!@?foveate\/)/.test(line);
+}
