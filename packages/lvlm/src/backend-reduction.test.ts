@@ -77,7 +77,7 @@ const broken = (plan: TokenReducer['plan']): TokenReducer =>
   defineReducer({
     ...{ specificationVersion: 1, name: 'broken', stage: 'vision', plan },
     requires: [{ signal: 'attentionReceived' }, { signal: 'keys' }],
-  } as TokenReducer);
+  });
 
 let plain: Lvlm;
 let questions: Question[];

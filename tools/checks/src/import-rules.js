@@ -30,7 +30,7 @@ const rules = {
   '@foveate/lvlm': {
     internal: ['@foveate/core', '@foveate/onnx-graph'],
     builtins: true,
-    tests: [...reducers, '@foveate/tiny-llava'],
+    tests: [...reducers, '@foveate/tfjs', '@foveate/tiny-llava'],
   },
   '@foveate/tfjs': { internal: ['@foveate/core'], builtins: true, tests: reducers },
   '@foveate/tiny-llava': { internal: [], external: [], builtins: true },
