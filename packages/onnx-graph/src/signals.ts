@@ -102,6 +102,8 @@ class SignalTap {
   readonly #encoder: VisionEncoder;
   readonly #editor: GraphEditor;
   readonly #taps: readonly AttentionTap[];
+  /** N in float32, once it is needed. [1] */
+  #patchCount: string | undefined;
 
   constructor(model: OnnxModel, encoder: VisionEncoder) {
     const { index, attentions } = locateEncoder(model, { output: encoder.output });
@@ -159,18 +161,19 @@ class SignalTap {
   /**
    * Mean of A-bar over queries (axis 2) or keys (axis 3) that are patches, for each patch. [B, N]
    * Two reductions, the tokens' before the heads', read the map once; slicing it first would copy it. So the prefix
-   * tokens' rows or columns are summed apart and subtracted.
+   * tokens' rows or columns are summed apart and subtracted; from 1 over the keys, since a softmax's rows sum to it.
    */
   #marginal(tap: AttentionTap, axis: 2 | 3): string {
     const editor = this.#editor;
     const { prefixTokens } = this.#encoder;
     const sum = (map: string): string =>
-      editor.reduce('ReduceMean', editor.reduce('ReduceSum', map, axis), 1);
+      editor.toFloat32(editor.reduce('ReduceMean', editor.reduce('ReduceSum', map, axis), 1));
     const map = tap.probabilities(); // [B, H, S, S]
-    let sums = sum(map); // [B, S]
-    if (prefixTokens > 0) sums = editor.add('Sub', [sums, sum(editor.slice(map, axis, 0, prefixTokens))]);
-    const patches = this.#patches(editor.toFloat32(sums));
-    return editor.add('Div', [patches, editor.toFloat32(editor.length(patches, 1))]);
+    const prefix = prefixTokens > 0 && sum(editor.slice(map, axis, 0, prefixTokens)); // [B, S]
+    const all = prefix && axis === 3 ? editor.float([1]) : sum(map);
+    const patches = this.#patches(prefix ? editor.add('Sub', [all, prefix]) : all);
+    this.#patchCount ??= editor.toFloat32(editor.length(patches, 1));
+    return editor.add('Div', [patches, this.#patchCount]);
   }
 
   /** The heads' maps, with one prefix token at most. [B, H, S, S] */
