@@ -10,7 +10,7 @@ import {
 } from '@foveate/core';
 import { WorkerError } from './errors.js';
 import type { AttentionMap, FromWorker, Rows } from './protocol.js';
-import { isMarginal, reduceImage } from './reduction.js';
+import { isMarginal, planImage, visionReports } from './reduction.js';
 import type { StageReport } from './types.js';
 
 /** What became of an image. */
@@ -31,13 +31,15 @@ export async function reduceOnBackend<Tensor>(
 ): Promise<BackendReduction> {
   const { handedOut } = message;
   if (!handedOut) throw new WorkerError('The worker kept the features that a backend was to reduce.');
-  const stages = await reduceImage(
+  const plans = await planImage(
     reducers,
     backendTokens(backend, message, handedOut.maps, key),
     (...carried) => withNearest(backend, carryTokens(...carried)),
   );
-  const plans = stages.map(({ plan }) => plan);
-  return { stages, features: await applyPlans(backend, handedOut.features, plans) };
+  return {
+    stages: visionReports(reducers, plans),
+    features: await applyPlans(backend, handedOut.features, plans),
+  };
 }
 
 /** The image's tokens: marginals of its maps and nearest keys come from the backend, each map read once, and the other signals are at hand. */

@@ -18,7 +18,7 @@ import type { PixelValues } from './preprocessing.js';
 import type { EncoderOutputs } from './protocol.js';
 
 /** To be raised whenever a patched graph may compute something else than before. */
-const PATCH_VERSION = 1;
+const PATCH_VERSION = 2;
 
 /** How encoders are compared. */
 export interface IdentityCheck {

@@ -15,7 +15,7 @@ import { measurePeakRss } from './memory.js';
 import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
 import { inputRegion, preprocess, probeSize, type PixelValues } from './preprocessing.js';
 import { now, type FromWorker, type Outcome } from './protocol.js';
-import { checkPlan, encoderRequest, imageTokens, reduceImage } from './reduction.js';
+import { checkPlan, encoderRequest, imageTokens, planImage, visionReports } from './reduction.js';
 import { defaultThreads } from './sessions.js';
 import { createTokenStream } from './token-stream.js';
 import type {
@@ -245,9 +245,9 @@ export class Lvlm implements AsyncDisposable {
       const tokens = imageTokens(message, images[message.image].key, (query) =>
         failure ? Promise.reject(new DisposedError()) : worker.query(query),
       );
-      const reports = await reduceImage(vision, tokens);
-      stages[message.image] = reports;
-      if (!failure) worker.post({ type: 'plans', plans: reports.map(({ plan }) => plan) });
+      const plans = await planImage(vision, tokens);
+      if (!failure) worker.post({ type: 'plans', plans });
+      stages[message.image] = visionReports(vision, plans); // while the worker goes on
     };
     const reducePrompt = async (message: Extract<FromWorker, { type: 'prompted' }>): Promise<void> => {
       const { language } = call.reducers;

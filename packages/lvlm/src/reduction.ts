@@ -98,28 +98,34 @@ export function imageTokens(
  * @param carry makes the tokens that a plan leaves
  * @throws what a reducer throws, and InvalidPlanError where it breaks the rules of a plan
  */
-export async function reduceImage(
+export async function planImage(
   reducers: readonly VisionReducer[],
   image: VisualTokens,
   carry: typeof carryTokens = carryTokens,
-): Promise<StageReport[]> {
-  const stages: StageReport[] = [];
+): Promise<ReductionPlan[]> {
   const plans: ReductionPlan[] = [];
   let tokens = image;
   for (const [index, reducer] of reducers.entries()) {
     const plan = checkPlan(await reducer.plan(tokens), reducer, tokens);
     plans.push(plan);
-    stages.push({
-      stage: 'vision',
-      reducer: reducer.name,
-      inputTokens: plan.inputLength,
-      outputTokens: plan.outputLength,
-      kept: keptTokens(plans),
-      plan,
-    });
     if (index + 1 < reducers.length) tokens = carry(tokens, plan);
   }
-  return stages;
+  return plans;
+}
+
+/** What the plans of one image, one a reducer, did to it. */
+export function visionReports(
+  reducers: readonly VisionReducer[],
+  plans: readonly ReductionPlan[],
+): StageReport[] {
+  return plans.map((plan, index) => ({
+    stage: 'vision',
+    reducer: reducers[index].name,
+    inputTokens: plan.inputLength,
+    outputTokens: plan.outputLength,
+    kept: keptTokens(plans.slice(0, index + 1)),
+    plan,
+  }));
 }
 
 /** A reducer is anyone's code, and its plan decides what is read from memory. */
