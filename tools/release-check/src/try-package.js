@@ -14,6 +14,9 @@ const given = {
   },
 };
 
+/** Where the compiler puts an example, which runs from there. */
+const COMPILED = 'compiled';
+
 /** Command lines that are not tried: one takes minutes, the other shows what it made. */
 const untried = ['npx foveate ablate', 'npx foveate report out'];
 
@@ -58,12 +61,12 @@ export async function tryPackage(each, { root, place, progress }) {
     await cp(path.join(root, target), path.join(place.cwd, file));
   }
   for (const [index, example] of examples.entries()) {
-    await writeFile(path.join(place.cwd, `example-${index + 1}.ts`), example);
+    await writeFile(path.join(place.cwd, `example-${index + 1}.js`), example);
   }
-  const files = examples.map((_, index) => `example-${index + 1}`);
+  const files = examples.map((_, index) => `example-${index + 1}.js`);
   if (files.length > 0) problems.push(...(await compile(files, { root, place })));
   for (const [index, file] of files.entries()) {
-    const output = await run(process.execPath, [`${file}.js`], place);
+    const output = await run(process.execPath, [path.join(COMPILED, file)], place);
     problems.push(...outputProblems(examples[index], output));
     outputs.push(output);
   }
@@ -103,26 +106,29 @@ async function loadProblems(name, { root, place }) {
     });
   }
   await writeFile(path.join(place.cwd, 'types.ts'), `export * from ${specifier};\n`);
-  problems.push(...(await compile(['types'], { root, place })));
+  problems.push(...(await compile(['types.ts'], { root, place })));
   return problems;
 }
 
 /**
- * Compiles files as a strict TypeScript project would. Problems inside other people's declarations are theirs.
+ * Compiles files as a strict project would. Problems inside other people's declarations are theirs.
  *
- * @param {string[]} names without extension
+ * @param {string[]} files
  * @param {{ root: string, place: import('./run.js').Place }} options
  */
-async function compile(names, { root, place }) {
+async function compile(files, { root, place }) {
   const compilerOptions = {
     target: 'es2023',
     module: 'nodenext',
     strict: true,
+    allowJs: true,
+    checkJs: true,
+    rootDir: '.',
+    outDir: COMPILED,
     types: ['node'],
     typeRoots: [path.join(root, 'node_modules', '@types')],
   };
-  const project = { compilerOptions, files: names.map((name) => `${name}.ts`) };
-  await writeFile(path.join(place.cwd, 'tsconfig.json'), JSON.stringify(project));
+  await writeFile(path.join(place.cwd, 'tsconfig.json'), JSON.stringify({ compilerOptions, files }));
   const compiler = path.join(root, 'node_modules', 'typescript', 'bin', 'tsc');
   try {
     await run(process.execPath, [compiler, '--pretty', 'false'], place);
