@@ -9,12 +9,12 @@ export type EncoderLayer = 'features' | 'last' | number;
 
 /**
  * A signal of one image from its vision encoder, N visual tokens, CLS excluded and rows NOT renormalised:
- * - `attentionGiven` [N]: mean over heads and keys j of attention[h, i, j] (FoPru, Eq. 2).
- * - `attentionReceived` [N]: mean over heads and queries i of attention[h, i, j] (FoPru, Eq. 3).
- * - `classAttention` [N]: softmax(q_CLS . K^T / sqrt(D))[1:] over all D channels as ONE head (PruMerge's official code);
+ * - `attentionGiven` [N], the mean over heads and keys j of attention[h, i, j] (FoPru, Eq. 2).
+ * - `attentionReceived` [N], the mean over heads and queries i of attention[h, i, j] (FoPru, Eq. 3).
+ * - `classAttention` [N], softmax(q_CLS . K^T / sqrt(D))[1:] over all D channels as ONE head (PruMerge's official code);
  *   where only a per-head attention map is to be had, the mean over heads of the CLS row, and whoever provides it says so in
  *   the plan's warnings.
- * - `keys` [N, D]: the layer's key projections, heads side by side.
+ * - `keys` [N, D], the layer's key projections, heads side by side.
  */
 export interface EncoderSignalRequest {
   readonly signal: 'attentionGiven' | 'attentionReceived' | 'classAttention' | 'keys';
@@ -35,7 +35,7 @@ export interface PromptSignalRequest {
 }
 
 /**
- * `attentionShare` [encoder layers]: the share of the attention received that each layer's top 25 % of tokens hold (FoPru,
+ * `attentionShare` [encoder layers], the share of the attention received that each layer's top 25 % of tokens hold (FoPru,
  * Figure 1). About the encoder, not about a token: for reports, never for a reducer's choice.
  */
 export interface ShareSignalRequest {
@@ -75,11 +75,11 @@ export function checkSignal(request: SignalRequest, values: Float32Array, length
       `has ${values.length} values instead of ${expected} for ${length} tokens`,
     );
   }
-  const lowest = request.signal === 'keys' ? -Infinity : 0;
+  const lowest = request.signal === 'keys' ? -Number.MAX_VALUE : 0;
   for (let i = 0; i < values.length; i++) {
-    const value = values[i];
-    if (!Number.isFinite(value)) throw new InvalidSignalError(id, `is ${value} at index ${i}`);
-    if (value < lowest) throw new InvalidSignalError(id, `is negative (${value}) at index ${i}`);
+    if (values[i] >= lowest && values[i] <= Number.MAX_VALUE) continue; // not so with NaN
+    const negative = Number.isFinite(values[i]) ? `negative (${values[i]})` : values[i];
+    throw new InvalidSignalError(id, `is ${negative} at index ${i}`);
   }
   return values;
 }
