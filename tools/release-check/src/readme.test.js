@@ -1,4 +1,3 @@
-import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import {
   codeBlocks,
@@ -8,9 +7,6 @@ import {
   outputProblems,
   readmeProblems,
 } from './readme.js';
-
-const repository = new URL('../../../', import.meta.url);
-const read = (file) => readFileSync(new URL(file, repository), 'utf8');
 
 const readme = `# @foveate/sharpest
 

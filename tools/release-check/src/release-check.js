@@ -3,14 +3,13 @@
  * to a registry of its own, in a folder of its own, and tries each one alone in an empty project.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { checkChangesets } from './changesets.js';
-import { bringsOnnxruntime } from './dependencies.js';
 import { sizeTable } from './installation.js';
-import { installLines, methodFolders, readmeProblems } from './readme.js';
+import { missingFromReadme, publicPackages, workspaceFolders } from './packages.js';
 import { startRegistry } from './registry.js';
 import { run } from './run.js';
 import { tryPackage } from './try-package.js';
@@ -42,8 +41,8 @@ try {
 process.exit();
 
 async function check() {
-  const folders = await workspaceFolders();
-  const packages = await publicPackages(folders);
+  const folders = workspaceFolders(root);
+  const packages = publicPackages(root);
   const names = packages.map(({ name }) => name);
   const env = cleanEnvironment();
   const place = async (/** @type {string} */ name) => {
@@ -51,9 +50,8 @@ async function check() {
     await mkdir(cwd);
     return { cwd, env, signal: interruption.signal };
   };
-  const methods = methodFolders(await readFile(path.join(root, 'README.md'), 'utf8'));
   const problems = packages.flatMap((each) =>
-    readmeProblems(promises(each, methods)).map((problem) => `${each.name}: ${problem}`),
+    missingFromReadme(root, each).map((problem) => `${each.name}: ${problem}`),
   );
 
   progress('building all packages');
@@ -108,47 +106,6 @@ async function check() {
   }
   console.log(`\n${sizeTable(sizes)}\n`);
   return problems;
-}
-
-/** @returns {Promise<string[]>} the folders of all workspaces, from the root */
-async function workspaceFolders() {
-  const { workspaces } = JSON.parse(await readFile(path.join(root, 'package.json'), 'utf8'));
-  const folders = await Promise.all(
-    workspaces.map(async (/** @type {string} */ pattern) => {
-      if (!pattern.endsWith('/*')) return [pattern];
-      const parent = pattern.slice(0, -2);
-      const entries = await readdir(path.join(root, parent), { withFileTypes: true });
-      return entries.filter((entry) => entry.isDirectory()).map((entry) => `${parent}/${entry.name}`);
-    }),
-  );
-  return folders.flat();
-}
-
-/** @param {string[]} folders */
-async function publicPackages(folders) {
-  const packages = await Promise.all(
-    folders.map(async (folder) => {
-      const manifest = JSON.parse(await readFile(path.join(root, folder, 'package.json'), 'utf8'));
-      if (manifest.private) return [];
-      const readme = await readFile(path.join(root, folder, 'README.md'), 'utf8');
-      return [{ folder, name: /** @type {string} */ (manifest.name), manifest, readme }];
-    }),
-  );
-  return packages.flat();
-}
-
-/**
- * @param {{ folder: string, name: string, manifest: any, readme: string }} each
- * @param {string[]} methods
- */
-function promises({ folder, name, manifest, readme }, methods) {
-  return {
-    name,
-    readme,
-    onnxruntime: installLines(readme).flat().some(bringsOnnxruntime),
-    reducer: methods.includes(path.basename(folder)),
-    command: manifest.bin !== undefined,
-  };
 }
 
 /** The environment without npm's, git's and Node's settings, so that an installation is that of a plain machine. */

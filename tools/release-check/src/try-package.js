@@ -21,14 +21,9 @@ const COMPILED = 'compiled';
 const untried = ['npx foveate ablate', 'npx foveate report out'];
 
 /**
- * @typedef {object} Package
- * @property {string} name
- * @property {any} manifest
- * @property {string} readme
- *
  * Installs a package alone, loads it and checks its types; then installs what its README says and runs the examples.
  *
- * @param {Package} each
+ * @param {import('./packages.js').Package} each
  * @param {object} options
  * @param {string} options.root of the repository
  * @param {import('./run.js').Place} options.place an empty folder
