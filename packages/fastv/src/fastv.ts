@@ -14,10 +14,13 @@ import {
 export interface FastvOptions {
   /**
    * K >= 1: layers 0 .. K-1 of the language model see every visual token, layer K and those above it the kept ones. Default 3, the official code's. In a
-   * shallow model K decides what is saved: on average over its L layers there are (N * K + kept * (L - K)) / L visual tokens.
+   * shallow model K decides what is saved: on average over its L layers there are (V * K + kept * (L - K)) / L visual tokens.
    */
   readonly layer?: number;
-  /** How many of all visual tokens of the prompt to keep. Default `{ keepRatio: 0.25 }`. */
+  /**
+   * How many of all V visual tokens of the prompt to keep: `{ keepRatio }` in (0, 1], floor(V * keepRatio) tokens and at least 1; or `{ keepCount }`.
+   * Default `{ keepRatio: 0.25 }`.
+   */
   readonly budget?: Budget;
   /**
    * From where layer K-1 looks at the image: `'last'`, the last token of the prompt, as in the official code; `'mean'`, the average over every position

@@ -13,9 +13,12 @@ import { readSignificance, significanceSignals, type SignificanceRule } from '@f
 
 /** Options of {@link createFopruRank}. */
 export interface FopruRankOptions {
-  /** How many tokens to keep, or by `{ attentionMass }` the share of the significance that they hold. Default `{ keepRatio: 0.25 }`. */
+  /**
+   * How many tokens to keep: `{ keepRatio }` in (0, 1], floor(N * keepRatio) tokens and at least 1; `{ keepCount }`; or `{ attentionMass }`, the fewest
+   * that hold that share of the significance. Default `{ keepRatio: 0.25 }`.
+   */
   readonly budget?: ScoreBudget;
-  /** Which marginal of the attention is the significance. Default `'variance'`, the paper's. */
+  /** Which marginal of the attention is the significance: see `@foveate/fopru-significance`. Default `'variance'`, the paper's. */
   readonly significance?: SignificanceRule;
   /** Whether kept tokens stand in their original order; false: by descending significance. Default true. */
   readonly reorder?: boolean;

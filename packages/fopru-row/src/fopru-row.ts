@@ -17,11 +17,11 @@ import { readSignificance, significanceSignals, type SignificanceRule } from '@f
 /** Options of {@link createFopruRow}. */
 export interface FopruRowOptions {
   /**
-   * How much to keep, at least one row: a ratio of the grid's rows, floor(count / columns) rows, or by `{ attentionMass }` the fewest rows that hold
-   * that share of the significance. Default `{ keepRatio: 0.25 }`.
+   * How much to keep, at least one row: `{ keepRatio }` in (0, 1], floor(rows * keepRatio) rows; `{ keepCount }`, floor(keepCount / columns) rows; or
+   * `{ attentionMass }`, the fewest rows that hold that share of the significance. Default `{ keepRatio: 0.25 }`.
    */
   readonly budget?: ScoreBudget;
-  /** Which marginal of the attention is the significance. Default `'variance'`, the paper's. */
+  /** Which marginal of the attention is the significance: see `@foveate/fopru-significance`. Default `'variance'`, the paper's. */
   readonly significance?: SignificanceRule;
   /** Whether kept rows stand in their original order; false: by descending significance, left to right inside. Default true. */
   readonly reorder?: boolean;

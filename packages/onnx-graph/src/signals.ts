@@ -8,14 +8,14 @@ import { locateEncoder, type VisionEncoder } from './vision-encoder.js';
 /**
  * A signal of a vision encoder, float32, for each of B images and N patches (prefix tokens such as CLS left out).
  *
- * - `attentionGiven`, `attentionReceived` [B, N]: the mean over the heads' maps A-bar, with the prefix tokens' rows and
+ * - `attentionGiven`, `attentionReceived` [B, N], the mean over the heads' maps A-bar, with the prefix tokens' rows and
  *   columns removed and the rest NOT renormalised, averaged over keys or over queries (FoPru, arXiv 2411.14164, Eq. 2-4).
- * - `classAttention` [B, N]: softmax(q_CLS K^T / sqrt(D)) over all tokens as ONE head of all D channels, CLS itself then
+ * - `classAttention` [B, N], softmax(q_CLS K^T / sqrt(D)) over all tokens as ONE head of all D channels, CLS itself then
  *   left out (PruMerge's official code).
- * - `keys` [B, N, D]: the projected keys, heads side by side, without any scale.
- * - `attention` [B, H, S, S]: the maps of the H heads themselves, S = N, or N + 1 with CLS first; of several prefix tokens the
+ * - `keys` [B, N, D], the projected keys, heads side by side, without any scale.
+ * - `attention` [B, H, S, S], the maps of the H heads themselves, S = N, or N + 1 with CLS first; of several prefix tokens the
  *   last. For whoever reduces them outside the graph: CLIP-L/336 has 21 MB of them a layer.
- * - `attentionShare` [B, L]: for each of the L layers present, the share of the attention received that the quarter of the
+ * - `attentionShare` [B, L], for each of the L layers present, the share of the attention received that the quarter of the
  *   tokens (rounded up) with the most of it holds (FoPru's Figure 1).
  */
 export type VisionSignal =

@@ -10,7 +10,7 @@ import {
 
 /** Options of {@link createPooling}. */
 export interface PoolingOptions {
-  /** Rows x columns of tokens that become one: `'2x2'`, or `'1x4'` along a row. Default `'2x2'`. */
+  /** Rows x columns of tokens that become one: `'2x2'`, or `'1x4'` along a row; fewer at the end of a grid that they do not divide. Default `'2x2'`. */
   readonly window?: '2x2' | '1x4';
   /** `'mean'` of the window's tokens, or `'max'`: the greatest value of each channel. Default `'mean'`. */
   readonly mode?: 'mean' | 'max';

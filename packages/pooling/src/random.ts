@@ -11,7 +11,9 @@ import { hashText, createGenerator } from './generator.js';
 
 /** Options of {@link createRandom}. */
 export interface RandomOptions {
-  /** How many tokens to keep. Default `{ keepRatio: 0.25 }`. */
+  /**
+   * How many tokens to keep: `{ keepRatio }` in (0, 1], floor(N * keepRatio) tokens and at least 1; or `{ keepCount }`. Default `{ keepRatio: 0.25 }`.
+   */
   readonly budget?: Budget;
   /** Another seed draws other tokens; an integer in [0, 2^32). Default 0. */
   readonly seed?: number;

@@ -11,7 +11,9 @@ import {
 
 /** Options of {@link createUniform}. */
 export interface UniformOptions {
-  /** How many tokens to keep. Default `{ keepRatio: 0.25 }`. */
+  /**
+   * How many tokens to keep: `{ keepRatio }` in (0, 1], floor(N * keepRatio) tokens and at least 1; or `{ keepCount }`. Default `{ keepRatio: 0.25 }`.
+   */
   readonly budget?: Budget;
 }
 

@@ -20,7 +20,7 @@ import { countOutliers, fillWithTopAndSample, keepTop, keepTopAndSample } from '
 export interface PrumergeOptions {
   /**
    * How many tokens go out, the extra one included. `'outliers'`: the image decides, by the tokens whose class attention lies above
-   * Q3 + 1.5 * (Q3 - Q1). Default `'outliers'`.
+   * Q3 + 1.5 * (Q3 - Q1). `{ keepCount }` or `{ keepRatio }` in (0, 1]: so many. Default `'outliers'`.
    */
   readonly budget?: Budget | 'outliers';
   /**
@@ -143,10 +143,10 @@ function mergeAround(
   neighbours: readonly Uint32Array[],
   attention: Float32Array,
 ): WeightedSources[] {
-  const outputs = kept.map((token, m) => ({
-    sources: [token, ...neighbours[m]],
-    weights: [1, ...Array.from(neighbours[m], (neighbour) => attention[neighbour])],
-  }));
+  const outputs = kept.map((token, m) => {
+    const sources = Uint32Array.of(token, ...neighbours[m]).sort(); // ascending, as plans want them
+    return { sources, weights: Array.from(sources, (source) => (source === token ? 1 : attention[source])) };
+  });
   const isKept = new Set(kept);
   const others = Array.from(attention.keys()).filter((token) => !isKept.has(token));
   if (others.length === 0) return outputs;
