@@ -1,6 +1,7 @@
 /**
  * `npm run release:check`: what users would get if every package were released now. Packs and publishes all of them
- * to a registry of its own, in a folder of its own, and tries each one alone in an empty project.
+ * to a registry of its own, in a folder of its own, and tries each one alone in an empty project. Names of packages as
+ * arguments: tries these alone.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -44,6 +45,11 @@ async function check() {
   const folders = workspaceFolders(root);
   const packages = publicPackages(root);
   const names = packages.map(({ name }) => name);
+  const wanted = process.argv.slice(2);
+  const unknown = wanted.filter((name) => !names.includes(name));
+  if (unknown.length > 0)
+    return [`no package of this repository is called ${unknown.join(', ')}; there are ${names.join(', ')}`];
+  const tried = wanted.length === 0 ? packages : packages.filter(({ name }) => wanted.includes(name));
   const env = cleanEnvironment();
   const place = async (/** @type {string} */ name) => {
     const cwd = path.join(scratch, name.replace('/', '-'));
@@ -88,8 +94,8 @@ async function check() {
   for (const each of packages) await publish(each, { version, names: new Set(names), packed });
 
   const sizes = [];
-  for (const [index, each] of packages.entries()) {
-    const step = `${index + 1}/${packages.length} ${each.name}`;
+  for (const [index, each] of tried.entries()) {
+    const step = `${index + 1}/${tried.length} ${each.name}`;
     try {
       const found = await tryPackage(each, {
         root,

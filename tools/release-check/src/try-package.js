@@ -5,14 +5,22 @@ import { bytesIn, installedPackages } from './installation.js';
 import { codeBlocks, commands, installLines, outputProblems } from './readme.js';
 import { run } from './run.js';
 
-/** What examples read that their reader is to bring: a file of the example's folder -> a file of the repository. */
-const given = {
-  '@foveate/onnx-graph': {
-    'vision_encoder.onnx': 'packages/onnx-graph/fixtures/clip-eager-17.onnx',
-    'decoder.onnx': 'packages/onnx-graph/fixtures/decoders/llama-group-query.onnx',
-    'my-decoder.ts': 'packages/onnx-graph/fixtures/decoders/feeds.ts',
-  },
+/** The models that the examples of onnx-graph read, which their reader is to bring. */
+const models = {
+  'vision_encoder.onnx': 'packages/onnx-graph/fixtures/clip-eager-17.onnx',
+  'decoder.onnx': 'packages/onnx-graph/fixtures/decoders/llama-group-query.onnx',
 };
+
+/** What that decoder takes for 14 tokens with an empty cache: 4 layers, 2 heads of keys, 16 channels. */
+const feeds = `import { Tensor } from 'onnxruntime-node';
+const empty = new Tensor('float32', new Float32Array(0), [1, 2, 0, 16]);
+const caches = [0, 1, 2, 3].flatMap((i) => ['key', 'value'].map((each) => ['past_key_values.' + i + '.' + each, empty]));
+export const feeds = {
+  inputs_embeds: new Tensor('float32', Float32Array.from({ length: 14 * 16 }, (_, i) => Math.sin(i)), [1, 14, 16]),
+  attention_mask: new Tensor('int64', new BigInt64Array(14).fill(1n), [1, 14]),
+  ...Object.fromEntries(caches),
+};
+`;
 
 /** Where the compiler puts an example, which runs from there. */
 const COMPILED = 'compiled';
@@ -50,25 +58,57 @@ export async function tryPackage(each, { root, place, progress }) {
   progress("installing what its README's examples use");
   for (const line of installLines(each.readme)) await install(line, place);
   progress('running the examples');
-  const outputs = [];
-  const [examples, lines] = [codeBlocks(each.readme, 'js'), commands(each.readme)];
-  for (const [file, target] of Object.entries(given[/** @type {keyof typeof given} */ (each.name)] ?? {})) {
-    await cp(path.join(root, target), path.join(place.cwd, file));
-  }
-  for (const [index, example] of examples.entries()) {
-    await writeFile(path.join(place.cwd, `example-${index + 1}.js`), example);
-  }
+  const tried = await tryExamples(each, { root, place });
+  return { sizes, problems: [...problems, ...tried.problems], outputs: tried.outputs };
+}
+
+/**
+ * Runs the examples of a README, word for word.
+ *
+ * @param {import('./packages.js').Package} each
+ * @param {{ root: string, place: import('./run.js').Place }} options
+ */
+async function tryExamples({ name, readme }, { root, place }) {
+  const examples = codeBlocks(readme, 'js');
   const files = examples.map((_, index) => `example-${index + 1}.js`);
-  if (files.length > 0) problems.push(...(await compile(files, { root, place })));
+  for (const [index, file] of files.entries()) await writeFile(path.join(place.cwd, file), examples[index]);
+  if (name === '@foveate/onnx-graph') {
+    for (const [file, target] of Object.entries(models)) {
+      await cp(path.join(root, target), path.join(place.cwd, file));
+    }
+    await writeFile(path.join(place.cwd, 'my-decoder.js'), feeds);
+  }
+  const problems = files.length === 0 ? [] : await compile(files, { root, place });
+  /** @type {string[]} */
+  const outputs = [];
   for (const [index, file] of files.entries()) {
-    const output = await run(process.execPath, [path.join(COMPILED, file)], place);
+    const output = await attempt(run(process.execPath, [path.join(COMPILED, file)], place), place, problems);
+    if (output === undefined) continue;
     problems.push(...outputProblems(examples[index], output));
     outputs.push(output);
   }
-  for (const line of lines.filter((each) => !untried.includes(each))) {
-    outputs.push(`$ ${line}\n${await run('sh', ['-c', line], place)}`);
+  for (const line of commands(readme).filter((each) => !untried.includes(each))) {
+    const output = await attempt(run('sh', ['-c', line], place), place, problems);
+    if (output !== undefined) outputs.push(`$ ${line}\n${output}`);
   }
-  return { sizes, problems, outputs };
+  return { problems, outputs };
+}
+
+/**
+ * What a run printed, or undefined after its failure has become a problem. An interruption is none, and goes on.
+ *
+ * @param {Promise<string>} running
+ * @param {import('./run.js').Place} place
+ * @param {string[]} problems
+ */
+async function attempt(running, place, problems) {
+  try {
+    return await running;
+  } catch (error) {
+    if (place.signal.aborted) throw error;
+    problems.push(error instanceof Error ? error.message : String(error));
+    return undefined;
+  }
 }
 
 /** @param {string[]} names @param {import('./run.js').Place} place */
@@ -93,12 +133,10 @@ async function loadProblems(name, { root, place }) {
     ],
     ['commonjs', `if (Object.keys(require(${specifier})).length === 0) throw new Error('no exports');`],
   ];
+  /** @type {string[]} */
   const problems = [];
   for (const [type, code] of ways) {
-    await run(process.execPath, [`--input-type=${type}`, '--eval', code], place).catch((error) => {
-      if (place.signal.aborted) throw error;
-      problems.push(error.message);
-    });
+    await attempt(run(process.execPath, [`--input-type=${type}`, '--eval', code], place), place, problems);
   }
   await writeFile(path.join(place.cwd, 'types.ts'), `export * from ${specifier};\n`);
   problems.push(...(await compile(['types.ts'], { root, place })));
