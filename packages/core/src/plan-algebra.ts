@@ -35,7 +35,7 @@ export function composePlans(first: ReductionPlan, second: ReductionPlan): Reduc
  * @throws InvalidArgumentError where features is not a Float32Array of N rows
  */
 export function applyPlan(plan: ReductionPlan, features: Float32Array): Float32Array {
-  const { inputLength, outputLength, offsets, sources, weights, combine } = plan;
+  const { inputLength, outputLength, offsets, sources, weights } = plan;
   if (!(features instanceof Float32Array))
     throw new InvalidArgumentError('features', features, 'a Float32Array');
   const channels = features.length / inputLength; // D
@@ -50,19 +50,45 @@ export function applyPlan(plan: ReductionPlan, features: Float32Array): Float32A
   const result = new Float32Array(outputLength * channels); // [M, D]
   const accumulated = new Float64Array(channels);
   for (let m = 0; m < outputLength; m++) {
-    accumulated.fill(combine === 'max' ? -Infinity : 0);
+    if (weights) {
+      addWeighted(features, sources, weights, offsets[m], offsets[m + 1], accumulated);
+      result.set(accumulated, m * channels);
+      continue;
+    }
+    accumulated.fill(-Infinity);
     for (let e = offsets[m]; e < offsets[m + 1]; e++) {
       const start = sources[e] * channels;
-      if (weights) {
-        const weight = weights[e];
-        for (let d = 0; d < channels; d++) accumulated[d] += weight * features[start + d];
-      } else {
-        for (let d = 0; d < channels; d++) accumulated[d] = Math.max(accumulated[d], features[start + d]);
-      }
+      for (let d = 0; d < channels; d++) accumulated[d] = Math.max(accumulated[d], features[start + d]);
     }
     result.set(accumulated, m * channels);
   }
   return result;
+}
+
+/** The sum of weight * row over the sources from `start` to `end`, into `total` [D]. In their order, but two at a time: half the passes. */
+function addWeighted(
+  features: Float32Array,
+  sources: Uint32Array,
+  weights: Float32Array,
+  start: number,
+  end: number,
+  total: Float64Array,
+): void {
+  const channels = total.length;
+  total.fill(0);
+  let e = start;
+  for (; e + 1 < end; e += 2) {
+    const first = sources[e] * channels;
+    const second = sources[e + 1] * channels;
+    const one = weights[e];
+    const other = weights[e + 1];
+    for (let d = 0; d < channels; d++) {
+      total[d] = total[d] + one * features[first + d] + other * features[second + d];
+    }
+  }
+  if (e === end) return;
+  const last = sources[e] * channels;
+  for (let d = 0; d < channels; d++) total[d] += weights[e] * features[last + d];
 }
 
 /** Rows `sources` [M] of `features` [N, D], neighbours in one go. [M, D] */

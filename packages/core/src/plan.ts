@@ -206,9 +206,9 @@ function offsetsOf(lengths: readonly number[]): number[] {
 
 /** Positions of `values` in ascending order of the values. */
 function ascending(values: ArrayLike<number>): number[] {
-  return Array.from({ length: values.length }, (_, position) => position).sort(
-    (a, b) => values[a] - values[b],
-  );
+  const positions: number[] = [];
+  for (let position = 0; position < values.length; position++) positions.push(position);
+  return positions.sort((a, b) => values[a] - values[b]);
 }
 
 function checkInputLength(length: number): number {
