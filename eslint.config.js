@@ -7,7 +7,7 @@ import { importLint } from './tools/checks/src/import-lint.js';
 const tests = ['**/*.test.ts', '**/test/**/*.ts'];
 
 export default defineConfig(
-  globalIgnores(['**/dist/', '**/.reports/', '.nx/', 'out/']),
+  globalIgnores(['**/dist/', '**/.reports/', '.nx/', 'out/', 'tools/create-reducer/template/']),
   js.configs.recommended,
   {
     files: ['**/*.ts'],
