@@ -28,7 +28,11 @@ let registry;
 try {
   const problems = await check();
   for (const problem of problems) console.error(`problem: ${problem}`);
-  console.log(problems.length === 0 ? '\nready for a release' : `\n${problems.length} problems`);
+  console.log(
+    problems.length === 0
+      ? '\nready for a release'
+      : `\nnot ready for a release: ${problems.length} of the above`,
+  );
   if (problems.length > 0) process.exitCode = 1;
 } catch (error) {
   const { aborted, reason } = interruption.signal;
