@@ -1,9 +1,13 @@
+/** Up to one in so many, inserting the highest one by one takes less time than sorting all. */
+const FEW = 8;
+
 /**
  * The `count` indices of the highest scores, in descending order of score; ties to the lower index.
  * @param scores numbers, -Infinity allowed, none NaN
  * @param count in [1, scores.length]
  */
 export function topIndices(scores: ArrayLike<number>, count: number): Uint32Array {
+  if (count * FEW <= scores.length) return insertTop(scores, count);
   return topIndicesAscending(scores, count).sort((a, b) => scores[b] - scores[a] || a - b);
 }
 
@@ -19,4 +23,18 @@ export function topIndicesAscending(scores: ArrayLike<number>, count: number): U
     if (scores[i] > lowest || (scores[i] === lowest && tiesKept-- > 0)) kept[filled++] = i;
   }
   return kept;
+}
+
+/** The highest so far, in order: each score is compared with the lowest of them first, and most go no further. */
+function insertTop(scores: ArrayLike<number>, count: number): Uint32Array {
+  const top = new Uint32Array(count);
+  let filled = 0;
+  for (let i = 0; i < scores.length; i++) {
+    const score = scores[i];
+    if (filled === count && score <= scores[top[count - 1]]) continue;
+    let at = filled < count ? filled++ : count - 1;
+    for (; at > 0 && scores[top[at - 1]] < score; at--) top[at] = top[at - 1];
+    top[at] = i;
+  }
+  return top;
 }
