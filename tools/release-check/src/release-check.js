@@ -17,10 +17,12 @@ import { tryPackage } from './try-package.js';
 import { withVersion } from './versions.js';
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
+/** How many packages are tried at once. */
+const AT_ONCE = 4;
 const interruption = new AbortController();
 /** @type {Record<string, number>} */
 const exitCodes = { SIGINT: 130, SIGTERM: 143 };
-for (const signal of Object.keys(exitCodes)) process.once(signal, () => interruption.abort(signal));
+for (const signal of Object.keys(exitCodes)) process.on(signal, () => interruption.abort(signal));
 
 const scratch = await mkdtemp(path.join(tmpdir(), 'foveate-release-'));
 /** @type {Awaited<ReturnType<typeof startRegistry>> | undefined} */
@@ -95,25 +97,27 @@ async function check() {
   const version = `0.0.0-check.${Date.now()}`;
   progress(`publishing ${packages.length} packages as ${version}`);
   const packed = await place('packed');
-  for (const each of packages) await publish(each, { version, names: new Set(names), packed });
+  await inParallel(packages, (each) => publish(each, { version, names: new Set(names), packed }));
 
+  /** @type {import('./installation.js').Sizes[]} */
   const sizes = [];
-  for (const [index, each] of tried.entries()) {
-    const step = `${index + 1}/${tried.length} ${each.name}`;
+  await inParallel(tried, async (each) => {
     try {
       const found = await tryPackage(each, {
         root,
         place: await place(`try-${each.name}`),
-        progress: (text) => progress(`${step}: ${text}`),
+        progress: (text) => progress(`${each.name}: ${text}`),
       });
       sizes.push(found.sizes);
       problems.push(...found.problems.map((problem) => `${each.name}: ${problem}`));
+      progress(`${each.name}: done, ${sizes.length} of ${tried.length}; its examples print`);
       for (const output of found.outputs) console.log(output.trimEnd().replace(/^/gm, '    '));
     } catch (error) {
       if (interruption.signal.aborted) throw error;
       problems.push(`${each.name}: ${error instanceof Error ? error.message : error}`);
     }
-  }
+  });
+  sizes.sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
   console.log(`\n${sizeTable(sizes)}\n`);
   return problems;
 }
@@ -152,6 +156,21 @@ async function publish({ name, folder }, { version, names, packed }) {
   await writeFile(file, JSON.stringify(manifest, null, 2));
   // Provenance is what only the release workflow can give.
   await run('npm', ['publish', content, '--tag', 'latest', '--no-provenance', '--ignore-scripts'], packed);
+}
+
+/**
+ * Does a task for every item, some at once: most of the time each waits for another program.
+ *
+ * @template Item
+ * @param {Item[]} items
+ * @param {(item: Item) => Promise<void>} task
+ */
+async function inParallel(items, task) {
+  const queue = [...items];
+  const work = async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await task(item);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
 }
 
 /** @param {string} text */
