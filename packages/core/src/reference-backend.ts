@@ -109,7 +109,7 @@ export function nearestKeys(keys: Float32Array, length: number, of: Uint32Array,
   const neighbours = Math.min(k, length - 1);
   const result = new Uint32Array(of.length * neighbours);
   if (neighbours === 0) return result;
-  const wide = Float64Array.from(keys);
+  const wide = new Float64Array(keys);
   const cosines = [new Float64Array(length), new Float64Array(length)];
   for (let row = 0; row < of.length; row += 2) {
     const pair = of.subarray(row, row + 2);
