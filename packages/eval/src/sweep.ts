@@ -33,7 +33,7 @@ export interface SweepOptions {
   readonly model: string;
   readonly dataset: Dataset;
   readonly rows: readonly SweepRow[];
-  /** Where the results go: see {@link ResultsFolder.open}. */
+  /** Folder of the results. Nothing in it is overwritten: a finished run is moved aside, an unfinished one needs `resume`. */
   readonly out: string;
   /** Version of the program, recorded, and the same for all answers of a folder. */
   readonly version: string;
