@@ -54,7 +54,6 @@ describe('create-reducer', () => {
 
   /** Runs a tool of the copy; a failure shows what it printed. */
   function run(folder, tool, ...args) {
-    console.log(new Date().toISOString(), folder, tool);
     const command = path.join(root, 'node_modules/.bin', tool);
     const { status, stdout, stderr } = spawnSync(command, args, {
       cwd: path.join(root, folder),
