@@ -99,6 +99,23 @@ describe('foveate ablate', () => {
   );
 
   it(
+    'gives the same answers on another backend, and names it',
+    async () => {
+      const { code, stdout } = await foveate([...ARGS, '--backend', 'wasm'], folder);
+      expect(code).toBe(0);
+      expect(stdout).toContain('\nBackend: wasm.\n');
+      expect(ended.stdout).toContain('\nBackend: onnx.\n');
+      expect(await lines(folder)).toEqual(await lines(whole));
+      const { backend, ...summary } = await summaryOf(folder);
+      expect(backend).toBe('wasm');
+      const { backend: graph, ...there } = await summaryOf(whole);
+      expect(graph).toBe('onnx');
+      expect(timeless(summary as Summary)).toEqual(timeless(there as Summary));
+    },
+    TIMEOUT,
+  );
+
+  it(
     'killed half way and resumed, it gives the summary of an uninterrupted run',
     async () => {
       expect(await interrupted(folder, 'SIGKILL', 11)).toMatchObject({ code: null, signal: 'SIGKILL' });
@@ -137,6 +154,10 @@ describe('foveate ablate', () => {
   it.each([
     [['--limit', '9'], 'out holds a run of another configuration (limit 8 there, 9 asked for)'],
     [['--seed', '1', '--resume'], 'out holds a run of another configuration (seed 0 there, 1 asked for)'],
+    [
+      ['--backend', 'js', '--resume'],
+      'out holds a run of another configuration (backend "onnx" there, "js" asked for)',
+    ],
     [['--keep', '0.2'], 'out holds a run of another configuration (reducers '],
     [['--out', 'out/run.json'], 'cannot hold results'],
   ])('refuses %j where another run lies, and touches nothing', async (more, message) => {

@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { readDataset, runSweep, type SweepOptions } from '@foveate/eval';
+import { openBackend, type BackendName } from './backend.js';
 import type { Format } from './table.js';
 import { formatSummary } from './table.js';
 import { findPreset } from './presets.js';
@@ -18,6 +19,7 @@ export interface AblateOptions {
   readonly preset: string | null;
   readonly reducers: string;
   readonly keep: string;
+  readonly backend: BackendName;
   readonly limit: number;
   readonly seed: number;
   readonly out: string;
@@ -27,12 +29,13 @@ export interface AblateOptions {
 
 /** @throws FoveateError; Interrupted */
 export async function ablate(options: AblateOptions): Promise<void> {
-  const { model, data, out, limit, seed, resume, format } = options;
+  const { model, data, out, limit, seed, resume, format, backend: name } = options;
   const preset = findPreset(options.preset);
   const rows = preset
     ? rowsOf(registry, preset.specs)
     : expandSpecs(registry, options.reducers, options.keep);
   const dataset = await readDataset(data);
+  const backend = await openBackend(name);
   const display = createProgressDisplay(process.stderr);
   const tell = (line: string): void => {
     display.stop();
@@ -43,7 +46,8 @@ export async function ablate(options: AblateOptions): Promise<void> {
   try {
     const summary = await runSweep({
       ...{ model, dataset, rows, out, version, limit, seed, resume, abortSignal, preset: options.preset },
-      measurePeakRss: (row, question) => peakRssOfAsk(model, row.reducer, question, abortSignal, tell),
+      ...(backend && { backend: { name, tensors: backend } }),
+      measurePeakRss: (row, question) => peakRssOfAsk(options, row.reducer, question, abortSignal, tell),
       onMoved: (folder) => {
         tell(`${out} held a finished run of this configuration; it is now in ${folder}.`);
       },
@@ -69,14 +73,14 @@ type MeasurePeakRss = NonNullable<SweepOptions['measurePeakRss']>;
 
 /** The peak memory of `foveate ask --json` with the same reducer and question: a process that does nothing else. */
 async function peakRssOfAsk(
-  model: string,
+  { model, backend }: AblateOptions,
   reducer: string,
   { image, question }: Parameters<MeasurePeakRss>[1],
   signal: AbortSignal,
   tell: (line: string) => void,
 ): Promise<number | null> {
   const command = [...process.execArgv, process.argv[1], 'ask', '--json', '--max-new-tokens', '16'];
-  const call = ['--model', model, '--reduce', reducer, '--', image, question];
+  const call = ['--model', model, '--reduce', reducer, '--backend', backend, '--', image, question];
   try {
     const { stdout } = await promisify(execFile)(process.execPath, [...command, ...call], { signal });
     return (JSON.parse(stdout) as { memory: { peakRss: number | null } }).memory.peakRss;

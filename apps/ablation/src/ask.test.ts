@@ -62,6 +62,16 @@ describe('foveate ask', () => {
     expect(rows).toEqual(expect.arrayContaining(tokens)); // both count the encoder's tokens
   });
 
+  it.each(['js', 'wasm'])('--backend %s gives the same answer', async (backend) => {
+    const call = ['photo.png', QUESTION, '--json', '--reduce', 'fopru-row:keep=0.5+fopru-rank:keep=0.25'];
+    const [here, there] = [await ask(...call), await ask(...call, '--backend', backend)];
+    expect(there).toMatchObject({ code: 0, stderr: '' });
+    const [{ text, tokens, images }, other] = [here, there].map(
+      ({ stdout }) => JSON.parse(stdout) as { text: string; tokens: number[]; images: unknown },
+    );
+    expect(other).toMatchObject({ text, tokens, images });
+  });
+
   it('--raw takes the prompt word for word', async () => {
     const raw = await ask('photo.png', `<image>${QUESTION}`, '--raw', '--json');
     expect(raw.code).toBe(0);
@@ -94,6 +104,16 @@ describe('foveate ask', () => {
     ['the image token in a question', ['photo.png', 'What is <image>?'], '<image>'],
     ['an unknown method', ['photo.png', QUESTION, '--reduce', 'fopro'], 'Known reducers: fopru-rank'],
     ['no tokens to generate', ['photo.png', QUESTION, '--max-new-tokens', '0'], 'an integer from 1'],
+    [
+      'a backend that is not installed',
+      ['photo.png', QUESTION, '--backend', 'tfjs-node-gpu'],
+      '@tensorflow/tfjs-node-gpu is not installed (npm install @tensorflow/tfjs-node-gpu)',
+    ],
+    [
+      'a backend that is none',
+      ['photo.png', QUESTION, '--backend', 'webgl'],
+      'Allowed choices are onnx, js,',
+    ],
     ['a misspelt option', ['photo.png', QUESTION, '--reducer', 'none'], 'Did you mean --reduce?'],
     ['a bundle that is none', ['photo.png', QUESTION, '--model', 'src'], 'config.json'],
     [

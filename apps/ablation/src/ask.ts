@@ -1,5 +1,6 @@
 /** `foveate ask`: one question about images. */
 import { Lvlm, type GenerateResult, type ImageReport } from '@foveate/lvlm';
+import { openBackend, type BackendName } from './backend.js';
 import { drawKept, writePicture, type LocatedReport } from './picture.js';
 import { registry } from './registry.js';
 import { createReducers } from './spec.js';
@@ -7,6 +8,7 @@ import { createReducers } from './spec.js';
 export interface AskOptions {
   readonly model: string;
   readonly reduce: string;
+  readonly backend: BackendName;
   readonly raw: boolean;
   readonly maxNewTokens: number;
   readonly show: boolean;
@@ -16,8 +18,9 @@ export interface AskOptions {
 /** @throws FoveateError */
 export async function ask(images: readonly string[], question: string, options: AskOptions): Promise<void> {
   const { reduce, raw, maxNewTokens, show, json } = options;
+  const backend = await openBackend(options.backend);
   const reducers = createReducers(registry, reduce);
-  await using model = await Lvlm.load(options.model, { reducers });
+  await using model = await Lvlm.load(options.model, { reducers, ...(backend && { backend }) });
   const result = await model.generate({
     images,
     ...(raw ? { rawPrompt: question } : { prompt: question }),

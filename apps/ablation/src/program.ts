@@ -3,6 +3,7 @@ import { modelDirectory, questionsFile } from '@foveate/tiny-llava';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { ablate, type AblateOptions } from './ablate.js';
 import { ask, type AskOptions } from './ask.js';
+import { backendNames } from './backend.js';
 import { describeMethods } from './methods.js';
 import { presets } from './presets.js';
 import { report, type ReportOptions } from './report/report.js';
@@ -18,6 +19,11 @@ const SPEC_HELP = `
 A SPEC is a method with its options, name[:option=value]..., and + puts one after another:
   none   fopru-rank   fopru-rank:keep=0.5:significance=received   fopru-row:keep=0.5+fopru-rank:keep=0.5
 "foveate methods" lists methods and options. "keep" is the share of the tokens kept, "count" their number.`;
+
+const BACKEND_HELP = `
+Backends, which give the same answers: onnx (marginals of the attention in the encoder's graph, plans in plain JS); js (both in plain
+JS); tfjs-node-gpu, tfjs-node, wasm (both on tensors of TensorFlow.js). For one of the last three install @tensorflow/tfjs-node-gpu,
+@tensorflow/tfjs-node or @tensorflow/tfjs-backend-wasm beside foveate.`;
 
 const EXAMPLE_IMAGE = 'node_modules/@foveate/tiny-llava/data/images/0001.png';
 
@@ -60,12 +66,14 @@ function ablateCommand(): Command {
       parseCount,
     )
     .option('--seed <n>', 'another seed draws other questions', parseSeed, 0)
+    .addOption(backendOption())
     .option('--out <dir>', 'folder of the results', 'out')
     .option('--resume', 'go on with the answers that the folder of the results holds', false)
     .addOption(new Option('--format <format>', 'of what is printed').choices(formats).default('table'))
     .addHelpText(
       'after',
       `${SPEC_HELP}
+${BACKEND_HELP}
 
 Presets:
 ${presets.map(({ name, description }) => `  ${name.padEnd(8)} ${description}`).join('\n')}
@@ -77,7 +85,8 @@ Examples:
   foveate ablate
   foveate ablate --reducers none,fopru-rank,random --keep 0.5,0.25 --limit 40 --out quick
   foveate ablate --reducers none,fopru-row:keep=0.5+fopru-rank:keep=0.5 --limit 40 --out chain --format md
-  foveate ablate --preset table3 --limit 40 --out table3`,
+  foveate ablate --preset table3 --limit 40 --out table3
+  foveate ablate --reducers none,fopru-rank --keep 0.25 --limit 40 --out js --backend js`,
     )
     .action(async (options: Partial<AblateOptions>) => {
       const { preset = null, limit = preset ? 0 : DEFAULT_LIMIT } = options;
@@ -94,6 +103,7 @@ function askCommand(): Command {
     .usage('[options] IMAGE... "QUESTION"')
     .option('--model <dir>', 'bundle in the layout of transformers.js (default: the embedded model)')
     .option('--reduce <spec>', 'SPEC of what reduces the visual tokens of each image', 'none')
+    .addOption(backendOption())
     .option('--raw', 'the question is the prompt word for word, <image> where each image belongs', false)
     .option('--max-new-tokens <n>', 'most tokens to answer with', parsePositive, 64)
     .option(
@@ -105,6 +115,7 @@ function askCommand(): Command {
     .addHelpText(
       'after',
       `${SPEC_HELP}
+${BACKEND_HELP}
 
 Examples:
   foveate ask ${EXAMPLE_IMAGE} "What is the cyan thing?"
@@ -117,6 +128,12 @@ Examples:
         command.error(`error: ask needs an image and a question; there is only ${JSON.stringify(question)}`);
       await ask(images, question, { model: modelDirectory, ...options } as AskOptions);
     });
+}
+
+function backendOption(): Option {
+  return new Option('--backend <name>', 'where reducers before the language model compute')
+    .choices(backendNames)
+    .default('onnx');
 }
 
 function reportCommand(): Command {

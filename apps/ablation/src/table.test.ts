@@ -36,6 +36,7 @@ const summary: Summary = {
     resamples: 10_000,
     latencyQuestions: 31,
     comparisons: [],
+    backend: 'onnx',
   },
   machine: {
     ...{ platform: 'linux', arch: 'x64', cpu: 'A CPU', cores: 2, memoryBytes: 1 },

@@ -227,7 +227,7 @@ function paperTables({ model, source, columns, rows }: PaperTable, withRelative:
 
 /** What a reader of the tables has to know, a sentence or two each. */
 export function notesOf(summary: Summary): string[] {
-  const { rows, data, seed, latencyQuestions, machine, resamples } = summary;
+  const { rows, data, seed, latencyQuestions, machine, resamples, backend } = summary;
   const [{ questions, byKind }] = rows;
   const crowded = Object.hasOwn(byKind, 'crowded')
     ? ['Crowded scenes count in "right %" and stand apart from the kinds.']
@@ -249,6 +249,7 @@ export function notesOf(summary: Summary): string[] {
     ...same,
     `Times and KV: medians of ${latencyQuestions} calls. Peak: one answer in a process of its own. MB: 10^6 bytes.`,
     ...paperNotes(findPreset(summary.preset)?.paper ?? []),
+    `Backend: ${backend}.`,
     `${cpu || machine.arch}, ${cores} cores; Node ${versions.node}, onnxruntime ${versions.onnxruntime}, foveate ${versions.foveate}.`,
     ...warnings,
   ];

@@ -14,7 +14,7 @@ beforeEach(async () => {
 });
 
 const configuration: RunConfiguration = {
-  ...{ version: '1.0.0', model: 'm', data: 'd', limit: 2, seed: 0, maxNewTokens: 16 },
+  ...{ version: '1.0.0', model: 'm', data: 'd', limit: 2, seed: 0, backend: 'onnx', maxNewTokens: 16 },
   reducers: ['none', 'half'],
 };
 const ids = new Set(['a', 'b']);

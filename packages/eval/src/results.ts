@@ -16,6 +16,8 @@ export interface RunConfiguration {
   readonly limit: number;
   readonly seed: number;
   readonly maxNewTokens: number;
+  /** See `backend` of a summary. */
+  readonly backend: string;
   /** Full SPECs, in the order of the table. */
   readonly reducers: readonly string[];
 }

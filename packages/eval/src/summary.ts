@@ -35,6 +35,8 @@ export interface Summary {
   readonly seed: number;
   /** What the rows are together, e.g. `table2`; null where they are no set of that kind. */
   readonly preset: string | null;
+  /** Where reducers of the vision stage computed; `onnx`: in the encoder's graph. */
+  readonly backend: string;
   /** How `ci95` is computed. */
   readonly interval: 'bootstrap';
   /** Draws of that bootstrap. */

@@ -1,5 +1,5 @@
 /** Asks one model the same questions with each reducer. */
-import { FoveateError, InvalidArgumentError, type TokenReducer } from '@foveate/core';
+import { FoveateError, InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
 import { Lvlm, readImage, type GenerateOptions, type GenerateResult } from '@foveate/lvlm';
 import { RESAMPLES } from './bootstrap.js';
 import type { Dataset, Question } from './dataset.js';
@@ -43,6 +43,8 @@ export interface SweepOptions {
   readonly seed?: number;
   /** What the rows are together, e.g. `table2`: recorded in the summary. Default null. */
   readonly preset?: string | null;
+  /** Where reducers of the vision stage compute, by the name that results give it. Default: in the encoder's graph, `onnx`. */
+  readonly backend?: { readonly name: string; readonly tensors: TensorBackend<unknown> };
   /** Go on with what `out` holds. Default false. */
   readonly resume?: boolean;
   /**
@@ -61,6 +63,8 @@ export interface SweepOptions {
 const LATENCY_QUESTIONS = 31;
 /** Enough for a word or a number; the limit that lmms-eval sets for GQA. */
 const MAX_NEW_TOKENS = 16;
+/** The name of no backend at all. */
+const GRAPH = 'onnx';
 
 /**
  * Runs a comparison: first every question with every row, each answer written as it is made; then times and memory in passes of their own, always done
@@ -68,10 +72,10 @@ const MAX_NEW_TOKENS = 16;
  * @throws InvalidArgumentError, ResultsError, AnswerError; what Lvlm.load throws; the abort signal's reason
  */
 export async function runSweep(options: SweepOptions): Promise<Summary> {
-  const { dataset, rows, limit = 0, seed = 0, preset = null, abortSignal } = options;
+  const { dataset, rows, limit = 0, seed = 0, preset = null, backend, abortSignal } = options;
   checkRows(rows);
   const questions = stratifiedSample(dataset.questions, limit, seed);
-  await using lvlm = await Lvlm.load(options.model);
+  await using lvlm = await Lvlm.load(options.model, backend ? { backend: backend.tensors } : {});
   const { directory, modelType, layers, kvHeads, headDim } = lvlm.info;
   const sha256 = await fingerprintBundle(directory);
   using results = await openResults(options, sha256, questions);
@@ -93,6 +97,7 @@ export async function runSweep(options: SweepOptions): Promise<Summary> {
     data: { file: dataset.file, sha256: dataset.sha256, questions: dataset.questions.length, limit },
     seed,
     preset,
+    backend: backend?.name ?? GRAPH,
     interval: 'bootstrap',
     resamples: RESAMPLES,
     latencyQuestions: timed.length,
@@ -106,7 +111,7 @@ export async function runSweep(options: SweepOptions): Promise<Summary> {
 
 /** Opens the folder of the results for the run that the options describe. */
 async function openResults(
-  { dataset, rows, out, version, limit = 0, seed = 0, resume = false, onMoved }: SweepOptions,
+  { dataset, rows, out, version, limit = 0, seed = 0, resume = false, backend, onMoved }: SweepOptions,
   model: string,
   questions: readonly Question[],
 ): Promise<ResultsFolder> {
@@ -117,6 +122,7 @@ async function openResults(
     limit,
     seed,
     maxNewTokens: MAX_NEW_TOKENS,
+    backend: backend?.name ?? GRAPH,
     reducers: rows.map(({ reducer }) => reducer),
   };
   const ids = new Set(questions.map(({ id }) => id));

@@ -152,13 +152,14 @@ function plotFigure(series: readonly Series[], rows: readonly SummaryRow[], cost
   </figure>`;
 }
 
-function machineSection({ model, data, seed, machine, latencyQuestions }: Summary): Html {
+function machineSection({ model, data, seed, machine, backend, latencyQuestions }: Summary): Html {
   const { cpu, arch, platform, cores, memoryBytes, versions } = machine;
   const facts = [
     ['Processor', `${cpu || arch}, ${cores} cores`],
     ['System', `${platform} ${arch}`],
     ['Memory', `${(memoryBytes / 2 ** 30).toFixed(1)} GiB`],
     ['Versions', `Node ${versions.node}, onnxruntime ${versions.onnxruntime}, foveate ${versions.foveate}`],
+    ['Backend', backend],
     ['Model', `${model.modelType}, ${model.layers} layers in the language model`],
     ['Hash of the model', model.sha256],
     [

@@ -35,6 +35,7 @@ const summarySchema = z.looseObject({
   model: z.looseObject({ directory: z.string(), sha256: z.string(), modelType: z.string(), layers: amount }),
   data: z.looseObject({ file: z.string(), sha256: z.string(), questions: amount, limit: amount }),
   preset: z.string().nullable(),
+  backend: z.string().default('onnx'), // what there was before it was recorded
   ...{ seed: amount, resamples: amount },
   latencyQuestions: amount,
   machine: z.looseObject({
