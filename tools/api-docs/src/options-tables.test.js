@@ -53,8 +53,8 @@ describe('updateReadme', () => {
 
 <!-- options: XOptions -->
 
-| option | type           | default            | what it does               |
-| ------ | -------------- | ------------------ | -------------------------- |
+| option | type         | default            | what it does               |
+| ------ | ------------ | ------------------ | -------------------------- |
 | \`mode\` | \`'a' \\| 'b'\` | \`'a'\`, the paper's | What it is. Beware of 0.5. |
 
 <!-- options end -->
