@@ -11,3 +11,13 @@ export const library: UserConfig = {
   fixedExtension: false,
   hash: false,
 };
+
+/** How a package's benchmarks are built: as JavaScript that runs on the built packages. */
+export const benchmarks: UserConfig = {
+  ...library,
+  entry: ['bench/*.ts'],
+  outDir: '.reports/bench',
+  dts: false,
+  sourcemap: false,
+  deps: { neverBundle: [/^@foveate\//, 'onnx-buf', '@bufbuild/protobuf', 'onnxruntime-node'] },
+};

@@ -31,13 +31,15 @@ export interface SweepProgress {
 export interface SweepOptions {
   /** The bundle's folder. */
   readonly model: string;
+  /** Of `readDataset`. */
   readonly dataset: Dataset;
+  /** What is compared: a unique name for each, and its stages. */
   readonly rows: readonly SweepRow[];
   /** Folder of the results. Nothing in it is overwritten: a finished run is moved aside, an unfinished one needs `resume`. */
   readonly out: string;
   /** Version of the program, recorded, and the same for all answers of a folder. */
   readonly version: string;
-  /** Questions to ask, drawn by {@link stratifiedSample}; 0 asks all. Default 0. */
+  /** Questions to ask, drawn by {@link stratifiedSample}: each kind with its share; 0 asks all. Default 0. */
   readonly limit?: number;
   /** Seed of that draw and of the bootstrap. Default 0. */
   readonly seed?: number;
@@ -54,6 +56,7 @@ export interface SweepOptions {
   readonly measurePeakRss?: (row: SweepRow, question: Question) => Promise<number | null>;
   /** An earlier run of this configuration was finished, and moved to this folder. */
   readonly onMoved?: (folder: string) => void;
+  /** Called after every step. */
   readonly onProgress?: (progress: SweepProgress) => void;
   /** Stops the run after the model's current step; it rejects with the signal's reason, and `resume` goes on from there. */
   readonly abortSignal?: AbortSignal;

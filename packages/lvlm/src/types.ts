@@ -22,13 +22,13 @@ export interface LoadOptions {
   readonly threads?: number;
   /**
    * Reducers that the first call will use: the encoder and the decoder that they need are built now instead of during that call.
-   * Default `[]`: both as the bundle has them. Other reducers can always be used; their graphs are built when they first are.
+   * Default `[]`, both as the bundle has them. Other reducers can always be used; their graphs are built when they first are.
    */
   readonly reducers?: readonly TokenReducer[];
   /**
    * Where the reducers of the vision stage work: the attention maps, keys and features of an image are handed to this backend in the caller's thread, which makes
-   * the marginals, finds nearest keys and applies the plans. It must work as long as the model is used. Default: none of this is handed out; the encoder's graph
-   * makes the signals, and the worker applies the plans.
+   * the marginals, finds nearest keys and applies the plans. It must work as long as the model is used. Default: none. Without one the
+   * encoder's graph makes the signals, and the worker applies the plans.
    */
   readonly backend?: TensorBackend<unknown>;
   /** Folder in which the verdicts of the identity check are remembered. Default: `foveate` in the user's cache folder. */
@@ -39,13 +39,13 @@ export interface LoadOptions {
 
 /** Options of {@link Lvlm.generate}. Exactly one of `prompt` and `rawPrompt` is given. */
 export interface GenerateOptions {
-  /** The images, in the order of their places in the prompt. Default `[]`. */
+  /** In the order of their places in the prompt: paths, bytes of image files, or `{ data, width, height, channels }`; never URLs. Default `[]`. */
   readonly images?: readonly ImageInput[];
   /** The user's turn, put into the bundle's chat template with the images before it; it must not contain the image token. */
   readonly prompt?: string;
   /** The prompt word for word, with the bundle's image token (`<image>`) once for each image. */
   readonly rawPrompt?: string;
-  /** What reduces the visual tokens, one after the other; one of the language stage at most, and last. Default `[]`: nothing. */
+  /** What reduces the visual tokens, one after the other; one of the language stage at most, and last. Default `[]`. */
   readonly reducers?: readonly TokenReducer[];
   /** Most tokens to generate, at least 1. Default 64. */
   readonly maxNewTokens?: number;

@@ -22,11 +22,11 @@ export interface ImageTensors {
   readonly attention?: tf.Tensor;
   /** [N, C] or [1, N, C], the heads side by side, CLS excluded. Default: none, for reducers that do not read them. */
   readonly keys?: tf.Tensor;
-  /** The encoder layer of `attention` and `keys`. Default `'features'`. */
+  /** The encoder layer of `attention` and `keys`, for reducers that ask for another one. Default `'features'`. */
   readonly layer?: EncoderLayer;
   /** Signals at hand, e.g. `{ signal: 'classAttention', values }`; they go before what `attention` and `keys` would give. Default: none. */
   readonly signals?: readonly TensorSignal<tf.Tensor>[];
-  /** Default: none, for reducers that need none. */
+  /** The tokens' grid, row-major. Default: none, for reducers that need none. */
   readonly grid?: Grid;
   /** The image's hash: the seed of anything random. Default: the empty string. */
   readonly key?: string;

@@ -3,6 +3,9 @@ import path from 'node:path';
 import prettier from 'prettier';
 import ts from 'typescript';
 
+/** Characters of a type that is still written in full. */
+const LONGEST_TYPE = 100;
+
 /**
  * Writes the options tables of a README anew. A table stands between `<!-- options: NAME -->` and `<!-- options end -->`,
  * NAME being an exported interface; its rows come from the interface's properties and their docstrings.
@@ -100,14 +103,14 @@ function describe(member, name) {
   const [doc] = ts.getJSDocCommentsAndTags(member);
   const text = ts.getTextOfJSDocComment(/** @type {ts.JSDoc | undefined} */ (doc)?.comment);
   if (!text) throw new Error(`${name} has no docstring`);
-  const line = text.replace(/\s+/g, ' ');
-  const sentence = line.match(/\s*\bDefault (.+?)\.(?=\s|$)/);
+  const line = text.replace(/\s+/g, ' ').replace(/\{@link (\w+)\}/g, '`$1`');
+  const sentence = line.match(/\s*\bDefault:? (.+?)\.(?=\s|$)/);
   if (sentence === null) return { default: '', meaning: line };
   return { default: sentence[1], meaning: line.replace(sentence[0], '').trim() };
 }
 
 /**
- * A type as its users write it: aliases and interfaces of the sources in full, everything else by its name.
+ * A type as its users write it: short aliases and interfaces of the sources in full, everything else by its name.
  *
  * @param {ts.TypeNode | undefined} type
  * @param {readonly ts.SourceFile[]} sources
@@ -117,10 +120,23 @@ function typeText(type, sources) {
   if (type === undefined) return 'any';
   if (ts.isUnionTypeNode(type)) return type.types.map((each) => typeText(each, sources)).join(' | ');
   const declaration = ts.isTypeReferenceNode(type) ? find(sources, type.typeName.getText()) : undefined;
-  if (!declaration) return type.getText();
-  if (ts.isTypeAliasDeclaration(declaration)) return typeText(declaration.type, sources);
-  const members = declaration.members.filter(ts.isPropertySignature);
-  return `{ ${members.map((each) => `${each.name.getText()}: ${typeText(each.type, sources)}`).join('; ')} }`;
+  const byName = type.getText().replace(/\breadonly /g, '');
+  if (!declaration || hasMethods(declaration)) return byName;
+  const full = ts.isTypeAliasDeclaration(declaration)
+    ? typeText(declaration.type, sources)
+    : membersText(declaration, sources);
+  return full.length <= LONGEST_TYPE ? full : byName;
+}
+
+/** @param {ts.InterfaceDeclaration | ts.TypeAliasDeclaration} declaration */
+function hasMethods(declaration) {
+  return ts.isInterfaceDeclaration(declaration) && !declaration.members.every(ts.isPropertySignature);
+}
+
+/** @param {ts.InterfaceDeclaration} declaration @param {readonly ts.SourceFile[]} sources */
+function membersText({ members }, sources) {
+  const properties = members.filter(ts.isPropertySignature);
+  return `{ ${properties.map((each) => `${each.name.getText()}: ${typeText(each.type, sources)}`).join('; ')} }`;
 }
 
 /**

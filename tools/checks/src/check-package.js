@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
-import { manifestProblems, tarballProblems } from './package-problems.js';
+import { linkProblems, manifestProblems, tarballProblems } from './package-problems.js';
 
 const manifest = JSON.parse(readFileSync('package.json', 'utf8'));
 const scratch = mkdtempSync(path.join(tmpdir(), 'foveate-check-'));
@@ -18,12 +18,11 @@ try {
   const packed = run('npm', ['pack', '--json', '--pack-destination', scratch]);
   const [{ filename, files, size }] = JSON.parse(packed);
   const tarball = path.join(scratch, filename);
+  const packedFiles = files.map((/** @type {{ path: string }} */ file) => file.path);
   const problems = [
     ...manifestProblems(manifest),
-    ...tarballProblems(
-      manifest,
-      files.map((/** @type {{ path: string }} */ file) => file.path),
-    ),
+    ...tarballProblems(manifest, packedFiles),
+    ...linkProblems(readFileSync('README.md', 'utf8'), packedFiles),
     ...(await lint(tarball)),
     ...(manifest.exports === undefined ? [] : [...typeProblems(tarball), ...loadProblems()]),
     ...commandProblems(),

@@ -75,3 +75,17 @@ export function tarballProblems(manifest, files) {
   }
   return problems;
 }
+
+/**
+ * Links of a README that lead to no file of the packed package: on npm they would lead nowhere.
+ *
+ * @param {string} readme
+ * @param {string[]} files
+ * @returns {string[]}
+ */
+export function linkProblems(readme, files) {
+  const targets = [...readme.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target);
+  return targets
+    .filter((target) => !/^(https?:|#)/.test(target) && !files.includes(target.replace(/#.*/, '')))
+    .map((target) => `README.md links to ${target}, which is not packed: link to the file on GitHub`);
+}

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { manifestProblems, tarballProblems } from './package-problems.js';
+import { linkProblems, manifestProblems, tarballProblems } from './package-problems.js';
 
 const read = (folder) =>
   JSON.parse(readFileSync(new URL(`../../../${folder}/package.json`, import.meta.url), 'utf8'));
@@ -60,5 +60,21 @@ describe('tarballProblems', () => {
 
   it.each(['src/index.test.ts', '.reports/vitest.json'])('does not ship %s', (file) => {
     expect(tarballProblems(reducer, [...files, file])).toEqual([`the packed package must not have ${file}`]);
+  });
+});
+
+describe('linkProblems', () => {
+  const files = ['README.md', 'src/metrics.ts'];
+
+  it('accepts what is packed, pages of the web and places of the README itself', () => {
+    const links =
+      '[a](src/metrics.ts) [b](src/metrics.ts#L3) [c](https://x.org/y) [d](#options) [e](README.md)';
+    expect(linkProblems(links, files)).toEqual([]);
+  });
+
+  it.each(['../../packages/tfjs', 'src/metrics.test.ts', './gone.md#x'])('finds %s', (target) => {
+    expect(linkProblems(`See [this](${target}).`, files)).toEqual([
+      `README.md links to ${target}, which is not packed: link to the file on GitHub`,
+    ]);
   });
 });

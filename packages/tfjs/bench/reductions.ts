@@ -1,0 +1,242 @@
+/**
+ * What a reduction costs on each backend, beside plain JS: on the shapes of CLIP-L/336 in LLaVA-1.5, and of five such images as LLaVA-NeXT cuts one into. All
+ * take turns in one run. Inputs are on their backend before the clock starts; what it takes to bring them there is a row of its own.
+ */
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import {
+  createTensorTokens,
+  createVisualTokens,
+  referenceBackend,
+  type HostTensor,
+  type TokenReducer,
+} from '@foveate/core';
+import { createFopruRank } from '@foveate/fopru-rank';
+import { createPooling } from '@foveate/pooling';
+import { createPrumerge } from '@foveate/prumerge';
+import { BackendUnavailableError, loadBackend, reduceBatch, tfjsBackend } from '@foveate/tfjs';
+import * as tf from '@tensorflow/tfjs-core';
+import { openSignificanceGraph } from './significance-graph.js';
+
+const HEADS = 16;
+const GRID = { rows: 24, columns: 24 };
+const TOKENS = GRID.rows * GRID.columns; // N
+const SIDE = TOKENS + 1; // L, with CLS
+const CHANNELS = 1024; // D
+const budget = { keepRatio: 0.25 };
+
+/** Where tools/tfjs-node-from-wheel builds the addon. */
+const BUILT = fileURLToPath(new URL('../../../../node_modules/.cache/tfjs-node-from-wheel', import.meta.url)); // from .reports/bench
+
+/** The data of one image. */
+interface Image {
+  /** [H, L, L] after softmax */
+  readonly attention: Float32Array;
+  /** [N, D] */
+  readonly features: Float32Array;
+  /** [N, D] */
+  readonly keys: Float32Array;
+}
+
+/** Does its work and frees what came out. */
+type Work = () => Promise<void>;
+
+/** The rows of one backend; those that it has no code for are absent. */
+type Rows = Readonly<Record<string, Work>>;
+
+const reducers: Readonly<Record<string, TokenReducer>> = {
+  'fopru-rank 25 %': createFopruRank({ budget }),
+  'prumerge 25 %': createPrumerge({ budget }),
+  'pooling 2x2': createPooling(),
+};
+
+/** Numbers in [0, 1), always the same. */
+function uniform(seed: number): () => number {
+  let state = seed;
+  return () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
+}
+
+/** Rows that sum to 1, some tokens attended many times as much as others. */
+function randomImage(seed: number): Image {
+  const next = uniform(seed);
+  const vector = (size: number): Float32Array => Float32Array.from({ length: size }, () => 2 * next() - 1);
+  const weights = Float32Array.from({ length: SIDE }, () => next() ** 8);
+  const attention = new Float32Array(HEADS * SIDE * SIDE);
+  for (let row = 0; row < attention.length; row += SIDE) {
+    let sum = 0;
+    for (let j = 0; j < SIDE; j++) sum += attention[row + j] = weights[j] * next();
+    for (let j = 0; j < SIDE; j++) attention[row + j] /= sum;
+  }
+  return { attention, features: vector(TOKENS * CHANNELS), keys: vector(TOKENS * CHANNELS) };
+}
+
+/** Plain JS, the reference. */
+function jsRows(images: readonly Image[]): Rows {
+  const tensor = (data: Float32Array, ...shape: number[]): HostTensor => ({ data, shape });
+  const tensors = images.map(({ attention, features, keys }) => ({
+    attention: tensor(attention, HEADS, SIDE, SIDE),
+    features: tensor(features, TOKENS, CHANNELS),
+    keys: tensor(keys, TOKENS, CHANNELS),
+  }));
+  const run = (reducer: TokenReducer) => async () => {
+    for (const { attention, features, keys } of tensors) {
+      const init = { length: TOKENS, grid: GRID, attention, classToken: true, keys };
+      const plan = await reducer.plan(createTensorTokens(referenceBackend, init));
+      await referenceBackend.applyPlan(features, plan);
+    }
+  };
+  return {
+    significance: async () => {
+      for (const { attention } of tensors) await referenceBackend.marginals(attention, { classToken: true });
+    },
+    ...Object.fromEntries(Object.entries(reducers).map(([name, reducer]) => [name, run(reducer)])),
+  };
+}
+
+/** A backend of TensorFlow.js by its name there: batched tensors in, ragged results out. */
+function tfjsRows(registered: string, images: readonly Image[]): Rows {
+  const stack = (name: keyof Image, ...shape: number[]): tf.Tensor => {
+    const data = new Float32Array(images.length * images[0][name].length);
+    for (const [i, image] of images.entries()) data.set(image[name], i * image[name].length);
+    return tf.tensor(data, [images.length, ...shape]);
+  };
+  const upload = (): Record<keyof Image, tf.Tensor> => ({
+    attention: stack('attention', HEADS, SIDE, SIDE),
+    features: stack('features', TOKENS, CHANNELS),
+    keys: stack('keys', TOKENS, CHANNELS),
+  });
+  /** Backends copy what they are given when it is first read. */
+  const settle = (tensors: Record<string, tf.Tensor>): void => {
+    tf.tidy(() => {
+      for (const tensor of Object.values(tensors)) {
+        const first = tensor.shape.map(() => 0);
+        tf.slice(
+          tensor,
+          first,
+          first.map(() => 1),
+        ).dataSync();
+      }
+    });
+  };
+  const on = (work: Work) => async () => {
+    if (tf.getBackend() !== registered) await tf.setBackend(registered);
+    await work();
+  };
+  const inputs = upload();
+  settle(inputs);
+  const run = (reducer: TokenReducer): Work =>
+    on(async () => {
+      const reductions = await reduceBatch(reducer, { ...inputs, grid: GRID });
+      for (const { features } of reductions) features.dispose();
+    });
+  return {
+    upload: on(async () => {
+      const tensors = upload();
+      settle(tensors);
+      tf.dispose(tensors);
+    }),
+    significance: on(async () => {
+      for (let i = 0; i < images.length; i++) {
+        const attention = tf.slice(inputs.attention, i, 1);
+        await tfjsBackend.marginals(attention, { classToken: true });
+        attention.dispose();
+      }
+    }),
+    ...Object.fromEntries(Object.entries(reducers).map(([name, reducer]) => [name, run(reducer)])),
+  };
+}
+
+/** As @foveate/lvlm does it: significance where the map is, in the graph; the plan is made and applied in JS. */
+async function onnxRows(images: readonly Image[]): Promise<Rows> {
+  const read = await openSignificanceGraph(HEADS, SIDE);
+  const features = images.map((image): HostTensor => ({ data: image.features, shape: [TOKENS, CHANNELS] }));
+  const fopru = reducers['fopru-rank 25 %'];
+  return {
+    significance: async () => {
+      for (const { attention } of images) await read(attention);
+    },
+    'fopru-rank 25 %': async () => {
+      for (const [i, { attention }] of images.entries()) {
+        const { given, received } = await read(attention);
+        const signals = [
+          { signal: 'attentionGiven', values: given },
+          { signal: 'attentionReceived', values: received },
+        ] as const;
+        const plan = await fopru.plan(createVisualTokens({ length: TOKENS, grid: GRID, signals }));
+        await referenceBackend.applyPlan(features[i], plan);
+      }
+    },
+  };
+}
+
+/** The backends of TensorFlow.js that work here, by name, and the name under which each is registered. */
+async function tfjsBackends(): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  for (const prefer of [['node-gpu', 'node'], ['wasm']] as const) {
+    try {
+      const from = prefer[0] === 'wasm' || !existsSync(BUILT) ? {} : { from: BUILT };
+      const { name, device } = await loadBackend({ prefer, ...from });
+      found.set(name === 'wasm' ? name : `tfjs-${name} on ${device}`, tf.getBackend());
+    } catch (error) {
+      if (!(error instanceof BackendUnavailableError)) throw error;
+      console.log(`${error.message}\n`);
+    }
+  }
+  return found;
+}
+
+/** Milliseconds of every call, by backend and row; all take turns. */
+async function measure(backends: ReadonlyMap<string, Rows>, rounds: number): Promise<Map<string, number[]>> {
+  const times = new Map<string, number[]>();
+  const warmUp = 3;
+  for (let round = -warmUp; round < rounds; round++) {
+    if (process.stderr.isTTY) process.stderr.write(`\rround ${Math.max(0, round)} of ${rounds}\x1b[K`);
+    for (const [backend, rows] of backends) {
+      for (const [row, work] of Object.entries(rows)) {
+        const start = performance.now();
+        await work();
+        if (round < 0) continue;
+        const key = `${backend} ${row}`;
+        times.set(key, [...(times.get(key) ?? []), performance.now() - start]);
+      }
+    }
+  }
+  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+  return times;
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+}
+
+async function compare(count: number, rounds: number): Promise<void> {
+  const images = Array.from({ length: count }, (_, i) => randomImage(i + 1));
+  const backends = new Map<string, Rows>([['js', jsRows(images)]]);
+  for (const [name, registered] of await tfjsBackends()) {
+    await tf.setBackend(registered);
+    backends.set(name, tfjsRows(registered, images));
+  }
+  backends.set('onnxruntime', await onnxRows(images));
+  const times = await measure(backends, rounds);
+  const rows = ['upload', 'significance', ...Object.keys(reducers)];
+  const cell = (backend: string, row: string): string => {
+    const [own, js] = [times.get(`${backend} ${row}`), times.get(`js ${row}`)];
+    if (!own) return '';
+    const ratio = js && backend !== 'js' ? ` (${(median(own) / median(js)).toFixed(2)})` : '';
+    return `${median(own).toFixed(1)}${ratio}`;
+  };
+  console.log(
+    `${count} x ${TOKENS} tokens, ${HEADS} heads, ${CHANNELS} channels: milliseconds, median of ${rounds} calls (of plain JS)`,
+  );
+  console.table(
+    Object.fromEntries(
+      rows.map((row) => [
+        row,
+        Object.fromEntries(Array.from(backends.keys(), (name) => [name, cell(name, row)])),
+      ]),
+    ),
+  );
+}
+
+await compare(1, 15);
+await compare(5, 5);

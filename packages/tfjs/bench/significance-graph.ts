@@ -1,0 +1,96 @@
+/** The reductions that @foveate/onnx-graph adds to an encoder, as a graph of their own. */
+import { create, toBinary } from '@bufbuild/protobuf';
+import {
+  AttributeProto_AttributeType as AttributeType,
+  ModelProtoSchema,
+  NodeProtoSchema,
+  TensorProto_DataType as DataType,
+  TensorProtoSchema,
+  ValueInfoProtoSchema,
+  type NodeProto,
+  type ValueInfoProto,
+} from 'onnx-buf';
+import * as ort from 'onnxruntime-node';
+
+/** Reads a map [H, L, L] with CLS; [N] each. */
+type ReadSignificance = (attention: Float32Array) => Promise<Record<'given' | 'received', Float32Array>>;
+
+/** Opens the graph in onnxruntime. */
+export async function openSignificanceGraph(heads: number, side: number): Promise<ReadSignificance> {
+  const session = await ort.InferenceSession.create(significanceGraph(heads, side));
+  return async (attention) => {
+    const { given, received } = await session.run({
+      attention: new ort.Tensor('float32', attention, [1, heads, side, side]),
+    });
+    return { given: given.data as Float32Array, received: received.data as Float32Array };
+  };
+}
+
+/** Means over the heads and over keys (axis 3) or queries (axis 2), CLS left out by subtracting its own. */
+function significanceGraph(heads: number, side: number): Uint8Array {
+  const nodes: NodeProto[] = [];
+  const add = (opType: string, input: string[], output: string, keepdims?: number): string => {
+    const attribute =
+      keepdims === undefined
+        ? []
+        : [{ name: 'keepdims', type: AttributeType.INT, i: BigInt(keepdims) } as const];
+    nodes.push(
+      create(NodeProtoSchema, {
+        name: output,
+        opType,
+        input,
+        output: [output],
+        attribute: attribute as never,
+      }),
+    );
+    return output;
+  };
+  const ints = { zero: 0, one: 1, two: 2, three: 3, end: side };
+  for (const [signal, axis] of [
+    ['given', 'three'],
+    ['received', 'two'],
+  ] as const) {
+    const sum = (map: string, name: string): string =>
+      add('ReduceMean', [add('ReduceSum', [map, axis], `${name}_heads`, 0), 'one'], name, 0);
+    const all = axis === 'three' ? 'ones' : sum('attention', `${signal}_all`);
+    const fromClass = sum(
+      add('Slice', ['attention', 'zero', 'one', axis], `${signal}_class`),
+      `${signal}_prefix`,
+    );
+    const tokens = add('Sub', [all, fromClass], `${signal}_sums`);
+    add('Div', [add('Slice', [tokens, 'one', 'end', 'one'], `${signal}_tokens`), 'count'], signal);
+  }
+  const float = (name: string, value: number) =>
+    create(TensorProtoSchema, { name, dataType: DataType.FLOAT, dims: [1n], floatData: [value] });
+  return toBinary(
+    ModelProtoSchema,
+    create(ModelProtoSchema, {
+      irVersion: 8n,
+      opsetImport: [{ domain: '', version: 18n }],
+      graph: {
+        name: 'significance',
+        node: nodes,
+        input: [info('attention', [1, heads, side, side])],
+        output: [info('given', [1, side - 1]), info('received', [1, side - 1])],
+        initializer: [
+          ...Object.entries(ints).map(([name, value]) =>
+            create(TensorProtoSchema, {
+              name,
+              dataType: DataType.INT64,
+              dims: [1n],
+              int64Data: [BigInt(value)],
+            }),
+          ),
+          float('ones', 1),
+          float('count', side - 1),
+        ],
+      },
+    }),
+  );
+}
+
+function info(name: string, shape: readonly number[]): ValueInfoProto {
+  const dim = shape.map((size) => ({ value: { case: 'dimValue', value: BigInt(size) } as const }));
+  const value = { case: 'tensorType', value: { elemType: DataType.FLOAT, shape: { dim } } } as const;
+  return create(ValueInfoProtoSchema, { name, type: { value } });
+}

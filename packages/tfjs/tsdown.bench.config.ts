@@ -1,0 +1,1 @@
+export { benchmarks as default } from '../../tsdown.base.js';
