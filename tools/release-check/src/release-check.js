@@ -25,6 +25,7 @@ const exitCodes = { SIGINT: 130, SIGTERM: 143 };
 for (const signal of Object.keys(exitCodes)) process.on(signal, () => interruption.abort(signal));
 
 const scratch = await mkdtemp(path.join(tmpdir(), 'foveate-release-'));
+const env = cleanEnvironment();
 /** @type {Awaited<ReturnType<typeof startRegistry>> | undefined} */
 let registry;
 try {
@@ -47,8 +48,8 @@ try {
 // The registry keeps a timer that nothing can stop.
 process.exit();
 
+/** What stands in the way of a release. */
 async function check() {
-  const folders = workspaceFolders(root);
   const packages = publicPackages(root);
   const names = packages.map(({ name }) => name);
   const wanted = process.argv.slice(2);
@@ -56,28 +57,35 @@ async function check() {
   if (unknown.length > 0)
     return [`no package of this repository is called ${unknown.join(', ')}; there are ${names.join(', ')}`];
   const tried = wanted.length === 0 ? packages : packages.filter(({ name }) => wanted.includes(name));
-  const env = cleanEnvironment();
-  const place = async (/** @type {string} */ name) => {
-    const cwd = path.join(scratch, name.replace('/', '-'));
-    await mkdir(cwd);
-    return { cwd, env, signal: interruption.signal };
-  };
   const problems = packages.flatMap((each) =>
     missingFromReadme(root, each).map((problem) => `${each.name}: ${problem}`),
   );
-
   progress('building all packages');
   const nx = path.join(root, 'node_modules', '.bin', 'nx');
-  await run(nx, ['run-many', '--outputStyle=static-failures-only', '-t', 'build'], {
-    ...(await place('build')),
-    cwd: root,
-  });
+  const build = ['run-many', '--outputStyle=static-failures-only', '-t', 'build'];
+  await run(nx, build, { ...(await place('build')), cwd: root });
   progress('what changesets makes of a change in core');
-  problems.push(
-    ...(await checkChangesets({ root, folders, names: new Set(names), place: await place('changesets') })),
-  );
-
+  const changesets = { root, folders: workspaceFolders(root), names: new Set(names) };
+  problems.push(...(await checkChangesets({ ...changesets, place: await place('changesets') })));
   progress('starting a registry');
+  await openRegistry(names);
+  const version = `0.0.0-check.${Date.now()}`;
+  progress(`publishing ${packages.length} packages as ${version}`);
+  const packed = await place('packed');
+  await inParallel(packages, (each) => publish(each, { version, names: new Set(names), packed }));
+  problems.push(...(await tryAll(tried)));
+  return problems;
+}
+
+/** A new folder for a step, where programs run in a plain environment until someone interrupts. @param {string} name */
+async function place(name) {
+  const cwd = path.join(scratch, name.replace('/', '-'));
+  await mkdir(cwd);
+  return { cwd, env, signal: interruption.signal };
+}
+
+/** Starts the registry for our packages, with npm's own behind it, and makes it npm's. @param {string[]} names */
+async function openRegistry(names) {
   const setting = (/** @type {string} */ key) =>
     execFileSync('npm', ['config', 'get', key], {
       cwd: root,
@@ -85,40 +93,44 @@ async function check() {
       stdio: ['ignore', 'pipe', 'ignore'],
     }).trim();
   const cafile = setting('cafile');
-  const uplink = setting('registry');
   registry = await startRegistry({
     folder: (await place('registry')).cwd,
-    uplink,
+    uplink: setting('registry'),
     certificates: cafile === 'null' ? '' : await readFile(cafile, 'utf8'),
     names,
   });
-  await writeFile(env.NPM_CONFIG_USERCONFIG ?? '', npmSettings(registry.url));
+  await writeFile(env.NPM_CONFIG_USERCONFIG, npmSettings(registry.url));
+}
 
-  const version = `0.0.0-check.${Date.now()}`;
-  progress(`publishing ${packages.length} packages as ${version}`);
-  const packed = await place('packed');
-  await inParallel(packages, (each) => publish(each, { version, names: new Set(names), packed }));
-
-  /** @type {import('./installation.js').Sizes[]} */
-  const sizes = [];
-  await inParallel(tried, async (each) => {
+/**
+ * Tries every package alone and prints what its examples print, and how large all of them are.
+ *
+ * @param {import('./packages.js').Package[]} packages
+ * @returns {Promise<string[]>} problems
+ */
+async function tryAll(packages) {
+  /** @type {string[]} */
+  const problems = [];
+  /** @type {Map<string, import('./installation.js').Sizes>} */
+  const sizes = new Map();
+  await inParallel(packages, async (each) => {
     try {
       const found = await tryPackage(each, {
         root,
         place: await place(`try-${each.name}`),
         progress: (text) => progress(`${each.name}: ${text}`),
       });
-      sizes.push(found.sizes);
+      sizes.set(each.name, found.sizes);
       problems.push(...found.problems.map((problem) => `${each.name}: ${problem}`));
-      progress(`${each.name}: done, ${sizes.length} of ${tried.length}; its examples print`);
+      progress(`${each.name}: done, ${sizes.size} of ${packages.length}; its examples print`);
       for (const output of found.outputs) console.log(output.trimEnd().replace(/^/gm, '    '));
     } catch (error) {
       if (interruption.signal.aborted) throw error;
       problems.push(`${each.name}: ${error instanceof Error ? error.message : error}`);
     }
   });
-  sizes.sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
-  console.log(`\n${sizeTable(sizes)}\n`);
+  const inOrder = packages.flatMap(({ name }) => sizes.get(name) ?? []);
+  console.log(`\n${sizeTable(inOrder)}\n`);
   return problems;
 }
 
