@@ -38,8 +38,8 @@ interface Image {
   readonly keys: Float32Array;
 }
 
-/** Does its work and frees what came out. */
-type Work = () => Promise<void>;
+/** Brings fresh inputs to the backend, as every image's are, and gives the call whose time counts. It frees them. */
+type Work = () => Promise<() => Promise<void>>;
 
 /** The rows of one backend; those that it has no code for are absent. */
 type Rows = Readonly<Record<string, Work>>;
@@ -78,95 +78,102 @@ function jsRows(images: readonly Image[]): Rows {
     features: tensor(features, TOKENS, CHANNELS),
     keys: tensor(keys, TOKENS, CHANNELS),
   }));
-  const run = (reducer: TokenReducer) => async () => {
-    for (const { attention, features, keys } of tensors) {
-      const init = { length: TOKENS, grid: GRID, attention, classToken: true, keys };
-      const plan = await reducer.plan(createTensorTokens(referenceBackend, init));
-      await referenceBackend.applyPlan(features, plan);
-    }
-  };
+  const run =
+    (reducer: TokenReducer): Work =>
+    async () =>
+    async () => {
+      for (const { attention, features, keys } of tensors) {
+        const init = { length: TOKENS, grid: GRID, attention, classToken: true, keys };
+        const plan = await reducer.plan(createTensorTokens(referenceBackend, init));
+        await referenceBackend.applyPlan(features, plan);
+      }
+    };
   return {
-    significance: async () => {
+    significance: async () => async () => {
       for (const { attention } of tensors) await referenceBackend.marginals(attention, { classToken: true });
     },
-    ...Object.fromEntries(Object.entries(reducers).map(([name, reducer]) => [name, run(reducer)])),
+    ...eachReducer(run),
   };
 }
 
-/** A backend of TensorFlow.js by its name there: batched tensors in, ragged results out. */
+/** A backend of TensorFlow.js by its name there: a batch goes in, ragged results come out. */
 function tfjsRows(registered: string, images: readonly Image[]): Rows {
-  const stack = (name: keyof Image, ...shape: number[]): tf.Tensor => {
+  const whole = (name: keyof Image): Float32Array => {
     const data = new Float32Array(images.length * images[0][name].length);
     for (const [i, image] of images.entries()) data.set(image[name], i * image[name].length);
-    return tf.tensor(data, [images.length, ...shape]);
+    return data;
   };
+  const [attention, features, keys] = [whole('attention'), whole('features'), whole('keys')];
   const upload = (): Record<keyof Image, tf.Tensor> => ({
-    attention: stack('attention', HEADS, SIDE, SIDE),
-    features: stack('features', TOKENS, CHANNELS),
-    keys: stack('keys', TOKENS, CHANNELS),
+    attention: tf.tensor(attention, [images.length, HEADS, SIDE, SIDE]),
+    features: tf.tensor(features, [images.length, TOKENS, CHANNELS]),
+    keys: tf.tensor(keys, [images.length, TOKENS, CHANNELS]),
   });
-  /** Backends copy what they are given when it is first read. */
-  const settle = (tensors: Record<string, tf.Tensor>): void => {
-    tf.tidy(() => {
-      for (const tensor of Object.values(tensors)) {
-        const first = tensor.shape.map(() => 0);
-        tf.slice(
-          tensor,
-          first,
-          first.map(() => 1),
-        ).dataSync();
-      }
-    });
-  };
-  const on = (work: Work) => async () => {
-    if (tf.getBackend() !== registered) await tf.setBackend(registered);
-    await work();
-  };
-  const inputs = upload();
-  settle(inputs);
-  const run = (reducer: TokenReducer): Work =>
-    on(async () => {
-      const reductions = await reduceBatch(reducer, { ...inputs, grid: GRID });
-      for (const { features } of reductions) features.dispose();
-    });
+  const run =
+    (reducer: TokenReducer): Work =>
+    async () => {
+      await tf.setBackend(registered);
+      const inputs = settled(upload());
+      return async () => {
+        const reductions = await reduceBatch(reducer, { ...inputs, grid: GRID });
+        tf.dispose([inputs, reductions.map((reduction) => reduction.features)]);
+      };
+    };
   return {
-    upload: on(async () => {
-      const tensors = upload();
-      settle(tensors);
-      tf.dispose(tensors);
-    }),
-    significance: on(async () => {
-      for (let i = 0; i < images.length; i++) {
-        const attention = tf.slice(inputs.attention, i, 1);
-        await tfjsBackend.marginals(attention, { classToken: true });
-        attention.dispose();
-      }
-    }),
-    ...Object.fromEntries(Object.entries(reducers).map(([name, reducer]) => [name, run(reducer)])),
+    upload: async () => {
+      await tf.setBackend(registered);
+      return async () => {
+        tf.dispose(settled(upload()));
+      };
+    },
+    significance: async () => {
+      await tf.setBackend(registered);
+      const maps = settled(images.map((image) => tf.tensor(image.attention, [HEADS, SIDE, SIDE])));
+      return async () => {
+        for (const map of maps) await tfjsBackend.marginals(map, { classToken: true });
+        tf.dispose(maps);
+      };
+    },
+    ...eachReducer(run),
   };
+}
+
+/** Backends may copy what they are given only when it is first read. */
+function settled<Tensors extends Record<string, tf.Tensor> | tf.Tensor[]>(tensors: Tensors): Tensors {
+  tf.tidy(() => {
+    for (const tensor of Object.values(tensors)) {
+      const { shape } = tensor;
+      const [first, one] = [shape.map(() => 0), shape.map(() => 1)];
+      tf.slice(tensor, first, one).dataSync();
+    }
+  });
+  return tensors;
 }
 
 /** As @foveate/lvlm does it: significance where the map is, in the graph; the plan is made and applied in JS. */
 async function onnxRows(images: readonly Image[]): Promise<Rows> {
   const read = await openSignificanceGraph(HEADS, SIDE);
-  const features = images.map((image): HostTensor => ({ data: image.features, shape: [TOKENS, CHANNELS] }));
   const fopru = reducers['fopru-rank 25 %'];
   return {
-    significance: async () => {
+    significance: async () => async () => {
       for (const { attention } of images) await read(attention);
     },
-    'fopru-rank 25 %': async () => {
-      for (const [i, { attention }] of images.entries()) {
+    'fopru-rank 25 %': async () => async () => {
+      for (const { attention, features } of images) {
         const { given, received } = await read(attention);
         const signals = [
           { signal: 'attentionGiven', values: given },
           { signal: 'attentionReceived', values: received },
         ] as const;
         const plan = await fopru.plan(createVisualTokens({ length: TOKENS, grid: GRID, signals }));
-        await referenceBackend.applyPlan(features[i], plan);
+        await referenceBackend.applyPlan({ data: features, shape: [TOKENS, CHANNELS] }, plan);
       }
     },
   };
+}
+
+function eachReducer(row: (reducer: TokenReducer) => Work): Rows {
+  return Object.fromEntries(Object.entries(reducers).map(([name, reducer]) => [name, row(reducer)]));
 }
 
 /** The backends of TensorFlow.js that work here, by name, and the name under which each is registered. */
@@ -193,8 +200,9 @@ async function measure(backends: ReadonlyMap<string, Rows>, rounds: number): Pro
     if (process.stderr.isTTY) process.stderr.write(`\rround ${Math.max(0, round)} of ${rounds}\x1b[K`);
     for (const [backend, rows] of backends) {
       for (const [row, work] of Object.entries(rows)) {
+        const call = await work();
         const start = performance.now();
-        await work();
+        await call();
         if (round < 0) continue;
         const key = `${backend} ${row}`;
         times.set(key, [...(times.get(key) ?? []), performance.now() - start]);

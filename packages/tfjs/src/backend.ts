@@ -42,9 +42,7 @@ async function readMarginals(
   const first = classToken ? 1 : 0;
   const length = side - first;
   const vectors = tf.tidy(() => {
-    // One pass over the whole map: the mean over heads as a product, which wasm and cpu do many times faster than a mean along the first axis.
-    const flat: tf.Tensor2D = tf.reshape(attention, [heads, side * side]);
-    const mean = tf.reshape(tf.matMul(tf.fill([1, heads], 1 / heads), flat), [side, side]);
+    const mean = tf.reshape(meanOverHeads(tf.reshape(attention, [1, heads, side, side])), [side, side]);
     const tokens = tf.slice(mean, [first, first], [length, length]); // [N, N]
     const fromClass = tf.reshape(tf.slice(mean, [0, first], [1, length]), [length]);
     return tf.concat([tf.mean(tokens, 1), tf.mean(tokens, 0), fromClass]); // [3 * N]
@@ -60,6 +58,18 @@ async function readMarginals(
     received: vector(1, 'attentionReceived'),
     ...(classToken && { classAttention: vector(2, 'classAttention') }),
   };
+}
+
+/**
+ * The mean over the heads of each image's maps, in one pass over them. As a product, which wasm and cpu do many times faster than a mean along an axis that is not
+ * the last; by a transposed matrix, since wasm copies the factor of a plain product, here the maps, before it multiplies.
+ * @param attention [B, H, L, L]
+ * @returns [B, 1, L, L]
+ */
+export function meanOverHeads(attention: tf.Tensor4D): tf.Tensor4D {
+  const [images, heads, side] = attention.shape;
+  const flat: tf.Tensor3D = tf.reshape(attention, [images, heads, side * side]);
+  return tf.reshape(tf.matMul(tf.fill([images, heads, 1], 1 / heads), flat, true), [images, 1, side, side]);
 }
 
 /** Heads H and side L of a map [H, L, L] or [1, H, L, L]. */

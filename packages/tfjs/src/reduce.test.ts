@@ -113,6 +113,16 @@ describe('a batch', () => {
     expect(await reductions[0].features.array()).toEqual([[2]]);
   });
 
+  it('gives what its images give one by one, of several heads', async () => {
+    const maps = tf.softmax<tf.Tensor4D>(tf.randomUniform([2, 3, 4, 4], 0, 9, 'float32', 7));
+    const two = createFopruRank({ budget: { keepCount: 2 } });
+    const reductions = await reduceBatch(two, { features: batch(), attention: maps });
+    for (const [i, { plan }] of reductions.entries()) {
+      const image = { features: tf.slice(batch(), i, 1), attention: tf.slice(maps, i, 1) };
+      expect(plan.sources).toEqual((await reduce(two, image)).plan.sources);
+    }
+  });
+
   it('may keep different numbers of tokens, as an array or padded with a mask', async () => {
     const imageKeys = ['1', '2'];
     const ragged = await reduceBatch(byKey, { features: batch(), imageKeys });
@@ -135,6 +145,14 @@ describe('a batch', () => {
     await expect(reduceBatch(one, { features, attention: tf.zeros([1, 1, 3, 3]) })).rejects.toThrow(
       'of 2 images',
     );
+    for (const shape of [
+      [2, 1, 3, 4],
+      [2, 0, 3, 3],
+    ]) {
+      await expect(reduceBatch(one, { features, attention: tf.zeros(shape) })).rejects.toThrow(
+        'attention.shape must be [B, H, L, L]',
+      );
+    }
     await expect(reduceBatch(one, { features, keys: tf.zeros([2, 3]) })).rejects.toThrow(
       'keys.shape must be [B, N, C]',
     );

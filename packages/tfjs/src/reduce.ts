@@ -11,8 +11,11 @@ import {
 } from '@foveate/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { applyPlan } from './apply-plan.js';
-import { tfjsBackend } from './backend.js';
+import { meanOverHeads, tfjsBackend } from './backend.js';
 import { checkTensor, disposeAll } from './tensors.js';
+
+/** What is read off an attention map. */
+const ATTENTION_SIGNALS = ['attentionGiven', 'attentionReceived', 'classAttention'];
 
 /** One image's tensors, float32. They stay the caller's, and must live until the reduction is done. */
 export interface ImageTensors {
@@ -110,7 +113,7 @@ export async function reduce(reducer: TokenReducer, tensors: ImageTensors): Prom
  * @throws as {@link reduce}; where one image fails all fail, and no tensor is left behind
  */
 export async function reduceBatch(reducer: TokenReducer, batch: BatchTensors): Promise<Reduction[]> {
-  const images = splitBatch(batch);
+  const images = splitBatch(batch, reducer);
   const results = await Promise.allSettled(images.map((image) => reduce(reducer, image)));
   disposeAll(images.flatMap(imageTensors));
   const reductions = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
@@ -194,11 +197,37 @@ function classAttentionWarnings(
     : [];
 }
 
-/** The images' tensors, each with its own batch axis of 1. */
-function splitBatch({ features, attention, keys, layer, grid, imageKeys }: BatchTensors): ImageTensors[] {
+/** The images' tensors, each with its own batch axis of 1; of those that not every reducer reads, what this one does. */
+function splitBatch(batch: BatchTensors, { requires }: TokenReducer): ImageTensors[] {
+  const size = checkBatch(batch);
+  const { features, attention, keys, layer, grid, imageKeys } = batch;
+  const required = new Set<string>(requires.map(({ signal }) => signal));
+  const readsMap = ATTENTION_SIGNALS.some((signal) => required.has(signal));
+  const image = (tensor: tf.Tensor, index: number): tf.Tensor => tf.slice(tensor, index, 1);
+  return tf.tidy(() => {
+    // Averaged before it is cut, since cutting copies.
+    const map = attention && readsMap ? meanOverHeads(attention as tf.Tensor4D) : undefined;
+    return Array.from({ length: size }, (_, index) => ({
+      features: image(features, index),
+      ...(map && { attention: image(map, index) }),
+      ...(keys && required.has('keys') && { keys: image(keys, index) }),
+      ...(layer !== undefined && { layer }),
+      ...(grid && { grid: { ...grid } }),
+      key: imageKeys?.[index] ?? String(index),
+    }));
+  });
+}
+
+/** How many images there are. */
+function checkBatch({ features, attention, keys, imageKeys }: BatchTensors): number {
   checkTensor('features', features, [3], '[B, N, D]');
   const [size] = features.shape;
-  if (attention) checkTensor('attention', attention, [4], '[B, H, L, L]');
+  if (attention) {
+    checkTensor('attention', attention, [4], '[B, H, L, L]');
+    const [, heads, rows, columns] = attention.shape;
+    if (heads < 1 || rows !== columns)
+      throw new InvalidArgumentError('attention.shape', attention.shape, '[B, H, L, L]');
+  }
   if (keys) checkTensor('keys', keys, [3], '[B, N, C]');
   for (const [name, tensor] of Object.entries({ attention, keys })) {
     if (tensor && tensor.shape[0] !== size) {
@@ -210,15 +239,7 @@ function splitBatch({ features, attention, keys, layer, grid, imageKeys }: Batch
   if (imageKeys && imageKeys.length !== size) {
     throw new InvalidArgumentError('imageKeys', imageKeys, `one for each of ${size} images`);
   }
-  const image = (tensor: tf.Tensor, index: number): tf.Tensor => tf.slice(tensor, index, 1);
-  return Array.from({ length: size }, (_, index) => ({
-    features: image(features, index),
-    ...(attention && { attention: image(attention, index) }),
-    ...(keys && { keys: image(keys, index) }),
-    ...(layer !== undefined && { layer }),
-    ...(grid && { grid }),
-    key: imageKeys?.[index] ?? String(index),
-  }));
+  return size;
 }
 
 function imageTensors({ features, attention, keys }: ImageTensors): tf.Tensor[] {
