@@ -30,5 +30,6 @@ export function dataTable({ head, rows }: TextTable, caption: string): Html {
 
 function dataCell(text: string): Html {
   const value = Number.parseFloat(text.replace(/^</, ''));
-  return Number.isNaN(value) ? html`<td>${text}</td>` : html`<td data-value="${value}">${text}</td>`;
+  if (!Number.isNaN(value)) return html`<td data-value="${value}">${text}</td>`;
+  return /^[a-z]/.test(text) ? html`<td class="name">${text}</td>` : html`<td>${text}</td>`;
 }
