@@ -1,6 +1,6 @@
 /**
- * `npm run test:tfjs-node-gpu`: builds the addons of @tensorflow/tfjs-node-gpu and @tensorflow/tfjs-node, and runs on each the tests that @foveate/tfjs runs
- * on every backend: the conformance suites and the proof that no tensor is left behind.
+ * `npm run test:tfjs-node-gpu`: builds the addons of @tensorflow/tfjs-node-gpu and @tensorflow/tfjs-node, and runs on each the tests that are for every backend:
+ * the conformance suites, the proof that no tensor is left behind, and the runner that gives the same answers as in its graph.
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
@@ -17,18 +17,19 @@ try {
   process.exit(1);
 }
 
+const tests = { tfjs: 'src/backends.test.ts', lvlm: 'src/backend-reduction.test.ts' };
+const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
+
 // One process each, because both register the backend "tensorflow".
 for (const backend of ['node-gpu', 'node']) {
-  console.log(`\n== ${backend}`);
-  const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
-  const { status } = spawnSync(
-    process.execPath,
-    [vitest, 'run', '--config', '../../vitest.config.ts', '--reporter=default', 'src/backends.test.ts'],
-    {
-      cwd: path.join(root, 'packages', 'tfjs'),
+  for (const [name, file] of Object.entries(tests)) {
+    console.log(`\n== ${backend}: packages/${name}`);
+    const args = [vitest, 'run', '--config', '../../vitest.config.ts', '--reporter=default', file];
+    const { status } = spawnSync(process.execPath, args, {
+      cwd: path.join(root, 'packages', name),
       env: { ...process.env, FOVEATE_TFJS_BACKENDS: backend, FOVEATE_TFJS_FROM: folder },
       stdio: 'inherit',
-    },
-  );
-  if (status !== 0) process.exitCode = 1;
+    });
+    if (status !== 0) process.exitCode = 1;
+  }
 }
