@@ -130,6 +130,8 @@ const lines = [
     ];
     return `| ${cells.join(' | ')} |`;
   }),
+  '',
+  `Differences that mean something (McNemar's test, Holm's p below 0.05): ${results.filter(({ p }) => p !== undefined && p < 0.05).length} of ${results.length}.`,
 ];
 
 const [start, end] = ['<!-- budgets:start -->', '<!-- budgets:end -->'];
