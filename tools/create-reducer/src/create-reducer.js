@@ -13,6 +13,12 @@ Makes packages/NAME, a small reducer that works, and registers it with the fovea
 
 const root = fileURLToPath(new URL('../../..', import.meta.url));
 
+/** Ctrl-C reaches npm too, and stops this program only once there is nothing half done. */
+let interrupted = false;
+process.on('SIGINT', () => {
+  interrupted = true;
+});
+
 try {
   const { name, stage, install } = readArguments();
   if (name !== undefined) await create(name, stage, install);
@@ -25,9 +31,10 @@ try {
 /** @param {string} name @param {string} stage @param {boolean} install */
 async function create(name, stage, install) {
   const { files, undo } = await scaffold(root, name, stage);
-  if (install && !npmInstall()) {
+  if (interrupted || (install && !npmInstall())) {
     undo();
-    console.error('create-reducer: npm install failed, so everything was put back as it was.');
+    const reason = interrupted ? 'it was stopped' : 'npm install failed or was stopped';
+    console.error(`create-reducer: ${reason}, so everything was put back as it was.`);
     process.exitCode = 1;
     return;
   }
@@ -36,9 +43,8 @@ async function create(name, stage, install) {
   console.log(`\nNext: ${first}npx vitest run packages/${name}; then write your method in src/${name}.ts.`);
 }
 
-/** Whether it worked. Ctrl-C stops npm alone, so that what it leaves can be undone. */
+/** Whether it worked. */
 function npmInstall() {
-  process.once('SIGINT', () => undefined);
   const args = ['install', '--no-audit', '--no-fund', '--prefer-offline'];
   const { status } = spawnSync('npm', args, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
   return status === 0;
