@@ -15,7 +15,6 @@ export const library: UserConfig = {
 /** How a package's benchmarks are built: as JavaScript that runs on the built packages. */
 export const benchmarks: UserConfig = {
   ...library,
-  entry: ['bench/*.ts'],
   outDir: '.reports/bench',
   dts: false,
   sourcemap: false,

@@ -1,1 +1,5 @@
-export { benchmarks as default } from '../../tsdown.base.js';
+import type { UserConfig } from 'tsdown';
+import { benchmarks } from '../../tsdown.base.js';
+
+const config: UserConfig = { ...benchmarks, entry: ['bench/*.ts'] };
+export default config;

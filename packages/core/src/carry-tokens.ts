@@ -2,7 +2,7 @@ import { InvalidArgumentError } from './errors.js';
 import { isIdentity, type ReductionPlan } from './plan.js';
 import { checkSignal, type SignalRequest } from './signals.js';
 import { createVisualTokens, type Span, type VisualTokens } from './visual-tokens.js';
-import { nearestKeys } from './reference-backend.js';
+import { nearestKeys } from './nearest-keys.js';
 
 /**
  * The tokens that a plan leaves, as the next reducer of a chain sees them; signals follow their tokens, each when it is asked for:

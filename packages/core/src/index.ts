@@ -13,6 +13,8 @@ export {
   SignalUnavailableError,
   UnknownReducerError,
 } from './errors.js';
+export { nearestKeysWith } from './nearest-keys.js';
+export type { RowProducts } from './nearest-keys.js';
 export { applyPlan, composePlans } from './plan-algebra.js';
 export {
   createPlan,

@@ -1,8 +1,8 @@
 import type { AttentionMarginals, MarginalsOptions, TensorBackend } from './backend.js';
 import { InvalidArgumentError, InvalidSignalError } from './errors.js';
+import { nearestKeys } from './nearest-keys.js';
 import { applyPlan } from './plan-algebra.js';
 import type { ReductionPlan } from './plan.js';
-import { topIndices } from './top-indices.js';
 
 /** A tensor in the memory of JS: row-major data and its shape. */
 export interface HostTensor {
@@ -89,107 +89,4 @@ function checkAttentionShape(shape: readonly number[], classToken: boolean): [he
     );
   }
   return [heads, rows];
-}
-
-/**
- * In plain JS, for each token of `of` its min(k, N - 1) nearest other tokens; see {@link VisualTokens.nearest}.
- * @param keys [length, D]
- * @throws InvalidArgumentError on a shape that does not fit, `of` out of range, k below 1; InvalidSignalError on NaN or Infinity
- */
-export function nearestKeys(keys: Float32Array, length: number, of: Uint32Array, k: number): Uint32Array {
-  const channels = keys.length / length; // D
-  if (!(Number.isInteger(channels) && channels > 0)) {
-    throw new InvalidArgumentError('keys.length', keys.length, `a positive multiple of ${length} tokens`);
-  }
-  if (!(Number.isSafeInteger(k) && k >= 1)) throw new InvalidArgumentError('k', k, 'a positive integer');
-  const wrong = of.find((token) => token >= length);
-  if (wrong !== undefined) throw new InvalidArgumentError('of', wrong, `token indices below ${length}`);
-
-  const inverseNorms = inverseKeyNorms(keys, channels);
-  const neighbours = Math.min(k, length - 1);
-  const result = new Uint32Array(of.length * neighbours);
-  if (neighbours === 0) return result;
-  const wide = new Float64Array(keys);
-  const cosines = [new Float64Array(length), new Float64Array(length)];
-  for (let row = 0; row < of.length; row += 2) {
-    const pair = of.subarray(row, row + 2);
-    dotProducts(wide, pair[0], pair.at(-1) ?? 0, channels, cosines);
-    for (const [second, token] of pair.entries()) {
-      const own = cosines[second];
-      const inverseNorm = inverseNorms[token];
-      for (let j = 0; j < length; j++) own[j] *= inverseNorm * inverseNorms[j];
-      own[token] = -Infinity; // never its own neighbour
-      result.set(topIndices(own, neighbours), (row + second) * neighbours);
-    }
-  }
-  return result;
-}
-
-/**
- * The dot products of the keys of two tokens with all, into `products` [2][N]. Two by four at a time, since one sum waits for its every addition and
- * every load serves several: four times as fast as one by one.
- */
-function dotProducts(
-  keys: Float64Array,
-  one: number,
-  other: number,
-  channels: number,
-  [ofOne, ofOther]: readonly Float64Array[],
-): void {
-  const x = one * channels;
-  const y = other * channels;
-  const quads = ofOne.length - (ofOne.length % 4);
-  for (let j = 0; j < quads; j += 4) {
-    const p = j * channels;
-    const q = p + channels;
-    const r = q + channels;
-    const s = r + channels;
-    let xp = 0;
-    let xq = 0;
-    let xr = 0;
-    let xs = 0;
-    let yp = 0;
-    let yq = 0;
-    let yr = 0;
-    let ys = 0;
-    for (let d = 0; d < channels; d++) {
-      const a = keys[x + d];
-      const b = keys[y + d];
-      xp += a * keys[p + d];
-      xq += a * keys[q + d];
-      xr += a * keys[r + d];
-      xs += a * keys[s + d];
-      yp += b * keys[p + d];
-      yq += b * keys[q + d];
-      yr += b * keys[r + d];
-      ys += b * keys[s + d];
-    }
-    ofOne[j] = xp;
-    ofOne[j + 1] = xq;
-    ofOne[j + 2] = xr;
-    ofOne[j + 3] = xs;
-    ofOther[j] = yp;
-    ofOther[j + 1] = yq;
-    ofOther[j + 2] = yr;
-    ofOther[j + 3] = ys;
-  }
-  for (let j = quads; j < ofOne.length; j++) {
-    [ofOne[j], ofOther[j]] = [0, 0];
-    for (let d = 0; d < channels; d++) {
-      ofOne[j] += keys[x + d] * keys[j * channels + d];
-      ofOther[j] += keys[y + d] * keys[j * channels + d];
-    }
-  }
-}
-
-/** 1 / ||key|| of each token, 0 for a key of norm 0, so that its cosines are 0. */
-function inverseKeyNorms(keys: Float32Array, channels: number): Float64Array {
-  return Float64Array.from({ length: keys.length / channels }, (_, token) => {
-    let square = 0;
-    for (let d = token * channels; d < (token + 1) * channels; d++) square += keys[d] * keys[d];
-    if (!Number.isFinite(square)) {
-      throw new InvalidSignalError('keys', `has NaN or Infinity in the key of token ${token}`);
-    }
-    return square > 0 ? 1 / Math.sqrt(square) : 0;
-  });
 }

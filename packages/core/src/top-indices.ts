@@ -1,5 +1,7 @@
 /** Up to one in so many, inserting the highest one by one takes less time than sorting all. */
 const FEW = 8;
+/** And always among no more than these. */
+const SHORT = 64;
 
 /**
  * The `count` indices of the highest scores, in descending order of score; ties to the lower index.
@@ -7,7 +9,7 @@ const FEW = 8;
  * @param count in [1, scores.length]
  */
 export function topIndices(scores: ArrayLike<number>, count: number): Uint32Array {
-  if (count * FEW <= scores.length) return insertTop(scores, count);
+  if (count * FEW <= scores.length || scores.length <= SHORT) return insertTop(scores, count);
   return topIndicesAscending(scores, count).sort((a, b) => scores[b] - scores[a] || a - b);
 }
 

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, SignalUnavailableError } from './errors.js';
 import type { Grid } from './plan.js';
-import { nearestKeys } from './reference-backend.js';
+import { nearestKeys } from './nearest-keys.js';
 import { signalId, type EncoderLayer, type SignalRequest } from './signals.js';
 
 /** A run of tokens that belong to one image. */

@@ -1,9 +1,9 @@
 /** One call inside the worker: encode, have the tokens reduced, prefill, decode. */
-import { createVisualTokens, type Span } from '@foveate/core';
+import type { Span } from '@foveate/core';
 import type { Decoder } from './decoder.js';
 import type { EncodedImage, Encoder } from './encoder.js';
 import { BundleError, PromptError } from './errors.js';
-import { now, type GenerateRequest, type KeysQuery, type Outcome, type Rows } from './protocol.js';
+import { now, type GenerateRequest, type Outcome, type Rows } from './protocol.js';
 import { createSampler } from './sampling.js';
 import type { Prompt, PromptPlanner } from './sequence.js';
 
@@ -157,15 +157,4 @@ async function readPrompt(
     } else embeddings.set(text.subarray(word * width, ++word * width), place++ * width);
   }
   return { embeddings, length, visual: places, spans };
-}
-
-/** Answers a question about the keys of an encoded image. */
-export async function answerKeys(
-  { features, signals }: EncodedImage,
-  query: KeysQuery,
-): Promise<Float32Array | Uint32Array> {
-  const tokens = createVisualTokens({ length: features.length, signals });
-  return query.ask === 'keys'
-    ? tokens.signal(query.request)
-    : tokens.nearest(query.of, query.k, query.request.layer);
 }

@@ -4,8 +4,9 @@ import { applyPlan, type ReductionPlan, type Signal, type Span } from '@foveate/
 import { Decoder } from './decoder.js';
 import { openOriginalEncoder, outputIds, withLastImage, type EncodedImage, type Encoder } from './encoder.js';
 import { sendError } from './error-transfer.js';
-import { answerKeys, generate, Stopped } from './generation.js';
+import { generate, Stopped } from './generation.js';
 import { openCheckedEncoder } from './identity-check.js';
+import { createAnswerKeys } from './keys.js';
 import type {
   EncoderRequest,
   FromWorker,
@@ -21,6 +22,7 @@ const port = parentPort;
 if (!port) throw new Error('This file is the entry of a worker thread of @foveate/lvlm.');
 
 const decoder = Decoder.open(init.graphs, init.threads, init.language);
+const answerKeys = createAnswerKeys(init.threads);
 const encoders = new Map<string, Promise<Encoder>>();
 /** What the thread does now, or did last. */
 let running: Promise<void>;

@@ -5,6 +5,7 @@ export { OnnxArgumentError, OnnxFileError, OnnxGraphError, OnnxStructureError } 
 export { readModel, serializeModel, type OnnxModel, type SerializedModel } from './model.js';
 export type { PromptRows } from './prompt-attention.js';
 export { pruneAtLayer, type PrunedDecoder, type PruneOptions } from './prune.js';
+export { rowProductsGraph } from './row-products.js';
 export { addSignals, type SignalOutputs, type VisionSignal, type VisionSignalRequest } from './signals.js';
 export { splitDecoder, type SplitDecoder, type SplitDecoderOptions } from './split-decoder.js';
 export { splitAtFeatures, type SplitEncoder } from './split.js';

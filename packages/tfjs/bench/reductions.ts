@@ -7,16 +7,19 @@ import { fileURLToPath } from 'node:url';
 import {
   createTensorTokens,
   createVisualTokens,
+  nearestKeysWith,
   referenceBackend,
   type HostTensor,
+  type Signal,
   type TokenReducer,
+  type VisualTokens,
 } from '@foveate/core';
 import { createFopruRank } from '@foveate/fopru-rank';
 import { createPooling } from '@foveate/pooling';
 import { createPrumerge } from '@foveate/prumerge';
 import { BackendUnavailableError, loadBackend, reduceBatch, tfjsBackend } from '@foveate/tfjs';
 import * as tf from '@tensorflow/tfjs-core';
-import { openSignificanceGraph } from './significance-graph.js';
+import { openRowProducts, openSignificanceGraph } from './onnx-graphs.js';
 
 const HEADS = 16;
 const GRID = { rows: 24, columns: 24 };
@@ -150,25 +153,39 @@ function settled<Tensors extends Record<string, tf.Tensor> | tf.Tensor[]>(tensor
   return tensors;
 }
 
-/** As @foveate/lvlm does it: significance where the map is, in the graph; the plan is made and applied in JS. */
+/**
+ * As @foveate/lvlm does it: significance where the map is, in the graph, and products of keys in another; plans are made and applied in JS. Class attention, which
+ * the encoder's graph makes of its queries and keys, is at hand.
+ */
 async function onnxRows(images: readonly Image[]): Promise<Rows> {
   const read = await openSignificanceGraph(HEADS, SIDE);
-  const fopru = reducers['fopru-rank 25 %'];
+  const products = await openRowProducts();
+  const run =
+    (name: string, tokensOf: (image: Image) => Promise<VisualTokens>): Work =>
+    async () =>
+    async () => {
+      for (const image of images) {
+        const plan = await reducers[name].plan(await tokensOf(image));
+        await referenceBackend.applyPlan({ data: image.features, shape: [TOKENS, CHANNELS] }, plan);
+      }
+    };
+  const tokens = (signals: readonly Signal[]): VisualTokens =>
+    createVisualTokens({ length: TOKENS, grid: GRID, signals });
   return {
     significance: async () => async () => {
       for (const { attention } of images) await read(attention);
     },
-    'fopru-rank 25 %': async () => async () => {
-      for (const { attention, features } of images) {
-        const { given, received } = await read(attention);
-        const signals = [
-          { signal: 'attentionGiven', values: given },
-          { signal: 'attentionReceived', values: received },
-        ] as const;
-        const plan = await fopru.plan(createVisualTokens({ length: TOKENS, grid: GRID, signals }));
-        await referenceBackend.applyPlan({ data: features, shape: [TOKENS, CHANNELS] }, plan);
-      }
-    },
+    'fopru-rank 25 %': run('fopru-rank 25 %', async ({ attention }) => {
+      const { given, received } = await read(attention);
+      return tokens([
+        { signal: 'attentionGiven', values: given },
+        { signal: 'attentionReceived', values: received },
+      ]);
+    }),
+    'prumerge 25 %': run('prumerge 25 %', async ({ attention, keys }) => ({
+      ...tokens([{ signal: 'classAttention', values: attention.subarray(1, SIDE) }]),
+      nearest: async (of, k) => nearestKeysWith(products, keys, TOKENS, of, k),
+    })),
   };
 }
 

@@ -1,4 +1,4 @@
-/** The reductions that @foveate/onnx-graph adds to an encoder, as a graph of their own. */
+/** What onnxruntime computes for a reduction: the graph that @foveate/onnx-graph adds to an encoder, on its own, and the one that it compares keys by. */
 import { create, toBinary } from '@bufbuild/protobuf';
 import {
   AttributeProto_AttributeType as AttributeType,
@@ -10,12 +10,28 @@ import {
   type NodeProto,
   type ValueInfoProto,
 } from 'onnx-buf';
+import type { RowProducts } from '@foveate/core';
+import { rowProductsGraph } from '@foveate/onnx-graph';
 import * as ort from 'onnxruntime-node';
 
 /** Reads a map [H, L, L] with CLS; [N] each. */
 type ReadSignificance = (attention: Float32Array) => Promise<Record<'given' | 'received', Float32Array>>;
 
-/** Opens the graph in onnxruntime. */
+/** Opens the graph that compares keys. */
+export async function openRowProducts(): Promise<RowProducts> {
+  const session = await ort.InferenceSession.create(rowProductsGraph());
+  const matrix = (data: Float32Array, channels: number): ort.Tensor =>
+    new ort.Tensor('float32', data, [data.length / channels, channels]);
+  return async (rows, others, channels) => {
+    const { products } = await session.run({
+      rows: matrix(rows, channels),
+      others: matrix(others, channels),
+    });
+    return products.data as Float32Array;
+  };
+}
+
+/** Opens the graph of the reductions. */
 export async function openSignificanceGraph(heads: number, side: number): Promise<ReadSignificance> {
   const session = await ort.InferenceSession.create(significanceGraph(heads, side));
   return async (attention) => {
