@@ -212,8 +212,8 @@ async function tfjsBackends(): Promise<Map<string, string>> {
 /** Milliseconds of every call, by backend and row; all take turns. */
 async function measure(backends: ReadonlyMap<string, Rows>, rounds: number): Promise<Map<string, number[]>> {
   const times = new Map<string, number[]>();
-  const warmUp = 3;
-  for (let round = -warmUp; round < rounds; round++) {
+  // As many rounds before those that count, for V8 to compile what it runs.
+  for (let round = -rounds; round < rounds; round++) {
     if (process.stderr.isTTY) process.stderr.write(`\rround ${Math.max(0, round)} of ${rounds}\x1b[K`);
     for (const [backend, rows] of backends) {
       for (const [row, work] of Object.entries(rows)) {
