@@ -28,7 +28,7 @@ export {
   withWarnings,
 } from './plan.js';
 export type { Grid, PlanNotes, PlanParts, ReductionPlan, WeightedSources } from './plan.js';
-export { defineReducer } from './reducer.js';
+export { checkReducer, defineReducer } from './reducer.js';
 export type { LanguageReducer, ReducerBase, TokenReducer, VisionReducer } from './reducer.js';
 export {
   budgetOptions,

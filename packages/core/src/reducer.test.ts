@@ -6,7 +6,7 @@ import {
   SignalUnavailableError,
 } from './errors.js';
 import { identityPlan, type ReductionPlan } from './plan.js';
-import { defineReducer, type LanguageReducer, type VisionReducer } from './reducer.js';
+import { checkReducer, defineReducer, type LanguageReducer, type VisionReducer } from './reducer.js';
 import type { SignalRequest } from './signals.js';
 import { createVisualTokens, type VisualTokens } from './visual-tokens.js';
 
@@ -102,5 +102,47 @@ describe('defineReducer', () => {
       });
     expect(define).toThrow(InvalidArgumentError);
     expect(define).toThrow(argument);
+  });
+});
+
+describe('checkReducer', () => {
+  const reducer = {
+    specificationVersion: 1,
+    name: 'x',
+    stage: 'vision',
+    requires: [],
+    plan: () => undefined,
+  };
+
+  it('accepts what has the interface, whoever made it', () => {
+    expect(() => {
+      checkReducer('reducer', reducer);
+      checkReducer('reducer', { ...reducer, stage: 'language', layer: 2 });
+    }).not.toThrow();
+  });
+
+  it.each([
+    [
+      'a function that was not called',
+      function createX() {
+        return reducer;
+      },
+      'the function createX',
+    ],
+    ['nothing', null, 'null'],
+    ['a name', 'fopru-rank', '"fopru-rank"'],
+    ['an empty object', {}, '{}'],
+    ['another version', { ...reducer, specificationVersion: 2 }, '{"specificationVersion":2'],
+    ['another stage', { ...reducer, stage: 'audio' }, '{"specificationVersion":1,"name":"x","stage":"audio"'],
+    ['no signals', { ...reducer, requires: undefined }, '{'],
+    ['no plan', { ...reducer, plan: 'keep' }, '{'],
+  ])('refuses %s', (_, value, received) => {
+    const check = (): void => {
+      checkReducer('reducers[0]', value);
+    };
+    expect(check).toThrow(InvalidArgumentError);
+    expect(check).toThrow(
+      `reducers[0] must be a reducer of specificationVersion 1, as createFopruRank() returns one; received ${received}`,
+    );
   });
 });

@@ -82,6 +82,23 @@ function guardSignals(tokens: VisualTokens, { name, requires }: TokenReducer): V
   };
 }
 
+/**
+ * Checks that a value is a reducer, by whomever, of the interface that this package has.
+ * @param argument - its name in the error
+ * @throws InvalidArgumentError
+ */
+export function checkReducer(argument: string, value: unknown): asserts value is TokenReducer {
+  const { specificationVersion, stage, requires, plan } = Object(value) as Partial<TokenReducer>;
+  const isReducer =
+    specificationVersion === 1 &&
+    (stage === 'vision' || stage === 'language') &&
+    Array.isArray(requires) &&
+    typeof plan === 'function';
+  if (isReducer) return;
+  const expected = 'a reducer of specificationVersion 1, as createFopruRank() returns one';
+  throw new InvalidArgumentError(argument, value, expected);
+}
+
 function checkDefinition(reducer: TokenReducer): void {
   if (!/^[a-z][a-z0-9-]*$/.test(reducer.name)) {
     throw new InvalidArgumentError('name', reducer.name, 'lower-case letters, digits and hyphens');

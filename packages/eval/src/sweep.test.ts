@@ -155,8 +155,15 @@ describe('runSweep', () => {
     );
   });
 
-  it('refuses no rows, and two of one name', async () => {
+  it('refuses no rows, two of one name, and what is no reducer', async () => {
     await expect(runSweep({ ...options, rows: [] })).rejects.toThrow('at least one row');
+    for (const [reducers, message] of [
+      [{}, 'rows[0].reducers must be an array of reducers'],
+      [[() => undefined], 'rows[0].reducers[0] must be a reducer of specificationVersion 1'],
+    ] as const) {
+      const rows = [{ reducer: 'x', reducers: reducers as never }];
+      await expect(runSweep({ ...options, rows })).rejects.toThrow(message);
+    }
     await expect(runSweep({ ...options, rows: [rows[0], rows[0]] })).rejects.toThrow('different reducers');
   });
 });

@@ -1,5 +1,11 @@
 /** Asks one model the same questions with each reducer. */
-import { FoveateError, InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
+import {
+  checkReducer,
+  FoveateError,
+  InvalidArgumentError,
+  type TensorBackend,
+  type TokenReducer,
+} from '@foveate/core';
 import { Lvlm, readImage, type GenerateOptions, type GenerateResult } from '@foveate/lvlm';
 import { RESAMPLES } from './bootstrap.js';
 import type { Dataset, Question } from './dataset.js';
@@ -156,6 +162,11 @@ function checkRows(rows: readonly SweepRow[]): void {
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new InvalidArgumentError('rows', twice, 'rows of different reducers');
   if (rows.length === 0) throw new InvalidArgumentError('rows', rows, 'at least one row');
+  for (const [row, { reducers }] of rows.entries()) {
+    const argument = `rows[${row}].reducers`;
+    if (!Array.isArray(reducers)) throw new InvalidArgumentError(argument, reducers, 'an array of reducers');
+    for (const [index, reducer] of reducers.entries()) checkReducer(`${argument}[${index}]`, reducer);
+  }
 }
 
 /** Every question with every row, question by question, so that an interrupted run has asked all rows the same. */

@@ -146,6 +146,12 @@ describe('prompts', () => {
     await expect(lvlm.generate({ prompt: 'a', images: 'a.png' as never })).rejects.toThrow(
       /images must be an array/,
     );
+    for (const value of [null, 'fopru-rank', () => undefined, {}]) {
+      const reducers = [value as never];
+      await expect(lvlm.generate({ prompt: 'a', reducers })).rejects.toThrow(
+        'reducers[0] must be a reducer of specificationVersion 1',
+      );
+    }
     await expect(lvlm.generate({ prompt: 'a', reducers: {} as never })).rejects.toThrow(
       /reducers must be an array/,
     );

@@ -1,5 +1,5 @@
 /** The caller's options, checked and with their defaults. */
-import { InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
+import { checkReducer, InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
 import { PromptError } from './errors.js';
 import { DEFAULT_MAX_PIXELS } from './image-files.js';
 import { stagesOf, type Stages } from './reduction.js';
@@ -122,6 +122,7 @@ function checkBackend(backend: TensorBackend<unknown>): TensorBackend<unknown> {
 
 function checkReducers(reducers: readonly TokenReducer[]): Stages {
   if (!Array.isArray(reducers)) throw new InvalidArgumentError('reducers', reducers, 'an array of reducers');
+  for (const [index, reducer] of reducers.entries()) checkReducer(`reducers[${index}]`, reducer);
   return stagesOf(reducers);
 }
 

@@ -148,9 +148,10 @@ describe('a batch', () => {
     for (const shape of [
       [2, 1, 3, 4],
       [2, 0, 3, 3],
+      [2, 1, 5, 5], // of 4 tokens and CLS
     ]) {
       await expect(reduceBatch(one, { features, attention: tf.zeros(shape) })).rejects.toThrow(
-        'attention.shape must be [B, H, L, L]',
+        'attention.shape must be [B, H, L, L], L = 3 or, with CLS, 4; received [2,',
       );
     }
     await expect(reduceBatch(one, { features, keys: tf.zeros([2, 3]) })).rejects.toThrow(
@@ -159,6 +160,10 @@ describe('a batch', () => {
     await expect(reduceBatch(one, { features: tf.zeros([3, 1]) })).rejects.toThrow(
       'features.shape must be [B, N, D]',
     );
+    const uncalled = createFopruRank as unknown as VisionReducer;
+    const refused = 'as createFopruRank() returns one; received the function createFopruRank';
+    await expect(reduceBatch(uncalled, { features })).rejects.toThrow(refused);
+    await expect(reduce(uncalled, { features: tf.zeros([3, 1]) })).rejects.toThrow(refused);
     await expect(reduceBatch(byKey, { features, imageKeys: ['1'] })).rejects.toThrow('imageKeys must be');
     await expect(reduceBatch(byKey, { features, imageKeys: ['1', '0'] })).rejects.toThrow('keepCount');
   });

@@ -1,4 +1,5 @@
 import {
+  checkReducer,
   createTensorTokens,
   InvalidArgumentError,
   signalId,
@@ -74,6 +75,7 @@ export interface PaddedReduction {
  * @throws InvalidArgumentError on tensors that do not fit; whatever error of Foveate the reducer throws. No tensor is left behind.
  */
 export async function reduce(reducer: TokenReducer, tensors: ImageTensors): Promise<Reduction> {
+  checkReducer('reducer', reducer);
   const { grid, key, layer, signals } = tensors;
   for (const signal of signals ?? []) checkTensor(signalId(signal), signal.values, [1, 2], '[N] or [N, C]');
   const owned: tf.Tensor[] = [];
@@ -113,6 +115,7 @@ export async function reduce(reducer: TokenReducer, tensors: ImageTensors): Prom
  * @throws as {@link reduce}; where one image fails all fail, and no tensor is left behind
  */
 export async function reduceBatch(reducer: TokenReducer, batch: BatchTensors): Promise<Reduction[]> {
+  checkReducer('reducer', reducer);
   const images = splitBatch(batch, reducer);
   const results = await Promise.allSettled(images.map((image) => reduce(reducer, image)));
   disposeAll(images.flatMap(imageTensors));
@@ -221,12 +224,14 @@ function splitBatch(batch: BatchTensors, { requires }: TokenReducer): ImageTenso
 /** How many images there are. */
 function checkBatch({ features, attention, keys, imageKeys }: BatchTensors): number {
   checkTensor('features', features, [3], '[B, N, D]');
-  const [size] = features.shape;
+  const [size, length] = features.shape;
   if (attention) {
     checkTensor('attention', attention, [4], '[B, H, L, L]');
     const [, heads, rows, columns] = attention.shape;
-    if (heads < 1 || rows !== columns)
-      throw new InvalidArgumentError('attention.shape', attention.shape, '[B, H, L, L]');
+    if (heads < 1 || rows !== columns || ![length, length + 1].includes(rows)) {
+      const expected = `[B, H, L, L], L = ${length} or, with CLS, ${length + 1}`;
+      throw new InvalidArgumentError('attention.shape', attention.shape, expected);
+    }
   }
   if (keys) checkTensor('keys', keys, [3], '[B, N, C]');
   for (const [name, tensor] of Object.entries({ attention, keys })) {
