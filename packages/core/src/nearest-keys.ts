@@ -35,9 +35,9 @@ export function nearestKeys(keys: Float32Array, length: number, of: Uint32Array,
 }
 
 /**
- * The same tokens as {@link nearestKeys}, most of the work done by `products`: only cosines that float32 cannot tell apart are computed again, exactly.
+ * The same tokens as `nearest` of {@link VisualTokens} gives, most of the work done by `products`: only cosines that float32 cannot tell apart are computed again, exactly.
  * @param products - must be as near as float32 sums in any order are
- * @throws as {@link nearestKeys}, and what `products` throws
+ * @throws as `nearestKeys` of {@link TensorBackend}, and what `products` throws
  */
 export async function nearestKeysWith(
   products: RowProducts,

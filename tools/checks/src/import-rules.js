@@ -6,7 +6,7 @@
  * @property {string[]} [internal] packages of this repository; absent: all of them
  * @property {string[]} [external] packages of others; absent: whatever package.json declares
  * @property {boolean} builtins whether Node's own modules may be used
- * @property {string[]} [tests] packages of this repository that only tests may import
+ * @property {string[]} [tests] packages of this repository that only tests and benchmarks may import
  * @property {string[]} [testing] packages that only the `./testing` entry may import
  */
 
@@ -32,7 +32,11 @@ const rules = {
     builtins: true,
     tests: [...reducers, '@foveate/tfjs', '@foveate/tiny-llava'],
   },
-  '@foveate/tfjs': { internal: ['@foveate/core'], builtins: true, tests: reducers },
+  '@foveate/tfjs': {
+    internal: ['@foveate/core'],
+    builtins: true,
+    tests: [...reducers, '@foveate/onnx-graph'],
+  },
   '@foveate/tiny-llava': { internal: [], external: [], builtins: true },
   '@foveate/eval': {
     internal: ['@foveate/core', '@foveate/lvlm'],
