@@ -1,21 +1,21 @@
 /** What onnxruntime computes for a reduction: the graph that @foveate/onnx-graph adds to an encoder, on its own, and the one that it compares keys by. */
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import {
   AttributeProto_AttributeType as AttributeType,
   ModelProtoSchema,
-  NodeProtoSchema,
   TensorProto_DataType as DataType,
-  TensorProtoSchema,
-  ValueInfoProtoSchema,
-  type NodeProto,
-  type ValueInfoProto,
+  type NodeProtoSchema,
+  type TensorProtoSchema,
+  type ValueInfoProtoSchema,
 } from 'onnx-buf';
 import type { RowProducts } from '@foveate/core';
 import { rowProductsGraph } from '@foveate/onnx-graph';
 import * as ort from 'onnxruntime-node';
 
 /** Reads a map [H, L, L] with CLS; [N] each. */
-type ReadSignificance = (attention: Float32Array) => Promise<Record<'given' | 'received', Float32Array>>;
+export type ReadSignificance = (
+  attention: Float32Array,
+) => Promise<Record<'given' | 'received', Float32Array>>;
 
 /** Opens the graph that compares keys. */
 export async function openRowProducts(): Promise<RowProducts> {
@@ -44,21 +44,14 @@ export async function openSignificanceGraph(heads: number, side: number): Promis
 
 /** Means over the heads and over keys (axis 3) or queries (axis 2), CLS left out by subtracting its own. */
 function significanceGraph(heads: number, side: number): Uint8Array {
-  const nodes: NodeProto[] = [];
-  const add = (opType: string, input: string[], output: string, keepdims?: number): string => {
-    const attribute =
-      keepdims === undefined
-        ? []
-        : [{ name: 'keepdims', type: AttributeType.INT, i: BigInt(keepdims) } as const];
-    nodes.push(
-      create(NodeProtoSchema, {
-        name: output,
-        opType,
-        input,
-        output: [output],
-        attribute: attribute as never,
-      }),
-    );
+  const node: MessageInitShape<typeof NodeProtoSchema>[] = [];
+  const add = (opType: string, input: string[], output: string): string => {
+    node.push({ opType, input, output: [output] });
+    return output;
+  };
+  const reduce = (opType: string, map: string, axis: string, output: string): string => {
+    const attribute = [{ name: 'keepdims', type: AttributeType.INT, i: 0n }];
+    node.push({ opType, input: [map, axis], output: [output], attribute });
     return output;
   };
   const ints = { zero: 0, one: 1, two: 2, three: 3, end: side };
@@ -67,7 +60,7 @@ function significanceGraph(heads: number, side: number): Uint8Array {
     ['received', 'two'],
   ] as const) {
     const sum = (map: string, name: string): string =>
-      add('ReduceMean', [add('ReduceSum', [map, axis], `${name}_heads`, 0), 'one'], name, 0);
+      reduce('ReduceMean', reduce('ReduceSum', map, axis, `${name}_heads`), 'one', name);
     const all = axis === 'three' ? 'ones' : sum('attention', `${signal}_all`);
     const fromClass = sum(
       add('Slice', ['attention', 'zero', 'one', axis], `${signal}_class`),
@@ -76,8 +69,18 @@ function significanceGraph(heads: number, side: number): Uint8Array {
     const tokens = add('Sub', [all, fromClass], `${signal}_sums`);
     add('Div', [add('Slice', [tokens, 'one', 'end', 'one'], `${signal}_tokens`), 'count'], signal);
   }
-  const float = (name: string, value: number) =>
-    create(TensorProtoSchema, { name, dataType: DataType.FLOAT, dims: [1n], floatData: [value] });
+  const float = (name: string, value: number): MessageInitShape<typeof TensorProtoSchema> => ({
+    name,
+    dataType: DataType.FLOAT,
+    dims: [1n],
+    floatData: [value],
+  });
+  const integers = Object.entries(ints).map(([name, value]) => ({
+    name,
+    dataType: DataType.INT64,
+    dims: [1n],
+    int64Data: [BigInt(value)],
+  }));
   return toBinary(
     ModelProtoSchema,
     create(ModelProtoSchema, {
@@ -85,28 +88,17 @@ function significanceGraph(heads: number, side: number): Uint8Array {
       opsetImport: [{ domain: '', version: 18n }],
       graph: {
         name: 'significance',
-        node: nodes,
+        node,
         input: [info('attention', [1, heads, side, side])],
         output: [info('given', [1, side - 1]), info('received', [1, side - 1])],
-        initializer: [
-          ...Object.entries(ints).map(([name, value]) =>
-            create(TensorProtoSchema, {
-              name,
-              dataType: DataType.INT64,
-              dims: [1n],
-              int64Data: [BigInt(value)],
-            }),
-          ),
-          float('ones', 1),
-          float('count', side - 1),
-        ],
+        initializer: [...integers, float('ones', 1), float('count', side - 1)],
       },
     }),
   );
 }
 
-function info(name: string, shape: readonly number[]): ValueInfoProto {
+function info(name: string, shape: readonly number[]): MessageInitShape<typeof ValueInfoProtoSchema> {
   const dim = shape.map((size) => ({ value: { case: 'dimValue', value: BigInt(size) } as const }));
   const value = { case: 'tensorType', value: { elemType: DataType.FLOAT, shape: { dim } } } as const;
-  return create(ValueInfoProtoSchema, { name, type: { value } });
+  return { name, type: { value } };
 }

@@ -19,7 +19,7 @@ import { createPooling } from '@foveate/pooling';
 import { createPrumerge } from '@foveate/prumerge';
 import { BackendUnavailableError, loadBackend, reduceBatch, tfjsBackend } from '@foveate/tfjs';
 import * as tf from '@tensorflow/tfjs-core';
-import { openRowProducts, openSignificanceGraph } from './onnx-graphs.js';
+import { openRowProducts, openSignificanceGraph, type ReadSignificance } from './onnx-graphs.js';
 
 const HEADS = 16;
 const GRID = { rows: 24, columns: 24 };
@@ -159,6 +159,7 @@ function settled<Tensors extends Record<string, tf.Tensor> | tf.Tensor[]>(tensor
  */
 async function onnxRows(images: readonly Image[]): Promise<Rows> {
   const read = await openSignificanceGraph(HEADS, SIDE);
+  await checkSignificance(read, images[0]);
   const products = await openRowProducts();
   const run =
     (name: string, tokensOf: (image: Image) => Promise<VisualTokens>): Work =>
@@ -187,6 +188,17 @@ async function onnxRows(images: readonly Image[]): Promise<Rows> {
       nearest: async (of, k) => nearestKeysWith(products, keys, TOKENS, of, k),
     })),
   };
+}
+
+/** The graph must compute what the others do. */
+async function checkSignificance(read: ReadSignificance, { attention }: Image): Promise<void> {
+  const map = { data: attention, shape: [HEADS, SIDE, SIDE] };
+  const expected = await referenceBackend.marginals(map, { classToken: true });
+  const actual = await read(attention);
+  for (const signal of ['given', 'received'] as const) {
+    const wrong = expected[signal].some((value, i) => !(Math.abs(value - actual[signal][i]) < 1e-6));
+    if (wrong) throw new Error(`The graph's ${signal} is not that of plain JS.`);
+  }
 }
 
 function eachReducer(row: (reducer: TokenReducer) => Work): Rows {
