@@ -15,9 +15,9 @@ export async function examplesSection(inspections: readonly Inspection[]): Promi
   );
   return html`${definitions(images)}
     <p class="notes">
-      Lit: what reached the language model. A patch that was merged with others is as bright as its weight.
-      Significance is the paper's (Eq. 4), from black, the lowest of the image, over purple and orange to
-      yellow, the highest.
+      Lit: what reached the language model. A patch that was merged with others is as bright as its weight;
+      patches that only went into one token together share a frame. Significance is the paper's (Eq. 4), from
+      black, the lowest of the image, over purple and orange to yellow, the highest.
     </p>
     ${examples}`;
 }
@@ -51,11 +51,11 @@ async function significanceFigure({ attention, place }: Inspection, image: PageI
 }
 
 function methodFigure(method: MethodInspection, { place }: Inspection, image: PageImage): Html {
-  const { reducer, text, correct, textNow, inputTokens, outputTokens, light } = method;
+  const { reducer, text, correct, textNow, inputTokens, outputTokens, light, merged } = method;
   const kept = `${outputTokens} of ${inputTokens} tokens`;
   const description = `What ${reducer} kept of the image: ${kept}`;
   return html`<figure class="${correct ? 'right' : 'wrong'}">
-    ${place ? litPicture(image, place, light, description) : ''}
+    ${place ? litPicture(image, place, light, merged, description) : ''}
     <figcaption>
       <code>${reducer}</code>
       <span>${kept}</span>

@@ -11,7 +11,7 @@ import { readSignificance, significanceSignals } from '@foveate/fopru-significan
 import { Lvlm, readImage, type ImageReport, type RawImage } from '@foveate/lvlm';
 import { registry } from '../registry.js';
 import { createReducers } from '../spec.js';
-import { lightOf } from './light.js';
+import { lightOf, mergedInto } from './light.js';
 import type { AnswersByReducer } from './run-folder.js';
 
 /** One chosen question. */
@@ -50,6 +50,8 @@ export interface MethodInspection {
   readonly outputTokens: number;
   /** [inputTokens] See {@link lightOf}. */
   readonly light: readonly number[];
+  /** [inputTokens] See {@link mergedInto}. */
+  readonly merged: readonly number[] | null;
 }
 
 export interface InspectOptions {
@@ -100,6 +102,7 @@ export async function inspectQuestions(options: InspectOptions): Promise<Inspect
         inputTokens: report.inputTokens,
         outputTokens: report.outputTokens,
         light: lightOf(report),
+        merged: mergedInto(report),
       });
       onProgress(++done, total);
     }

@@ -8,7 +8,7 @@ import {
 } from '@foveate/core';
 import type { StageReport } from '@foveate/lvlm';
 import { expect, it } from 'vitest';
-import { lightOf } from './light.js';
+import { lightOf, mergedInto } from './light.js';
 
 const stage = (plan: ReductionPlan): StageReport => ({
   ...{ stage: 'vision', reducer: 'r', kept: null, plan },
@@ -64,4 +64,30 @@ it('is nothing where the language model kept none of this image', () => {
     sources: new Uint32Array(0),
   };
   expect(lightOf({ inputTokens: 2, stages: [stage(none)] })).toEqual([0, 0]);
+});
+
+const pairs = maxPlan([[0, 2], [1]], 4);
+
+it.each<[string, ReductionPlan[], number[] | null]>([
+  ['nothing reduced', [], null],
+  ['a selection', [selectionPlan([3, 1], 4)], null],
+  ['groups, one token dropped', [pairs], [0, 1, 0, -1]],
+  ['a group that is then dropped, so that nothing is merged', [pairs, selectionPlan([1], 2)], null],
+  ['groups of what was selected', [selectionPlan([3, 1, 0], 4), maxPlan([[0, 2], [1]], 3)], [0, 1, -1, 0]],
+  ['groups that are then merged', [pairs, maxPlan([[0, 1]], 2)], [0, 0, 0, -1]],
+  [
+    'a token in two groups',
+    [
+      maxPlan(
+        [
+          [0, 1],
+          [1, 2],
+        ],
+        4,
+      ),
+    ],
+    null,
+  ],
+])('frames: %s', (_, plans, expected) => {
+  expect(mergedInto({ inputTokens: 4, stages: plans.map(stage) })).toEqual(expected);
 });

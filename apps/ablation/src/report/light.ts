@@ -1,4 +1,4 @@
-/** How much of each visual token reached the language model. */
+/** How much of each visual token reached the language model, and in which company. */
 import type { ImageReport, StageReport } from '@foveate/lvlm';
 
 /**
@@ -26,4 +26,29 @@ function throughStage(outputs: readonly number[], { plan }: StageReport): number
     }
   }
   return inputs;
+}
+
+/**
+ * The token that each of the encoder's tokens went into, -1 for one that was dropped. Null where one went into several, which no frames could show, and where
+ * none were merged.
+ * @returns [inputTokens]
+ */
+export function mergedInto({
+  inputTokens,
+  stages,
+}: Pick<ImageReport, 'inputTokens' | 'stages'>): number[] | null {
+  const outputs = stages.at(-1)?.outputTokens ?? inputTokens;
+  let into = Array.from({ length: outputs }, (_, token) => token);
+  for (const { plan } of stages.toReversed()) {
+    const inputs = new Array<number>(plan.inputLength).fill(-1);
+    for (let output = 0; output < plan.outputLength; output++) {
+      for (const source of plan.sources.subarray(plan.offsets[output], plan.offsets[output + 1])) {
+        if (into[output] < 0) continue;
+        if (inputs[source] >= 0) return null;
+        inputs[source] = into[output];
+      }
+    }
+    into = inputs;
+  }
+  return into.filter((token) => token >= 0).length > outputs ? into : null;
 }

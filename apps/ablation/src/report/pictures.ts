@@ -50,11 +50,16 @@ export function plainPicture(image: PageImage, description: string): Html {
   return picture(image, description, '');
 }
 
-/** The image with what did not reach the language model in the dark. @param light [rows * columns], in [0, 1] */
+/**
+ * The image with what did not reach the language model in the dark, and frames around what was merged.
+ * @param light [rows * columns], in [0, 1]
+ * @param merged [rows * columns], the same number for tokens in one frame; null for no frames
+ */
 export function litPicture(
   image: PageImage,
   place: Place,
   light: readonly number[],
+  merged: readonly number[] | null,
   description: string,
 ): Html {
   const { grid } = place;
@@ -67,7 +72,12 @@ export function litPicture(
       ? ''
       : html`<path fill="#000" fill-opacity="${(DIMMING * level) / LEVELS}" fill-rule="evenodd" d="${d}" />`;
   });
-  return picture(image, description, html`<g transform="${ofGrid(image, place)}">${shades}</g>`);
+  const frames = merged && html`<path class="frames" d="${framesPath(merged, grid.columns)}" />`;
+  return picture(
+    image,
+    description,
+    html`<g transform="${ofGrid(image, place)}">${shades}${frames ?? ''}</g>`,
+  );
 }
 
 /** The image under the significance of its tokens: from the lowest, black, to the highest, yellow. @param significance [rows * columns] */
@@ -123,6 +133,17 @@ function cellsPath(darkness: readonly number[], level: number, columns: number):
     while (end % columns !== 0 && darkness[end] === level) end++;
     path += `M${start % columns} ${Math.floor(start / columns)}h${end - start}v1h${start - end}z`;
     start = end - 1;
+  }
+  return path;
+}
+
+/** The edges between neighbouring cells of different frames. */
+function framesPath(merged: readonly number[], columns: number): string {
+  let path = '';
+  for (const [cell, frame] of merged.entries()) {
+    const [row, column] = [Math.floor(cell / columns), cell % columns];
+    if (column + 1 < columns && merged[cell + 1] !== frame) path += `M${column + 1} ${row}v1`;
+    if (cell + columns < merged.length && merged[cell + columns] !== frame) path += `M${column} ${row + 1}h1`;
   }
   return path;
 }

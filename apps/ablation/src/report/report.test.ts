@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { readDataset, runSweep, type AnswerRecord, type Summary } from '@foveate/eval';
 import { imagesDirectory } from '@foveate/tiny-llava';
 import axe from 'axe-core';
-import type { Page } from 'playwright-core';
+import type { Locator, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { openBrowser, type OpenBrowser } from '../../test/browser.js';
 import { foveateHere, MODEL, temporaryFolder, type Ended } from '../../test/run.js';
@@ -209,6 +209,19 @@ describe('foveate report', () => {
     expect(
       await page.getByRole('img', { name: 'The significance of each patch, as a heat map' }).count(),
     ).toBe(3);
+  });
+
+  it('frames the patches that pooling made one of', async () => {
+    const { page } = await visit();
+    const frames = (reducer: string): Locator =>
+      page
+        .getByRole('img', { name: `What ${reducer} kept of the image: ` })
+        .first()
+        .locator('.frames');
+    // 4 x 4 frames of 2 x 2 patches: three lines down and three across, each along eight patches.
+    expect((await frames('pooling').getAttribute('d'))?.match(/M/g)).toHaveLength(2 * 3 * 8);
+    expect(await frames('none').count()).toBe(0);
+    expect(await frames('fopru-rank:keep=0.5').count()).toBe(0);
   });
 
   it('sorts by a column, up and down, by mouse and by keyboard, and says so', async () => {
