@@ -7,7 +7,7 @@ import { library } from '../../tsdown.base.js';
  */
 const config: UserConfig = {
   ...library,
-  entry: ['src/worker.ts'],
+  entry: { worker: 'src/platform/node-worker.ts' },
   dts: false,
   clean: ['dist/worker.js', 'dist/worker.js.map'],
   deps: { alwaysBundle: [/^@foveate\//] },

@@ -7,9 +7,9 @@ export {
   PromptError,
   UnsupportedReducerError,
   WorkerError,
-} from './errors.js';
-export { readImage } from './image-files.js';
-export { Lvlm } from './lvlm.js';
+} from './platform/errors.js';
+export { readImage } from './platform/image-files.js';
+export { Lvlm } from './caller/lvlm.js';
 export type {
   Dtype,
   GeneratedToken,
@@ -24,4 +24,4 @@ export type {
   Region,
   StageReport,
   Timings,
-} from './types.js';
+} from './caller/types.js';

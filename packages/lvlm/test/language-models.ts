@@ -11,7 +11,7 @@ import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { StageReport } from '../src/index.js';
-import type { PixelValues } from '../src/preprocessing.js';
+import type { PixelValues } from '../src/bundle/preprocessing.js';
 import { FIXTURE } from './bundles.js';
 import { llamaGraph, randomLlama, type GraphOptions } from './llama-graph.js';
 import { forward, readLlama, type Llama } from './llama.js';

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { readModel, serializeModel } from '@foveate/onnx-graph';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import type { PixelValues } from '../src/preprocessing.js';
+import type { PixelValues } from '../src/bundle/preprocessing.js';
 
 /** The tokens that stand for an image, and for the end of an answer. */
 export const IMAGE = 3;

@@ -1,0 +1,131 @@
+/** The caller's options, checked and with their defaults. */
+import { checkReducer, InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
+import { PromptError } from '../platform/errors.js';
+import { DEFAULT_MAX_PIXELS } from '../platform/image-files.js';
+import { stagesOf, type Stages } from './reduction.js';
+import type { Dtype, GenerateOptions, ImageInput, LoadOptions } from './types.js';
+
+/** One call's options. */
+export interface CheckedCall {
+  readonly images: readonly ImageInput[];
+  readonly text: string;
+  /** Whether `text` goes through the chat template. */
+  readonly template: boolean;
+  readonly reducers: Stages;
+  readonly maxNewTokens: number;
+  readonly temperature: number;
+  readonly seed: number;
+  readonly reuseEncoding: boolean;
+  readonly abortSignal: AbortSignal | undefined;
+  readonly onToken: GenerateOptions['onToken'];
+}
+
+const DTYPES: readonly Dtype[] = ['fp32', 'fp16', 'int8', 'uint8', 'quantized', 'q4', 'q4f16', 'bnb4'];
+/** Longer texts are refused before a tokenizer works on them: no model's context holds so much. */
+const MAX_PROMPT_CHARACTERS = 2 ** 21;
+const MAX_IMAGES = 256;
+
+/** @throws InvalidArgumentError, PromptError, UnsupportedReducerError */
+export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
+  const {
+    images = [],
+    prompt,
+    rawPrompt,
+    reducers = [],
+    maxNewTokens = 64,
+    temperature = 0,
+    seed = 0,
+    reuseEncoding = false,
+    abortSignal,
+    onToken,
+  } = options;
+  const text = prompt ?? rawPrompt;
+  if (typeof text !== 'string' || (prompt !== undefined && rawPrompt !== undefined)) {
+    throw new InvalidArgumentError(
+      'prompt',
+      text,
+      'a string, and exactly one of prompt and rawPrompt is given',
+    );
+  }
+  if (text.trim() === '') throw new PromptError(`${prompt === undefined ? 'rawPrompt' : 'prompt'} is empty.`);
+  if (text.length > MAX_PROMPT_CHARACTERS) {
+    throw new PromptError(
+      `The prompt has ${text.length} characters; at most ${MAX_PROMPT_CHARACTERS} are read.`,
+    );
+  }
+  if (!Array.isArray(images) || images.length > MAX_IMAGES) {
+    throw new InvalidArgumentError('images', images, `an array of at most ${MAX_IMAGES} images`);
+  }
+  if (!isInteger(maxNewTokens, 1, 2 ** 20))
+    throw new InvalidArgumentError('maxNewTokens', maxNewTokens, 'an integer from 1 to 1,048,576');
+  if (!(Number.isFinite(temperature) && temperature >= 0))
+    throw new InvalidArgumentError('temperature', temperature, 'a number, 0 or above');
+  if (!isInteger(seed, 0, 2 ** 32 - 1))
+    throw new InvalidArgumentError('seed', seed, 'an integer in [0, 2^32)');
+  if (onToken !== undefined && typeof onToken !== 'function')
+    throw new InvalidArgumentError('onToken', onToken, 'a function');
+  return {
+    images,
+    text,
+    template: prompt !== undefined,
+    reducers: checkReducers(reducers),
+    maxNewTokens,
+    temperature,
+    seed,
+    reuseEncoding,
+    abortSignal,
+    onToken,
+  };
+}
+
+/** @throws InvalidArgumentError, UnsupportedReducerError */
+export function checkLoadOptions({
+  dtype = 'fp32',
+  threads,
+  reducers = [],
+  backend,
+  cacheDirectory,
+  maxImagePixels = DEFAULT_MAX_PIXELS,
+}: LoadOptions): {
+  readonly dtype: Dtype;
+  readonly threads: number | undefined;
+  readonly reducers: Stages;
+  readonly backend: TensorBackend<unknown> | null;
+  readonly cacheDirectory: string | undefined;
+  readonly maxImagePixels: number;
+} {
+  if (!DTYPES.includes(dtype)) throw new InvalidArgumentError('dtype', dtype, `one of ${DTYPES.join(', ')}`);
+  if (threads !== undefined && !isInteger(threads, 1, 1024))
+    throw new InvalidArgumentError('threads', threads, 'an integer from 1 to 1024');
+  if (!isInteger(maxImagePixels, 1, 2 ** 30))
+    throw new InvalidArgumentError('maxImagePixels', maxImagePixels, 'an integer from 1 to 2^30');
+  return {
+    dtype,
+    threads,
+    reducers: checkReducers(reducers),
+    backend: backend === undefined ? null : checkBackend(backend),
+    cacheDirectory,
+    maxImagePixels,
+  };
+}
+
+function checkBackend(backend: TensorBackend<unknown>): TensorBackend<unknown> {
+  const operations = ['upload', 'download', 'dispose', 'marginals', 'nearestKeys', 'applyPlan'] as const;
+  const given = (backend as Partial<typeof backend> | null) ?? {};
+  if (operations.every((operation) => typeof given[operation] === 'function')) return backend;
+  throw new InvalidArgumentError(
+    'backend',
+    backend,
+    'a TensorBackend, such as referenceBackend of @foveate/core or what loadBackend of @foveate/tfjs loads',
+  );
+}
+
+function checkReducers(reducers: readonly TokenReducer[]): Stages {
+  if (!Array.isArray(reducers)) throw new InvalidArgumentError('reducers', reducers, 'an array of reducers');
+  for (const [index, reducer] of reducers.entries()) checkReducer(`reducers[${index}]`, reducer);
+  return stagesOf(reducers);
+}
+
+function isInteger(value: number, lowest: number, highest: number): boolean {
+  return Number.isInteger(value) && value >= lowest && value <= highest;
+}

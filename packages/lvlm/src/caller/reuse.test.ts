@@ -1,0 +1,81 @@
+/** Answers with `reuseEncoding` are those without it. */
+import { createFopruRank } from '@foveate/fopru-rank';
+import { createPooling, createRandom } from '@foveate/pooling';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { CACHE, FIXTURE, picture, temporaryFolder } from '../../test/bundles.js';
+import { withLastImage, type EncodedImage } from '../engine/encoder.js';
+import { ImageError, Lvlm, readImage } from '../index.js';
+import type { PixelValues } from '../bundle/preprocessing.js';
+
+let lvlm: Lvlm;
+beforeAll(async () => {
+  lvlm = await Lvlm.load(FIXTURE, { cacheDirectory: CACHE });
+});
+afterAll(() => lvlm.dispose());
+
+describe('reuseEncoding', () => {
+  it('changes no answer, whatever the order of images, reducers and calls', async () => {
+    const chains = [
+      [],
+      [createFopruRank()],
+      [createPooling()],
+      [createRandom()],
+      [createPooling(), createRandom()],
+    ];
+    const images = [[picture(1)], [picture(1)], [picture(2)], [picture(2), picture(1)], [picture(1)]];
+    for (const reducers of chains) {
+      for (const pictures of images) {
+        const call = { images: pictures, prompt: 'What is it?', reducers, maxNewTokens: 6 };
+        const reused = await lvlm.generate({ ...call, reuseEncoding: true });
+        const again = await lvlm.generate({ ...call, reuseEncoding: true });
+        const anew = await lvlm.generate(call);
+        for (const { tokens, images: reports } of [reused, again]) {
+          expect(tokens).toEqual(anew.tokens);
+          expect(reports).toEqual(anew.images);
+        }
+      }
+    }
+  });
+});
+
+describe('withLastImage', () => {
+  it('encodes an image once for callers who name it, and always for those who do not', async () => {
+    const encoded: PixelValues[] = [];
+    const encoder = withLastImage({
+      encode: async (pixels) => {
+        encoded.push(pixels);
+        return { width: pixels.width } as unknown as EncodedImage;
+      },
+      project: async (features) => features,
+      release: async () => undefined,
+    });
+    const [a, b] = [1, 2].map((width) => ({ data: new Float32Array(0), width, height: 1 }));
+    for (const [pixels, key] of [
+      [a, 'a'],
+      [a, 'a'],
+      [b, 'b'],
+      [a, 'a'],
+      [a, undefined],
+      [a, 'a'],
+    ] as const)
+      expect(await encoder.encode(pixels, key)).toEqual({ width: pixels.width });
+    expect(encoded).toEqual([a, b, a, a, a]);
+  });
+});
+
+describe('readImage', () => {
+  it('gives the pixels that the path would', async () => {
+    const { data, width, height, channels } = picture(3, 50, 40);
+    const file = `${await temporaryFolder()}/image.png`;
+    await sharp(data, { raw: { width, height, channels } }).png().toFile(file);
+    const image = await readImage(file);
+    expect(image).toMatchObject({ width, height, channels: 3 });
+    expect(Buffer.from(image.data)).toEqual(Buffer.from(data));
+  });
+
+  it('refuses what is no image', async () => {
+    await expect(readImage('nowhere.png')).rejects.toThrow(ImageError);
+    await expect(readImage(`${FIXTURE}/config.json`)).rejects.toThrow(ImageError);
+  });
+});

@@ -1,0 +1,38 @@
+import { referenceBackend, type HostTensor } from '@foveate/core';
+import { backendConformance, type ConformanceCase } from '@foveate/core/testing';
+import { describe, expect, it } from 'vitest';
+import { createAnswerKeys } from './nearest-keys.js';
+
+const answerKeys = createAnswerKeys(1);
+
+describe('nearest keys by onnxruntime', () => {
+  const backend = {
+    ...referenceBackend,
+    name: 'onnxruntime',
+    nearestKeys: async ({ data, shape }: HostTensor, of: Uint32Array, k: number) => {
+      // Only what a reducer may ask of an image reaches the worker.
+      if (shape.length !== 2) return referenceBackend.nearestKeys({ data, shape }, of, k);
+      const signals = [{ signal: 'keys', layer: 'features', values: data } as const];
+      const encoded = { features: { data, length: shape[0] }, signals };
+      const request = { signal: 'keys', layer: 'features' } as const;
+      return (await answerKeys(encoded, { ask: 'nearest', request, of, k })) as Uint32Array;
+    },
+  };
+  const cases: ConformanceCase[] = backendConformance({ create: () => backend });
+  for (const { name, run } of cases) it(name, run);
+
+  it('are those of plain JS where keys are long and many of them nearly alike', async () => {
+    let state = 1;
+    const next = (): number => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32 - 0.5;
+    const [length, channels] = [200, 192];
+    const data = Float32Array.from({ length: length * channels }, next);
+    for (let token = 100; token < length; token++) {
+      // Copies of one key, some of them off by a bit of one number.
+      data.copyWithin(token * channels, 0, channels);
+      if (token % 3 === 0) data[token * channels] *= 1 + 2 ** -22;
+    }
+    const of = Uint32Array.from({ length: 120 }, (_, i) => i);
+    const keys = { data, shape: [length, channels] };
+    expect(await backend.nearestKeys(keys, of, 32)).toEqual(await referenceBackend.nearestKeys(keys, of, 32));
+  });
+});
