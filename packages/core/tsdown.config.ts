@@ -3,7 +3,11 @@ import { library } from '../../tsdown.base.js';
 
 const config: UserConfig = {
   ...library,
-  entry: { index: 'src/index.ts', 'testing/index': 'src/testing/index.ts' },
+  entry: {
+    index: 'src/index.ts',
+    'registry/index': 'src/registry/index.ts',
+    'testing/index': 'src/testing/index.ts',
+  },
   platform: 'neutral',
 };
 export default config;

@@ -1,1 +1,5 @@
-export { library as default } from '../../tsdown.base.js';
+import type { UserConfig } from 'tsdown';
+import { library } from '../../tsdown.base.js';
+
+const config: UserConfig = { ...library, entry: ['src/index.ts', 'src/files.ts'] };
+export default config;

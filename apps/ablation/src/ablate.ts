@@ -83,7 +83,7 @@ async function peakRssOfAsk(
   const call = ['--model', model, '--reduce', reducer, '--backend', backend, '--', image, question];
   try {
     const { stdout } = await promisify(execFile)(process.execPath, [...command, ...call], { signal });
-    return (JSON.parse(stdout) as { memory: { peakRss: number | null } }).memory.peakRss;
+    return (JSON.parse(stdout) as { memory: { peakRssBytes: number | null } }).memory.peakRssBytes;
   } catch (error) {
     signal.throwIfAborted();
     tell(`The peak memory of ${reducer} could not be measured: ${(error as Error).message}`);

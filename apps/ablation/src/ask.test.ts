@@ -1,6 +1,6 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { createFopruRank } from '@foveate/fopru-rank';
+import { fopruRank } from '@foveate/fopru-rank';
 import { Lvlm } from '@foveate/lvlm';
 import sharp from 'sharp';
 import { beforeEach, describe, expect, it } from 'vitest';
@@ -22,7 +22,7 @@ describe('foveate ask', () => {
     const { code, stdout, stderr } = await ask('photo.png', QUESTION, '--reduce', 'fopru-rank:keep=0.25');
     expect(code).toBe(0);
     await using model = await Lvlm.load(MODEL);
-    const reducers = [createFopruRank()];
+    const reducers = [fopruRank()];
     const images = [path.join(folder, 'photo.png')];
     const { text } = await model.generate({ images, prompt: QUESTION, reducers, maxNewTokens: 5 });
     expect(stdout.trim()).toBe(text);
@@ -36,28 +36,29 @@ describe('foveate ask', () => {
     expect(code).toBe(0);
     const result = JSON.parse(stdout) as {
       tokens: number[];
-      images: { path: string; stages: { kept: number[] }[] }[];
+      images: { path: string; crops: { steps: { kept: number[] }[] }[] }[];
     };
-    expect(Object.keys(result)).toEqual(['text', 'tokens', 'images', 'timings', 'memory', 'warnings']);
+    expect(Object.keys(result)).toEqual(['text', 'tokenIds', 'images', 'timings', 'memory', 'warnings']);
     expect(result).toMatchObject({
-      tokens: expect.any(Array) as unknown,
-      timings: { ttft: expect.any(Number) as unknown },
+      tokenIds: expect.any(Array) as unknown,
+      timings: { ttftMs: expect.any(Number) as unknown },
       memory: { kvBytes: expect.any(Number) as unknown },
       warnings: [],
     });
     expect(result.images).toHaveLength(2);
     const [image] = result.images;
-    expect(Object.keys(image)).toEqual(['path', 'grid', 'stages']);
-    expect(image).toMatchObject({
-      path: 'photo.png',
+    expect(Object.keys(image)).toEqual(['path', 'crops']);
+    expect(image).toMatchObject({ path: 'photo.png', crops: [{}] });
+    const [crop] = image.crops;
+    expect(crop).toMatchObject({
       grid: { rows: 8, columns: 8 },
-      stages: [
+      steps: [
         { reducer: 'fopru-row', inputTokens: 64, outputTokens: 32 },
         { reducer: 'fopru-rank', inputTokens: 32, outputTokens: 8 },
       ],
     });
-    for (const { kept } of image.stages) expect(kept).toEqual([...kept].sort((a, b) => a - b));
-    const [rows, tokens] = image.stages.map(({ kept }) => kept);
+    for (const { kept } of crop.steps) expect(kept).toEqual([...kept].sort((a, b) => a - b));
+    const [rows, tokens] = crop.steps.map(({ kept }) => kept);
     expect(tokens).toHaveLength(8);
     expect(rows).toEqual(expect.arrayContaining(tokens)); // both count the encoder's tokens
   });
@@ -66,10 +67,10 @@ describe('foveate ask', () => {
     const call = ['photo.png', QUESTION, '--json', '--reduce', 'fopru-row:keep=0.5+fopru-rank:keep=0.25'];
     const [here, there] = [await ask(...call), await ask(...call, '--backend', backend)];
     expect(there).toMatchObject({ code: 0, stderr: '' });
-    const [{ text, tokens, images }, other] = [here, there].map(
-      ({ stdout }) => JSON.parse(stdout) as { text: string; tokens: number[]; images: unknown },
+    const [{ text, tokenIds, images }, other] = [here, there].map(
+      ({ stdout }) => JSON.parse(stdout) as { text: string; tokenIds: number[]; images: unknown },
     );
-    expect(other).toMatchObject({ text, tokens, images });
+    expect(other).toMatchObject({ text, tokenIds, images });
   });
 
   it('--raw takes the prompt word for word', async () => {
@@ -78,7 +79,7 @@ describe('foveate ask', () => {
     await using model = await Lvlm.load(MODEL);
     const images = [path.join(folder, 'photo.png')];
     const expected = await model.generate({ images, rawPrompt: `<image>${QUESTION}`, maxNewTokens: 5 });
-    expect(JSON.parse(raw.stdout)).toMatchObject({ tokens: expected.tokens });
+    expect(JSON.parse(raw.stdout)).toMatchObject({ tokenIds: expected.tokenIds });
     expect(await ask('photo.png', QUESTION, '--raw')).toMatchObject({ code: 2, stdout: '' });
   });
 

@@ -1,7 +1,7 @@
 /** `foveate ask`: one question about images. */
 import { Lvlm, type GenerateResult, type ImageReport } from '@foveate/lvlm';
 import { openBackend, type BackendName } from './backend.js';
-import { drawKept, writePicture, type LocatedReport } from './picture.js';
+import { drawKept, isLocated, writePicture } from './picture.js';
 import { registry } from './registry.js';
 import { createReducers } from './spec.js';
 
@@ -45,18 +45,17 @@ function streamText(): (token: { readonly text: string }) => void {
 }
 
 function jsonOf(paths: readonly string[], result: GenerateResult): unknown {
-  const { text, tokens, timings, memory, warnings } = result;
-  const images = result.images.map(({ grid, stages }, index) => ({
+  const { text, tokenIds, timings, memory, warnings } = result;
+  const images = result.images.map(({ crops }, index) => ({
     path: paths[index],
-    grid,
-    stages: stages.map(({ reducer, inputTokens, outputTokens, kept }) => ({
-      reducer,
-      inputTokens,
-      outputTokens,
-      kept,
+    crops: crops.map(({ grid, steps }) => ({
+      grid,
+      steps: steps.map(({ reducer, site, inputTokens, outputTokens, kept }) => ({
+        ...{ reducer, site, inputTokens, outputTokens, kept },
+      })),
     })),
   }));
-  return { text, tokens, images, timings, memory, warnings };
+  return { text, tokenIds, images, timings, memory, warnings };
 }
 
 /** What the answer cost, for people. */
@@ -64,9 +63,9 @@ function describe({ images, timings, memory, warnings }: GenerateResult, reduce:
   const sum = (of: 'inputTokens' | 'outputTokens'): number =>
     images.reduce((tokens, image) => tokens + image[of], 0);
   const ms = (value: number): string => `${value.toFixed(1)} ms`;
-  const perToken = timings.tpot === null ? '' : `, ${ms(timings.tpot)} a later token`;
+  const perToken = timings.tpotMs === null ? '' : `, ${ms(timings.tpotMs)} a later token`;
   return [
-    `${reduce}: ${sum('outputTokens')} of ${sum('inputTokens')} visual tokens; first token after ${ms(timings.ttft)}${perToken}; KV cache ${(memory.kvBytes / 1e6).toFixed(2)} MB`,
+    `${reduce}: ${sum('outputTokens')} of ${sum('inputTokens')} visual tokens; first token after ${ms(timings.ttftMs)}${perToken}; KV cache ${(memory.kvBytes / 1e6).toFixed(2)} MB`,
     ...warnings.map((warning) => `Warning: ${warning}`),
   ]
     .map((line) => `${line}\n`)
@@ -76,15 +75,12 @@ function describe({ images, timings, memory, warnings }: GenerateResult, reduce:
 async function writePictures(paths: readonly string[], reports: readonly ImageReport[]): Promise<void> {
   for (const [index, report] of reports.entries()) {
     const image = paths[index];
-    if (isLocated(report)) {
-      const file = await writePicture(image, await drawKept(image, report));
+    const crops = report.crops.filter(isLocated);
+    if (crops.length > 0) {
+      const file = await writePicture(image, await drawKept(image, crops));
       process.stderr.write(`What was kept of ${image} is drawn in ${file}.\n`);
     } else {
       process.stderr.write(`${image}: its visual tokens fill no grid, so there is no picture of them.\n`);
     }
   }
-}
-
-function isLocated(report: ImageReport): report is LocatedReport {
-  return report.grid !== null && report.region !== null;
 }

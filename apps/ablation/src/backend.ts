@@ -1,4 +1,4 @@
-/** `--backend`: where reducers of the vision stage compute. */
+/** `--backend`: where reducers before the language model compute. */
 import { referenceBackend, type TensorBackend } from '@foveate/core';
 
 /** What can be asked for; in `onnx` the encoder's graph makes the signals and the runner applies the plans. */

@@ -1,19 +1,19 @@
 import path from 'node:path';
-import { identityPlan, maxPlan, selectionPlan, type ReductionPlan } from '@foveate/core';
+import { atFeatures, identityPlan, maxPlan, selectionPlan, type ReductionPlan } from '@foveate/core';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../test/run.js';
-import { drawKept, reachingTokens, type LocatedReport } from './picture.js';
+import { drawKept, reachingTokens, type LocatedCrop } from './picture.js';
 
 /** A report on a 2 x 2 grid over the whole image, unless told otherwise. */
-function report(plans: readonly ReductionPlan[], changes: Partial<LocatedReport> = {}): LocatedReport {
+function report(plans: readonly ReductionPlan[], changes: Partial<LocatedCrop> = {}): LocatedCrop {
   return {
     grid: { rows: 2, columns: 2 },
     region: { left: 0, top: 0, width: 1, height: 1 },
     inputTokens: 4,
     outputTokens: plans.at(-1)?.outputLength ?? 4,
-    stages: plans.map((plan) => ({
-      stage: 'vision',
+    steps: plans.map((plan) => ({
+      site: atFeatures,
       reducer: 'r',
       inputTokens: plan.inputLength,
       outputTokens: plan.outputLength,
@@ -26,7 +26,7 @@ function report(plans: readonly ReductionPlan[], changes: Partial<LocatedReport>
 
 describe('reachingTokens', () => {
   it.each<[string, ReductionPlan[], boolean[]]>([
-    ['no stage', [], [true, true, true, true]],
+    ['no step', [], [true, true, true, true]],
     ['a selection', [selectionPlan([3, 1], 4)], [false, true, false, true]],
     ['two selections', [selectionPlan([3, 1, 0], 4), selectionPlan([0, 2], 3)], [true, false, false, true]],
     ['a merge', [maxPlan([[0, 2], [1]], 4)], [true, true, true, false]],
@@ -55,14 +55,14 @@ describe('drawKept', () => {
   async function drawn(
     width: number,
     height: number,
-    located: LocatedReport,
+    located: LocatedCrop,
     places: readonly [x: number, y: number][],
   ): Promise<{ values: number[]; width: number; height: number }> {
     const file = path.join(await temporaryFolder(), 'white.png');
     await sharp({ create: { width, height, channels: 3, background: 'white' } })
       .png()
       .toFile(file);
-    const { data, info } = await sharp(await drawKept(file, located))
+    const { data, info } = await sharp(await drawKept(file, [located]))
       .raw()
       .toBuffer({ resolveWithObject: true });
     const at = ([x, y]: [number, number]): number =>
@@ -116,7 +116,7 @@ describe('drawKept', () => {
       .withMetadata({ orientation: 6 })
       .jpeg()
       .toFile(file);
-    const { width, height } = await sharp(await drawKept(file, report([]))).metadata();
+    const { width, height } = await sharp(await drawKept(file, [report([])])).metadata();
     expect(width).toBe(2 * height);
   });
 });

@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { FoveateError } from '@foveate/core';
-import type { ImageReport, StageReport } from '@foveate/lvlm';
+import type { CropReport, StepReport } from '@foveate/lvlm';
 import sharp from 'sharp';
 
 /** A picture of the kept patches cannot be drawn or written. */
@@ -12,10 +12,15 @@ class PictureError extends FoveateError {
 }
 
 /** A report whose tokens have places in the image. */
-export type LocatedReport = ImageReport & {
-  readonly grid: NonNullable<ImageReport['grid']>;
-  readonly region: NonNullable<ImageReport['region']>;
+export type LocatedCrop = CropReport & {
+  readonly grid: NonNullable<CropReport['grid']>;
+  readonly region: NonNullable<CropReport['region']>;
 };
+
+/** Whether a crop's tokens have places in the image. */
+export function isLocated(crop: CropReport): crop is LocatedCrop {
+  return crop.grid !== null && crop.region !== null;
+}
 
 /** How much of a dropped patch's light is taken away. */
 const DIMMING = 0.75;
@@ -23,10 +28,10 @@ const DIMMING = 0.75;
 const SMALLEST_SIDE = 512;
 
 /** Which of the encoder's visual tokens reached the language model, on their own or merged. [inputTokens] */
-export function reachingTokens({ inputTokens, stages }: ImageReport): boolean[] {
-  const last = stages.at(-1);
+export function reachingTokens({ inputTokens, steps }: Pick<CropReport, 'inputTokens' | 'steps'>): boolean[] {
+  const last = steps.at(-1);
   if (!last) return new Array<boolean>(inputTokens).fill(true);
-  return stages.reduceRight((outputs, { plan }: StageReport) => {
+  return steps.reduceRight((outputs, { plan }: StepReport) => {
     const inputs = new Array<boolean>(plan.inputLength).fill(false);
     for (let output = 0; output < plan.outputLength; output++) {
       if (!outputs[output]) continue;
@@ -38,12 +43,12 @@ export function reachingTokens({ inputTokens, stages }: ImageReport): boolean[] 
 }
 
 /** The image as a PNG, dimmed where a patch was dropped and where the encoder never looked. */
-export async function drawKept(image: string, report: LocatedReport): Promise<Buffer> {
+export async function drawKept(image: string, crops: readonly LocatedCrop[]): Promise<Buffer> {
   const upright = await sharp(image).rotate().toColourspace('srgb').removeAlpha().png().toBuffer();
   const { width, height } = await sharp(upright).metadata();
   const scale = Math.max(1, Math.ceil(SMALLEST_SIDE / Math.max(width, height)));
   const size = { width: width * scale, height: height * scale };
-  const shade = { data: shadeOf(report, size), raw: { ...size, channels: 4 as const } };
+  const shade = { data: shadeOf(crops, size), raw: { ...size, channels: 4 as const } };
   return sharp(upright)
     .resize({ ...size, kernel: 'nearest' })
     .composite([{ input: shade.data, raw: shade.raw }])
@@ -51,21 +56,29 @@ export async function drawKept(image: string, report: LocatedReport): Promise<Bu
     .toBuffer();
 }
 
-/** Black with an opacity for each pixel: [height, width, 4]. */
-function shadeOf(report: LocatedReport, { width, height }: { width: number; height: number }): Buffer {
-  const { grid, region } = report;
-  const reaching = reachingTokens(report);
+/** Black with an opacity for each pixel, where no crop has a token that reached the language model: [height, width, 4]. */
+function shadeOf(
+  crops: readonly LocatedCrop[],
+  { width, height }: { width: number; height: number },
+): Buffer {
+  const lit = crops.map((crop) => ({ crop, reaching: reachingTokens(crop) }));
   const shade = Buffer.alloc(width * height * 4);
   for (let y = 0; y < height; y++) {
-    const row = Math.floor((((y + 0.5) / height - region.top) / region.height) * grid.rows);
     for (let x = 0; x < width; x++) {
-      const column = Math.floor((((x + 0.5) / width - region.left) / region.width) * grid.columns);
-      const inside = row >= 0 && row < grid.rows && column >= 0 && column < grid.columns;
-      if (!inside || !reaching[row * grid.columns + column])
-        shade[(y * width + x) * 4 + 3] = Math.round(255 * DIMMING);
+      const [left, top] = [(x + 0.5) / width, (y + 0.5) / height];
+      const isLit = lit.some(({ crop, reaching }) => reaching[tokenAt(crop, left, top)]);
+      if (!isLit) shade[(y * width + x) * 4 + 3] = Math.round(255 * DIMMING);
     }
   }
   return shade;
+}
+
+/** The token that covers a point of the image; -1 where none does. */
+function tokenAt({ grid, region }: LocatedCrop, left: number, top: number): number {
+  const row = Math.floor(((top - region.top) / region.height) * grid.rows);
+  const column = Math.floor(((left - region.left) / region.width) * grid.columns);
+  const inside = row >= 0 && row < grid.rows && column >= 0 && column < grid.columns;
+  return inside ? row * grid.columns + column : -1;
 }
 
 /**

@@ -68,7 +68,7 @@ describe('foveate ablate --preset', () => {
     ],
     [['--reducers', 'none', '--preset', 'table2'], "cannot be used with option '--reducers <specs>'"],
     [['--reducers', 'fastv:layer=0'], 'layer'],
-    [['--reducers', 'prumerge:keep=2'], 'keepRatio'],
+    [['--reducers', 'prumerge:keep=2'], 'keep must be'],
     [['--reducers', 'fopru-rank:keep=0.5+fastvv'], 'fastvv'],
   ])('%j: exit code 2', async (args, message) => {
     const { code, stdout, stderr } = await foveateHere(['ablate', ...args]);

@@ -2,11 +2,11 @@ import { FoveateError, InvalidArgumentError, UnknownReducerError } from '@foveat
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { registry } from './registry.js';
-import { createReducers, expandSpecs, formatSpec, parseSpec, SpecError, type Stage } from './spec.js';
+import { createReducers, expandSpecs, formatSpec, parseSpec, SpecError, type Step } from './spec.js';
 
 const word = fc.stringMatching(/^[a-z0-9-]{1,8}$/);
 const value = fc.stringMatching(/^[^\s:+,=]{1,8}$/);
-const stage: fc.Arbitrary<Stage> = fc.record({
+const step: fc.Arbitrary<Step> = fc.record({
   name: word,
   options: fc
     .uniqueArray(fc.tuple(word, value), { selector: ([name]) => name, maxLength: 4 })
@@ -14,7 +14,7 @@ const stage: fc.Arbitrary<Stage> = fc.record({
 });
 
 describe('parseSpec', () => {
-  it('reads stages and options in their order', () => {
+  it('reads steps and options in their order', () => {
     expect(parseSpec('fopru-rank:keep=0.5:significance=received+fastv:layer=2:keep=0.5')).toEqual([
       { name: 'fopru-rank', options: { keep: '0.5', significance: 'received' } },
       { name: 'fastv', options: { layer: '2', keep: '0.5' } },
@@ -24,8 +24,8 @@ describe('parseSpec', () => {
 
   it('reads what formatSpec writes', () => {
     fc.assert(
-      fc.property(fc.array(stage, { minLength: 1, maxLength: 3 }), (stages) => {
-        expect(parseSpec(formatSpec(stages))).toEqual(stages);
+      fc.property(fc.array(step, { minLength: 1, maxLength: 3 }), (steps) => {
+        expect(parseSpec(formatSpec(steps))).toEqual(steps);
       }),
     );
   });
@@ -61,7 +61,7 @@ describe('parseSpec', () => {
 });
 
 describe('createReducers', () => {
-  it('makes a reducer of each stage but none', () => {
+  it('makes a reducer of each step but none', () => {
     const names = (spec: string): string[] => createReducers(registry, spec).map(({ name }) => name);
     expect(names('none')).toEqual([]);
     expect(names('fopru-row:keep=0.5+none+pooling:mode=max')).toEqual(['fopru-row', 'pooling']);
@@ -72,17 +72,17 @@ describe('createReducers', () => {
     ['constructor', UnknownReducerError, 'Known reducers'],
     ['none:keep=0.5', SpecError, 'none takes no options'],
     ['pooling:keep=0.5', InvalidArgumentError, 'window, mode'],
-    ['uniform:keep=1.5', InvalidArgumentError, 'keepRatio'],
+    ['uniform:keep=1.5', InvalidArgumentError, 'keep must be'],
     ['uniform:keep=NaN', InvalidArgumentError, 'a number'],
-    ['uniform:count=0', InvalidArgumentError, 'keepCount'],
-    ['uniform:keep=0.5:count=3', InvalidArgumentError, 'set by one option only'],
-    ['fopru-rank:significance=high', InvalidArgumentError, 'variance | low-variance'],
-    ['fopru-rank:reorder=no', InvalidArgumentError, 'true | false'],
+    ['uniform:count=0', InvalidArgumentError, 'count must be'],
+    ['uniform:keep=0.5:count=3', InvalidArgumentError, 'keepCount'],
+    ['fopru-rank:significance=high', InvalidArgumentError, "'variance' or 'low-variance'"],
+    ['fopru-rank:order=none', InvalidArgumentError, "'original' or 'score'"],
     ['random:seed=-1', InvalidArgumentError, 'seed'],
     ['prumerge:mass=0.5', InvalidArgumentError, 'keep, count, layer, preset'],
-    ['prumerge:layer=3', InvalidArgumentError, 'features | last'],
+    ['prumerge:layer=3', InvalidArgumentError, "'features' or 'last'"],
     ['fastv:layer=0', InvalidArgumentError, 'layer'],
-    ['fastv:rows=all', InvalidArgumentError, 'last | mean'],
+    ['fastv:rows=all', InvalidArgumentError, "'last' or 'mean'"],
   ])('refuses %j', (spec, type, message) => {
     expect(() => createReducers(registry, spec)).toThrow(type);
     expect(() => createReducers(registry, spec)).toThrow(message);
@@ -93,7 +93,7 @@ describe('expandSpecs', () => {
   const expand = (list: string, keep = '0.5,0.25'): string[] =>
     expandSpecs(registry, list, keep).map(({ reducer }) => reducer);
 
-  it('makes a row of each ratio for a single stage that takes a budget and states none', () => {
+  it('makes a row of each ratio for a single step that takes a budget and states none', () => {
     expect(expand('fastv:layer=2')).toEqual(['fastv:keep=0.5:layer=2', 'fastv:keep=0.25:layer=2']);
     expect(expand('none, fopru-rank:significance=given ,pooling')).toEqual([
       'none',

@@ -1,9 +1,10 @@
-/** SPECs: how people write reducers. `name[:option=value]...`, stages joined by `+`, a list joined by `,`. */
-import { FoveateError, type ReducerRegistry, type TokenReducer } from '@foveate/core';
+/** SPECs: how people write reducers. `name[:option=value]...`, steps joined by `+`, a list joined by `,`. */
+import { FoveateError, type TokenReducer } from '@foveate/core';
+import type { ReducerRegistry } from '@foveate/core/registry';
 import type { SweepRow } from '@foveate/eval';
 
-/** One stage of a SPEC. */
-export interface Stage {
+/** One step of a SPEC. */
+export interface Step {
   readonly name: string;
   readonly options: Readonly<Record<string, string>>;
 }
@@ -14,18 +15,16 @@ export class SpecError extends FoveateError {
   override readonly name = 'SpecError';
 }
 
-/** The stage that keeps everything. */
+/** The step that keeps everything. */
 const NONE = 'none';
-/** The options that state a budget. */
-const BUDGETS = ['keep', 'count', 'mass'];
 
 /**
- * Reads the stages of a SPEC; whether there are such reducers and options is the registry's to say.
+ * Reads the steps of a SPEC; whether there are such reducers and options is the registry's to say.
  * @throws SpecError
  */
-export function parseSpec(spec: string): Stage[] {
-  return spec.split('+').map((stage) => {
-    const [name, ...options] = stage.split(':');
+export function parseSpec(spec: string): Step[] {
+  return spec.split('+').map((step) => {
+    const [name, ...options] = step.split(':');
     if (!/^[a-z0-9-]+$/.test(name)) throw unreadable(spec, `${JSON.stringify(name)} is no name of a reducer`);
     return { name, options: parseOptions(spec, options) };
   });
@@ -45,13 +44,13 @@ function parseOptions(spec: string, texts: readonly string[]): Record<string, st
 
 function unreadable(spec: string, problem: string): SpecError {
   return new SpecError(
-    `The SPEC ${JSON.stringify(spec)} cannot be read: ${problem}. Write name[:option=value]..., stages joined by +, e.g. fopru-rank:keep=0.25. "foveate methods" lists names and options.`,
+    `The SPEC ${JSON.stringify(spec)} cannot be read: ${problem}. Write name[:option=value]..., steps joined by +, e.g. fopru-rank:keep=0.25. "foveate methods" lists names and options.`,
   );
 }
 
-/** The SPEC of some stages: what {@link parseSpec} reads. */
-export function formatSpec(stages: readonly Stage[]): string {
-  return stages
+/** The SPEC of some steps: what {@link parseSpec} reads. */
+export function formatSpec(steps: readonly Step[]): string {
+  return steps
     .map(({ name, options }) =>
       [name, ...Object.entries(options).map(([option, value]) => `${option}=${value}`)].join(':'),
     )
@@ -59,7 +58,7 @@ export function formatSpec(stages: readonly Stage[]): string {
 }
 
 /**
- * The reducers of a SPEC; a stage `none` adds none.
+ * The reducers of a SPEC; a step `none` adds none.
  * @throws SpecError, UnknownReducerError, InvalidArgumentError
  */
 export function createReducers(registry: ReducerRegistry, spec: string): TokenReducer[] {
@@ -71,7 +70,7 @@ export function createReducers(registry: ReducerRegistry, spec: string): TokenRe
 }
 
 /**
- * The rows of a comparison: each SPEC of `list` is one; of a single stage that takes a budget and states none it is one for each ratio of `keep`.
+ * The rows of a comparison: each SPEC of `list` is one; of a single step that takes a budget and states none it is one for each ratio of `keep`.
  * @param list SPECs joined by commas
  * @param keep ratios in (0, 1] joined by commas
  * @throws SpecError, UnknownReducerError, InvalidArgumentError
@@ -82,9 +81,9 @@ export function expandSpecs(registry: ReducerRegistry, list: string, keep: strin
   if (wrong !== undefined)
     throw new SpecError(`--keep takes ratios in (0, 1], e.g. 0.5,0.25; received ${JSON.stringify(wrong)}.`);
   const specs = splitList('--reducers', list).flatMap((spec) => {
-    const stages = parseSpec(spec);
-    if (!takesBudget(registry, stages)) return [spec];
-    const [{ name, options }] = stages;
+    const steps = parseSpec(spec);
+    if (!takesBudget(registry, steps)) return [spec];
+    const [{ name, options }] = steps;
     return ratios.map((ratio) => formatSpec([{ name, options: { keep: ratio, ...options } }]));
   });
   const twice = specs.find((spec, index) => specs.indexOf(spec) !== index);
@@ -100,10 +99,12 @@ export function rowsOf(registry: ReducerRegistry, specs: readonly string[]): Swe
   return specs.map((spec) => ({ reducer: spec, reducers: createReducers(registry, spec) }));
 }
 
-function takesBudget(registry: ReducerRegistry, [{ name, options }, ...more]: readonly Stage[]): boolean {
-  if (more.length > 0 || name === NONE || BUDGETS.some((option) => option in options)) return false;
+function takesBudget(registry: ReducerRegistry, [{ name, options }, ...more]: readonly Step[]): boolean {
+  if (more.length > 0 || name === NONE) return false;
+  const budgets = registry.get(name).options.filter(({ isBudget }) => isBudget);
+  if (budgets.some((option) => Object.hasOwn(options, option.name))) return false;
   // A method whose `keep` has no default has a rule of its own, which is what a SPEC without a budget asks for.
-  return registry.get(name).options.some((option) => option.name === 'keep' && option.default !== '');
+  return budgets.some((option) => option.name === 'keep' && option.default !== '');
 }
 
 function splitList(option: string, list: string): string[] {

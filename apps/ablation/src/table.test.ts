@@ -2,17 +2,17 @@ import type { Summary, SummaryRow } from '@foveate/eval';
 import { describe, expect, it } from 'vitest';
 import { formatSummary } from './table.js';
 
-/** Of one stage but for `none`, which keeps as many tokens as it reads. */
+/** Of one step but for `none`, which keeps as many tokens as it reads. */
 function row(reducer: string, changes: Partial<SummaryRow> = {}): SummaryRow {
   const { keptTokens = 64 } = changes;
-  const stages = reducer === 'none' ? [] : [{ reducer: 'method', keptTokens }];
+  const steps = reducer === 'none' ? [] : [{ reducer: 'method', keptTokens }];
   return {
     reducer,
     ...{
       keep: 0.25,
       keptTokens: 64,
       equivalentTokens: keptTokens,
-      stages,
+      steps,
       againstNone: null,
       questions: 300,
       accuracy: 0.9,
@@ -98,19 +98,19 @@ describe('formatSummary', () => {
     ]);
   });
 
-  it('says how each row differs from none, how many times as fast it is, and what each stage left', () => {
-    const stages = [
+  it('says how each row differs from none, how many times as fast it is, and what each step left', () => {
+    const steps = [
       { reducer: 'fopru-rank', keptTokens: 128 },
       { reducer: 'fastv', keptTokens: 64 },
     ];
     const rows = [
       row('none', { keptTokens: 256, equivalentTokens: 256 }),
       row('fopru-rank:keep=0.5+fastv:keep=0.5', {
-        ...{ stages, equivalentTokens: 85.33, againstNone: difference },
+        ...{ steps, equivalentTokens: 85.33, againstNone: difference },
         ...{ ttftMs: 12.345 / 2, kvBytes: 549_120 / 4, peakRssBytes: null },
       }),
       row('uniform:keep=0.25', {
-        stages: stages.slice(0, 1),
+        steps: steps.slice(0, 1),
         againstNone: { ...difference, difference: 0.012, ci95: [-0.01, 0.03], pHolm: 0.0504 },
       }),
     ];
@@ -147,7 +147,7 @@ describe('formatSummary', () => {
     const byKind = { presence: { n: 260, accuracy: 0.475 }, crowded: { n: 40, accuracy: 0 } };
     const rows = [
       row('none'),
-      row('fopru-rank:keep=0.25', { stages: [{ reducer: 'r', keptTokens: 64 }], byKind }),
+      row('fopru-rank:keep=0.25', { steps: [{ reducer: 'r', keptTokens: 64 }], byKind }),
     ];
     const text = formatSummary({ ...summary, rows, preset: 'table4' }, 'md');
     expect(tableUnder('Right answers relative to none', text)).toEqual([
@@ -194,7 +194,7 @@ describe('formatSummary', () => {
   it('as CSV: numbers as they are, nothing where there is none', () => {
     const lines = formatSummary(summary, 'csv').split('\n');
     expect(lines[0]).toBe(
-      'reducer,keep,keptTokens,stageTokens,equivalentTokens,questions,accuracy,ci95Low,ci95High,' +
+      'reducer,keep,keptTokens,stepTokens,equivalentTokens,questions,accuracy,ci95Low,ci95High,' +
         'differenceFromNone,differenceLow,differenceHigh,p,pHolm,ttftMs,visionMs,reduceMs,prefillMs,tpotMs,kvBytes,peakRssBytes,' +
         'presence.n,presence.accuracy,crowded.n,crowded.accuracy',
     );

@@ -51,8 +51,8 @@ export function tablesOf({ rows, comparisons, preset: name }: Summary): Captione
   ];
 }
 
-function isNone({ stages }: SummaryRow): boolean {
-  return stages.length === 0;
+function isNone({ steps }: SummaryRow): boolean {
+  return steps.length === 0;
 }
 
 function isSignificant({ pHolm }: Difference): boolean {
@@ -94,9 +94,9 @@ function accuracyTable(rows: readonly SummaryRow[], preset: Preset | null): Capt
   );
 }
 
-/** Kept after each stage. */
-function tokensCell({ stages, keptTokens }: SummaryRow): string {
-  const counts = stages.length > 1 ? stages.map((stage) => stage.keptTokens) : [keptTokens];
+/** Kept after each step. */
+function tokensCell({ steps, keptTokens }: SummaryRow): string {
+  const counts = steps.length > 1 ? steps.map((step) => step.keptTokens) : [keptTokens];
   return counts.map((count) => rounded(count, 1)).join(' > ');
 }
 
@@ -283,9 +283,9 @@ function paperNotes(tables: readonly PaperTable[]): string[] {
 function sameTokens(rows: readonly SummaryRow[]): SummaryRow[][] {
   const groups = new Map<string, SummaryRow[]>();
   for (const row of rows) {
-    const stages = parseSpec(row.reducer);
-    if (stages.length > 1) continue;
-    const [{ name, options }] = stages;
+    const steps = parseSpec(row.reducer);
+    if (steps.length > 1) continue;
+    const [{ name, options }] = steps;
     const others = Object.entries(options).filter(([option]) => option !== 'keep' && option !== 'count');
     const method = formatSpec([{ name, options: Object.fromEntries(others) }]);
     const key = `${method} ${row.keptTokens}`;
@@ -334,7 +334,7 @@ function csv({ rows }: Summary): string {
     ['reducer', (row) => row.reducer],
     ['keep', (row) => row.keep],
     ['keptTokens', (row) => row.keptTokens],
-    ['stageTokens', (row) => row.stages.map((stage) => stage.keptTokens).join(' ')],
+    ['stepTokens', (row) => row.steps.map((step) => step.keptTokens).join(' ')],
     ['equivalentTokens', (row) => row.equivalentTokens],
     ['questions', (row) => row.questions],
     ['accuracy', (row) => row.accuracy],

@@ -1,6 +1,6 @@
 import type { ReductionPlan } from './plan.js';
 
-/** What FoPru reads of one attention map, mean over heads, CLS taken out and rows NOT renormalised. */
+/** What is read of one layer's attention maps, mean over heads, CLS taken out and rows NOT renormalised. */
 export interface AttentionMarginals {
   /** [N] mean over keys j of attention[i, j] (FoPru, Eq. 2). */
   readonly given: Float32Array;
@@ -12,14 +12,15 @@ export interface AttentionMarginals {
 
 /** How an attention map is laid out. */
 export interface MarginalsOptions {
-  /** Whether row and column 0 of the map are the CLS token's, so that N = L - 1. */
+  /** Whether row and column 0 of the map are the CLS token's, so that N = S - 1. */
   readonly classToken: boolean;
 }
 
 /**
- * The few heavy operations, on the tensors of one library. Whoever holds the features holds the backend; reducers reach it only
- * through {@link VisualTokens}. Every backend runs the suite `backendConformance` of `@foveate/core/testing`. Tensors put out belong
- * to the caller, who disposes them; tensors put in stay the caller's.
+ * The few heavy operations, on the tensors of one library. Whoever holds the features holds the backend;
+ * methods reach it only through the signals that they ask for. Every backend runs the suite
+ * `backendConformance` of `@foveate/core/testing`. Tensors put out belong to the caller, who disposes them;
+ * tensors put in stay the caller's.
  */
 export interface TensorBackend<Tensor> {
   /** E.g. `js`, `wasm`, `tfjs-node-gpu`. */
@@ -35,17 +36,19 @@ export interface TensorBackend<Tensor> {
   dispose(tensor: Tensor): void;
   /**
    * Only the vectors leave the place where the map is.
-   * @param attention [H, L, L] or [1, H, L, L], L = N or N + 1 (with CLS), non-negative
-   * @throws InvalidArgumentError on another shape, or where no token is left; InvalidSignalError on NaN or Infinity in the map
+   * @param attention [H, S, S] or [1, H, S, S], S = N or N + 1 (with CLS), non-negative
+   * @throws InvalidArgumentError on another shape, or where no token is left; InvalidSignalError on NaN or
+   * Infinity in the map
    */
   marginals(attention: Tensor, options: MarginalsOptions): Promise<AttentionMarginals>;
   /**
-   * As {@link VisualTokens.nearest}.
-   * @param keys [N, D]; a key of norm 0 has cosine 0 with every other
+   * As {@link Neighbours.nearest}.
+   * @param rows [N, D]; a row of norm 0 has cosine 0 with every other
    * @returns [of.length, min(k, N - 1)] row-major
-   * @throws InvalidArgumentError on another shape, `of` out of range, k below 1; InvalidSignalError on NaN or Infinity in the keys
+   * @throws InvalidArgumentError on another shape, `of` out of range, k below 1; InvalidSignalError on NaN or
+   * Infinity in the rows
    */
-  nearestKeys(keys: Tensor, of: Uint32Array, k: number): Promise<Uint32Array>;
+  nearest(rows: Tensor, of: Uint32Array, k: number): Promise<Uint32Array>;
   /**
    * @param features [N, D]
    * @returns [M, D]

@@ -44,7 +44,8 @@ describe('resolveBudget', () => {
 });
 
 describe('resolveScoreBudget', () => {
-  const scores = Float32Array.of(0.125, 0.5, 0, 0.25, 0.125); // all 1; summed from the highest: .5, .75, .875, 1, 1
+  // All 1; summed from the highest: .5, .75, .875, 1, 1.
+  const scores = Float32Array.of(0.125, 0.5, 0, 0.25, 0.125);
 
   it.each([
     [0.25, 1],
@@ -143,6 +144,8 @@ describe('resolveScoreBudget', () => {
 
   it('is no fixed budget', () => {
     const mass = { attentionMass: 0.8 } as unknown as Budget;
-    expect(() => resolveBudget(mass, 5)).toThrow('budget must be either { keepRatio } or { keepCount }');
+    expect(() => resolveBudget(mass, 5)).toThrow(
+      'budget must be one of { keepRatio }, { keepCount }; received {"attentionMass":0.8}',
+    );
   });
 });

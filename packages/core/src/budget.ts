@@ -5,26 +5,29 @@ export interface RatioBudget {
   readonly keepRatio: number;
 }
 
-/** The number of OUTPUT tokens of one image or crop (of one prompt for a language reducer), a positive integer. */
+/**
+ * The number of OUTPUT tokens of one image or crop (of one prompt inside the language model), a positive
+ * integer.
+ */
 export interface CountBudget {
   readonly keepCount: number;
 }
 
-/**
- * How many tokens to keep, fixed before the image is seen. A reducer whose method chooses the number from the image takes
- * a union of this and its own rule, as {@link ScoreBudget} is.
- */
+/** How many tokens to keep, fixed before the image is seen. */
 export type Budget = RatioBudget | CountBudget;
 
 /**
- * The share of all attention that the kept tokens hold together, in (0, 1]. How many they are follows from the image: few where it concentrates,
- * many where it spreads.
+ * The share of all attention that the kept tokens hold together, in (0, 1]. How many they are follows from
+ * the image: few where it concentrates, many where it spreads.
  */
 export interface MassBudget {
   readonly attentionMass: number;
 }
 
-/** A budget of a method that ranks tokens (or rows) by the attention they hold: fixed before the image is seen, or by mass. */
+/**
+ * A budget of a method that ranks tokens (or rows) by the attention they hold: fixed before the image is
+ * seen, or by mass.
+ */
 export type ScoreBudget = Budget | MassBudget;
 
 /** A budget applied to an actual number of tokens. */
@@ -36,31 +39,17 @@ export interface ResolvedBudget {
 }
 
 /**
- * Checks a budget when a reducer is made, so that a wrong one fails before any image is read.
- * @throws InvalidArgumentError unless exactly one of keepRatio in (0, 1] and keepCount, a positive integer, is there
+ * Checks a budget.
+ * @throws InvalidArgumentError unless exactly one of keepRatio in (0, 1] and keepCount, a positive integer,
+ * is there
  */
 export function checkBudget(budget: Budget): Budget {
-  const given: unknown = budget;
-  if (typeof given !== 'object' || given === null || 'keepRatio' in given === 'keepCount' in given) {
-    throw new InvalidArgumentError('budget', budget, 'either { keepRatio } or { keepCount }');
-  }
-  if ('keepRatio' in budget) {
-    const { keepRatio } = budget;
-    if (!(typeof keepRatio === 'number' && keepRatio > 0 && keepRatio <= 1)) {
-      throw new InvalidArgumentError('budget.keepRatio', keepRatio, 'a number in (0, 1], the share to keep');
-    }
-  } else if (!(Number.isSafeInteger(budget.keepCount) && budget.keepCount >= 1)) {
-    throw new InvalidArgumentError(
-      'budget.keepCount',
-      budget.keepCount,
-      'a positive integer, the tokens to keep',
-    );
-  }
-  return budget;
+  return checkKinds(budget, ['keepRatio', 'keepCount']);
 }
 
 /**
- * floor(available * keepRatio + 1e-9), at least 1; or keepCount, at most `available`, with a warning where it asks for more.
+ * floor(available * keepRatio + 1e-9), at least 1; or keepCount, at most `available`, with a warning where it
+ * asks for more.
  * @param available tokens (or rows, where a method keeps whole rows) to choose from, at least 1
  * @throws InvalidArgumentError as {@link checkBudget}
  */
@@ -78,39 +67,18 @@ export function resolveBudget(budget: Budget, available: number): ResolvedBudget
 }
 
 /**
- * As {@link checkBudget}, with `{ attentionMass }` as a third kind.
- * @throws InvalidArgumentError unless exactly one of keepRatio, keepCount and attentionMass, a number in (0, 1], is there
- */
-export function checkScoreBudget(budget: ScoreBudget): ScoreBudget {
-  if (!isMassBudget(budget)) return checkBudget(budget);
-  if ('keepRatio' in budget || 'keepCount' in budget) {
-    throw new InvalidArgumentError(
-      'budget',
-      budget,
-      'one of { keepRatio }, { keepCount }, { attentionMass }',
-    );
-  }
-  const { attentionMass } = budget;
-  if (!(typeof attentionMass === 'number' && attentionMass > 0 && attentionMass <= 1)) {
-    throw new InvalidArgumentError(
-      'budget.attentionMass',
-      attentionMass,
-      'a number in (0, 1], the share of the attention to keep',
-    );
-  }
-  return budget;
-}
-
-/**
- * A fixed budget as {@link resolveBudget} does. By mass: the fewest of the highest scores whose sum, in float64, is at least attentionMass - 1e-9 of the
- * sum of all. A mass of 1 keeps all, scores of 0 too, so that it is the identity as keepRatio 1 is. Where every score is 0 nothing has a share: all are
- * kept, with a warning.
- * @param scores one a token (or a row, where a method keeps whole rows), finite and not negative, at least one
- * @throws InvalidArgumentError as {@link checkScoreBudget}
+ * A fixed budget as {@link resolveBudget} does. By mass: the fewest of the highest scores whose sum, in
+ * float64, is at least attentionMass - 1e-9 of the sum of all. A mass of 1 keeps all, scores of 0 too, so
+ * that it is the identity as keepRatio 1 is. Where every score is 0 nothing has a share: all are kept, with a
+ * warning.
+ * @param scores one a token (or a row, where a method keeps whole rows), finite and not negative, at least
+ * one
+ * @throws InvalidArgumentError unless exactly one of keepRatio, keepCount and attentionMass, a number in (0,
+ * 1], is there
  */
 export function resolveScoreBudget(budget: ScoreBudget, scores: ArrayLike<number>): ResolvedBudget {
-  checkScoreBudget(budget);
-  if (!isMassBudget(budget)) return resolveBudget(budget, scores.length);
+  checkKinds(budget, ['keepRatio', 'keepCount', 'attentionMass']);
+  if (!('attentionMass' in budget)) return resolveBudget(budget, scores.length);
   const { attentionMass } = budget;
   // Added up in one order, so that moving tokens changes nothing.
   const descending = new Float64Array(scores).sort().reverse();
@@ -125,6 +93,36 @@ export function resolveScoreBudget(budget: ScoreBudget, scores: ArrayLike<number
   return { count, warnings: [] };
 }
 
-function isMassBudget(budget: ScoreBudget): budget is MassBudget {
-  return typeof budget === 'object' && (budget as ScoreBudget | null) !== null && 'attentionMass' in budget;
+type BudgetKind = 'keepRatio' | 'keepCount' | 'attentionMass';
+
+/** What each kind of budget takes. */
+export const budgetChecks: Readonly<
+  Record<BudgetKind, { valid: (value: unknown) => boolean; words: string }>
+> = {
+  keepRatio: { valid: isShare, words: 'a number in (0, 1], the share to keep' },
+  keepCount: {
+    valid: (value) => Number.isSafeInteger(value) && (value as number) >= 1,
+    words: 'a positive integer, the tokens to keep',
+  },
+  attentionMass: { valid: isShare, words: 'a number in (0, 1], the share of the attention to keep' },
+};
+
+function isShare(value: unknown): boolean {
+  return typeof value === 'number' && value > 0 && value <= 1;
+}
+
+function checkKinds<T extends ScoreBudget>(budget: T, kinds: readonly BudgetKind[]): T {
+  const given = kinds.filter((kind) => Object.hasOwn(Object(budget) as object, kind));
+  if (given.length !== 1) {
+    throw new InvalidArgumentError(
+      'budget',
+      budget,
+      `one of ${kinds.map((kind) => `{ ${kind} }`).join(', ')}`,
+    );
+  }
+  const [kind] = given;
+  const value = (budget as Partial<Record<BudgetKind, unknown>>)[kind];
+  if (!budgetChecks[kind].valid(value))
+    throw new InvalidArgumentError(`budget.${kind}`, value, budgetChecks[kind].words);
+  return budget;
 }

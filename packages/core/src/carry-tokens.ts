@@ -1,78 +1,94 @@
-import { InvalidArgumentError } from './errors.js';
-import { isIdentity, type ReductionPlan } from './plan.js';
-import { checkSignal, type SignalRequest } from './signals.js';
-import { createVisualTokens, type Span, type VisualTokens } from './visual-tokens.js';
-import { nearestKeys } from './nearest-keys.js';
+import { InvalidArgumentError, SignalUnavailableError } from './errors.js';
+import { nearestRows } from './nearest-rows.js';
+import { isIdentity, isSelection, type ReductionPlan } from './plan.js';
+import { checkSignal, signalId, type SignalRequest } from './signals/define-signal.js';
+import { createTokens, type Span, type TokenSource } from './token-source.js';
 
 /**
- * The tokens that a plan leaves, as the next reducer of a chain sees them; signals follow their tokens, each when it is asked for:
- * - a selection restricts every signal;
- * - in a merge, `attentionReceived`, `classAttention` and `promptAttention` are summed over an output's sources, `attentionGiven` and `keys` are averaged
- *   with the output's weights scaled to sum 1 (equal ones for `combine: 'max'`, and where they sum to 0);
- * - `attentionShare` is about the encoder and stays.
+ * The tokens that a plan leaves, as the next method of a chain sees them; signals follow their tokens as
+ * their declarations say (`CarryRule`), each when it is asked for.
  *
- * The grid survives exactly where the plan names the one that its outputs fill (`plan.grid`: whole rows, pooling) or is the identity. Each output belongs to the
- * span of its anchor; a span that lost all tokens has length 0. `nearest` works on the carried keys, in plain JS. The key stays.
- * @throws InvalidArgumentError where the plan is for another number of tokens, or mixes the order of several spans
+ * The grid survives exactly where the plan names the one that its outputs fill (`plan.grid`: whole rows,
+ * pooling) or is the identity. Each output belongs to the span of its anchor; a span that lost all tokens has
+ * length 0. A merged token's size is the sum of its sources'. Neighbours are found among the carried rows, in
+ * plain JS. The image's hash stays.
+ * @throws InvalidArgumentError where the plan is for another number of tokens, or mixes the order of several
+ * spans
  */
-export function carryTokens(tokens: VisualTokens, plan: ReductionPlan): VisualTokens {
+export function carryTokens(tokens: TokenSource, plan: ReductionPlan): TokenSource {
   if (plan.inputLength !== tokens.length) {
     throw new InvalidArgumentError('plan.inputLength', plan.inputLength, `the ${tokens.length} tokens`);
   }
   const grid = plan.grid ?? (isIdentity(plan) ? tokens.grid : undefined);
-  const carried: VisualTokens = {
-    ...createVisualTokens({
+  const sizes = carrySizes(tokens, plan);
+  const carried: TokenSource = {
+    ...createTokens({
       length: plan.outputLength,
       ...(grid && { grid }),
+      ...(sizes && { sizes }),
       spans: carrySpans(tokens.spans, plan),
-      key: tokens.key,
+      imageHash: tokens.imageHash,
     }),
-    signal: async (request) =>
-      carrySignal(request, checkSignal(request, await tokens.signal(request), tokens.length), plan),
-    nearest: async (of, k, layer = 'features') =>
-      nearestKeys(await carried.signal({ signal: 'keys', layer }), plan.outputLength, of, k),
+    signal: async (request) => {
+      refuseToCarry(request);
+      return carrySignal(request, checkSignal(request, await tokens.signal(request), tokens.length), plan);
+    },
+    nearest: async (rows, of, k) => nearestRows(await carried.signal(rows), plan.outputLength, of, k),
   };
   return carried;
 }
 
-function carrySignal(request: SignalRequest, values: Float32Array, plan: ReductionPlan): Float32Array {
-  switch (request.signal) {
-    case 'attentionShare':
+function refuseToCarry(request: SignalRequest): void {
+  if (request.signal.carry !== 'never') return;
+  throw new SignalUnavailableError(
+    signalId(request),
+    'it cannot follow its tokens through a reduction before it.',
+  );
+}
+
+function carrySignal({ signal }: SignalRequest, values: Float32Array, plan: ReductionPlan): Float32Array {
+  switch (signal.carry) {
+    case 'keep':
+    case 'never':
       return values;
-    case 'attentionGiven':
-    case 'keys':
-      return average(values, plan);
-    default:
-      return sum(values, plan);
+    case 'mean':
+      return combineRows(values, plan, (m) => meanWeights(plan, m));
+    case 'sum':
+      return combineRows(values, plan, (m) => ones(plan, m));
   }
 }
 
-/** values [N] -> [M], each output the sum over its sources. */
-function sum(values: Float32Array, { outputLength, offsets, sources }: ReductionPlan): Float32Array {
-  return Float32Array.from({ length: outputLength }, (_, m) => {
-    let total = 0;
-    for (let e = offsets[m]; e < offsets[m + 1]; e++) total += values[sources[e]];
-    return total;
-  });
+/** Absent as long as every token stands for one patch. */
+function carrySizes({ length, sizes }: TokenSource, plan: ReductionPlan): Float32Array | undefined {
+  if (!sizes && isSelection(plan)) return undefined;
+  return combineRows(sizes ?? new Float32Array(length).fill(1), plan, (m) => ones(plan, m));
 }
 
-/** values [N, D] -> [M, D], each output the weighted mean of its sources. */
-function average(values: Float32Array, plan: ReductionPlan): Float32Array {
-  const { inputLength, outputLength, offsets, sources } = plan;
+/** values [N, D] -> [M, D]: output m sums its sources, each times its share. */
+function combineRows(
+  values: Float32Array,
+  { inputLength, outputLength, offsets, sources }: ReductionPlan,
+  sharesOf: (output: number) => Float64Array,
+): Float32Array {
   const channels = values.length / inputLength; // D
   const result = new Float32Array(outputLength * channels);
-  const mean = new Float64Array(channels);
+  const row = new Float64Array(channels);
   for (let m = 0; m < outputLength; m++) {
-    const shares = meanWeights(plan, m);
-    mean.fill(0);
+    const shares = sharesOf(m);
+    row.fill(0);
     for (let e = offsets[m]; e < offsets[m + 1]; e++) {
       const start = sources[e] * channels;
       const share = shares[e - offsets[m]];
-      for (let d = 0; d < channels; d++) mean[d] += share * values[start + d];
+      for (let d = 0; d < channels; d++) row[d] += share * values[start + d];
     }
-    result.set(mean, m * channels);
+    result.set(row, m * channels);
   }
   return result;
+}
+
+/** One for each source of output m. */
+function ones({ offsets }: ReductionPlan, m: number): Float64Array {
+  return new Float64Array(offsets[m + 1] - offsets[m]).fill(1);
 }
 
 /** The weights of output m scaled to sum 1; equal where there are none or their sum is 0. */

@@ -1,13 +1,16 @@
 /**
- * The errors of Foveate. Every class carries a marker made with `Symbol.for`, so that `X.isInstance(error)` also
- * recognises an error thrown by another installed copy of this package, where `instanceof` would not.
+ * The errors of Foveate. Every class carries a marker made with `Symbol.for`, so that `X.isInstance(error)`
+ * also recognises an error thrown by another installed copy of this package, where `instanceof` would not.
  */
 interface MarkedClass<T> {
   readonly marker: symbol;
   readonly prototype: T;
 }
 
-/** Base of every error that Foveate throws on purpose: `FoveateError.isInstance(error)` tells it from a defect. */
+/**
+ * Base of every error that Foveate throws on purpose: `FoveateError.isInstance(error)` tells it from a
+ * defect.
+ */
 export class FoveateError extends Error {
   static readonly marker: symbol = Symbol.for('@foveate/FoveateError');
   override readonly name: string = 'FoveateError';
@@ -34,7 +37,7 @@ export class FoveateError extends Error {
 export class InvalidArgumentError extends FoveateError {
   static override readonly marker: symbol = Symbol.for('@foveate/InvalidArgumentError');
   override readonly name = 'InvalidArgumentError';
-  /** The argument's name, e.g. `budget.keepRatio`. */
+  /** The argument's name, e.g. `keepRatio`. */
   readonly argument: string;
 
   constructor(argument: string, received: unknown, expected: string) {
@@ -43,7 +46,7 @@ export class InvalidArgumentError extends FoveateError {
   }
 }
 
-/** A signal came with the wrong length or with values that no attention can have. */
+/** A signal came with the wrong length or with values that it cannot have. */
 export class InvalidSignalError extends FoveateError {
   static override readonly marker: symbol = Symbol.for('@foveate/InvalidSignalError');
   override readonly name = 'InvalidSignalError';
@@ -52,17 +55,17 @@ export class InvalidSignalError extends FoveateError {
 
   constructor(signal: string, problem: string) {
     super(
-      `Signal ${signal} ${problem}. It comes from whoever ran the encoder: check the model's graph and its inputs.`,
+      `Signal ${signal} ${problem}. It comes from whoever ran the model: check its graph and its inputs.`,
     );
     this.signal = signal;
   }
 }
 
-/** A reducer asked for a signal that these tokens cannot give. */
+/** A method asked for a signal that these tokens cannot give. */
 export class SignalUnavailableError extends FoveateError {
   static override readonly marker: symbol = Symbol.for('@foveate/SignalUnavailableError');
   override readonly name = 'SignalUnavailableError';
-  /** Which signal, as `signalId` writes it, e.g. `classAttention@last`. */
+  /** Which signal, as `signalId` writes it, e.g. `classAttention@features:joined`. */
   readonly signal: string;
   /** Completes "Signal X is not available: ..." and says what to do instead. */
   readonly reason: string;

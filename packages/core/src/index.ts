@@ -1,8 +1,9 @@
 export type { AttentionMarginals, MarginalsOptions, TensorBackend } from './backend.js';
-export { checkBudget, checkScoreBudget, resolveBudget, resolveScoreBudget } from './budget.js';
+export { createBackendTokens } from './backend-tokens.js';
+export type { AttentionTensor, BackendTokensInit, TensorSignal } from './backend-tokens.js';
+export { checkBudget, resolveBudget, resolveScoreBudget } from './budget.js';
 export type { Budget, CountBudget, MassBudget, RatioBudget, ResolvedBudget, ScoreBudget } from './budget.js';
 export { carryTokens } from './carry-tokens.js';
-export { checkChoice } from './check-choice.js';
 export {
   FoveateError,
   GridRequiredError,
@@ -13,8 +14,29 @@ export {
   SignalUnavailableError,
   UnknownReducerError,
 } from './errors.js';
-export { nearestKeysWith } from './nearest-keys.js';
-export type { RowProducts } from './nearest-keys.js';
+export { mapGives, mapGivesExactly } from './map-signals.js';
+export { nearestRowsWith } from './nearest-rows.js';
+export type { RowProducts } from './nearest-rows.js';
+export {
+  budgetOf,
+  budgetOptions,
+  choiceOption,
+  defineOptions,
+  integerOption,
+  layerOption,
+  scoreBudgetOf,
+  scoreBudgetOptions,
+} from './options.js';
+export type {
+  BudgetOptions,
+  CheckedOptions,
+  IntegerRange,
+  OptionDefinition,
+  Options,
+  OptionsOf,
+  OptionsSchema,
+  ScoreBudgetOptions,
+} from './options.js';
 export { applyPlan, composePlans } from './plan-algebra.js';
 export {
   createPlan,
@@ -28,37 +50,49 @@ export {
   withWarnings,
 } from './plan.js';
 export type { Grid, PlanNotes, PlanParts, ReductionPlan, WeightedSources } from './plan.js';
-export { checkReducer, defineReducer } from './reducer.js';
-export type { LanguageReducer, ReducerBase, TokenReducer, VisionReducer } from './reducer.js';
-export {
-  budgetOptions,
-  choiceOption,
-  createRegistry,
-  flagOption,
-  massOption,
-  numberOption,
-  reducerEntry,
-} from './registry.js';
-export type {
-  OptionDescription,
-  ReducerEntry,
-  ReducerEntryInit,
-  ReducerRegistry,
-  TextOption,
-} from './registry.js';
+export { checkReducer, defineReducer, planTokens } from './reducer.js';
+export type { ReducerDefinition, TokenReducer } from './reducer.js';
 export { referenceBackend } from './reference-backend.js';
 export type { HostTensor } from './reference-backend.js';
-export { signalId } from './signals.js';
+export { topK } from './rules.js';
+export type { GraphRule, TopKRule } from './rules.js';
+export { attentionGiven } from './signals/attention-given.js';
+export { attentionMap } from './signals/attention-map.js';
+export { attentionReceived } from './signals/attention-received.js';
+export { attentionShare } from './signals/attention-share.js';
+export { classAttention } from './signals/class-attention.js';
+export { checkSignal, defineSignal, requestAt, signalId } from './signals/define-signal.js';
 export type {
-  EncoderLayer,
-  EncoderSignalRequest,
-  PromptSignalRequest,
-  ShareSignalRequest,
-  SignalName,
+  CarryRule,
+  LanguageLayer,
+  Signal,
+  SignalAxis,
+  SignalDeclaration,
+  SignalDefinition,
+  SignalOptions,
+  SignalParameters,
   SignalRequest,
-} from './signals.js';
-export { createTensorTokens } from './tensor-tokens.js';
-export type { TensorSignal, TensorTokensInit } from './tensor-tokens.js';
+  SignalSource,
+  VisionLayer,
+} from './signals/define-signal.js';
+export { features } from './signals/features.js';
+export { keys } from './signals/keys.js';
+export { projectedFeatures } from './signals/projected-features.js';
+export { promptAttention } from './signals/prompt-attention.js';
+export { textEmbeddings } from './signals/text-embeddings.js';
+export { atFeatures, beforeLanguageLayer, beforeVisionLayer, checkSite, siteId } from './sites.js';
+export type { LanguageSite, Site, VisionSite } from './sites.js';
+export { createTokens, neighboursBy, readTokens, requestsOf } from './token-source.js';
+export type {
+  GivenSignal,
+  NeighbourRequest,
+  Neighbours,
+  Requirements,
+  SignalsOf,
+  Span,
+  TokenLayout,
+  TokenSource,
+  TokensInit,
+  VisualTokens,
+} from './token-source.js';
 export { topIndices, topIndicesAscending } from './top-indices.js';
-export { createVisualTokens } from './visual-tokens.js';
-export type { Signal, Span, VisualTokens, VisualTokensInit } from './visual-tokens.js';

@@ -2,10 +2,10 @@ import { InvalidArgumentError, PlanCompositionError } from './errors.js';
 import { createPlan, isIdentity, picksTokens, type ReductionPlan } from './plan.js';
 
 /**
- * The one plan that does `first`, then `second`: the sparse product second * first. Weights multiply and add up in float64, anchors follow,
- * warnings are those of both.
- * @throws PlanCompositionError where the lengths do not meet, or where one plan sums and the other takes the maximum: no single plan does both, so
- * apply them one after the other
+ * The one plan that does `first`, then `second`: the sparse product second * first. Weights multiply and add
+ * up in float64, anchors follow, warnings are those of both.
+ * @throws PlanCompositionError where the lengths do not meet, or where one plan sums and the other takes the
+ * maximum: no single plan does both, so apply them one after the other
  */
 export function composePlans(first: ReductionPlan, second: ReductionPlan): ReductionPlan {
   if (first.outputLength !== second.inputLength) {
@@ -29,7 +29,8 @@ export function composePlans(first: ReductionPlan, second: ReductionPlan): Reduc
 }
 
 /**
- * Applies a plan to features in plain JS, the reference of every {@link TensorBackend}. A selection copies bits; sums run in float64.
+ * Applies a plan to features in plain JS, the reference of every {@link TensorBackend}. A selection copies
+ * bits; sums run in float64.
  * @param features [N, D] row-major
  * @returns [M, D] row-major
  * @throws InvalidArgumentError where features is not a Float32Array of N rows
@@ -65,7 +66,10 @@ export function applyPlan(plan: ReductionPlan, features: Float32Array): Float32A
   return result;
 }
 
-/** The sum of weight * row over the sources from `start` to `end`, into `total` [D]. In their order, but two at a time: half the passes. */
+/**
+ * The sum of weight * row over the sources from `start` to `end`, into `total` [D]. In their order, but two
+ * at a time: half the passes.
+ */
 function addWeighted(
   features: Float32Array,
   sources: Uint32Array,

@@ -129,6 +129,82 @@ describe('createPlan refuses', () => {
     expect(make).toThrow(message);
   });
 
+  const throwing = new Proxy([0, 1, 2], {
+    get: () => {
+      throw new TypeError('no getting');
+    },
+  });
+
+  it.each<[string, unknown]>([
+    ['null', null],
+    ['undefined', undefined],
+    ['a number', 3],
+    ['a string', 'identity'],
+    ['a function', () => good],
+    ['an array', [0, 1, 2]],
+    ['an empty object', {}],
+    ['an input length of another kind', { ...good, inputLength: Symbol('3') }],
+    ['an input length that cannot be shown', { ...good, inputLength: { toString: null } }],
+    ['no offsets', { ...good, offsets: undefined }],
+    ['no sources', { ...good, sources: null }],
+    ['text for sources', { ...good, sources: '012' }],
+    ['an object for offsets', { ...good, offsets: { length: 3, 0: 0, 1: 2, 2: 3 } }],
+    ['a view without numbers', { ...good, sources: new DataView(new ArrayBuffer(12)) }],
+    ['big integers', { ...good, sources: BigInt64Array.of(0n, 1n, 2n) }],
+    ['sources in words', { ...good, sources: ['0', '1', '2'] }],
+    ['symbols', { ...good, offsets: [0, Symbol('2'), 3] }],
+    ['holes', { ...good, sources: [0, undefined, 2] }],
+    ['null for weights', { ...good, weights: null }],
+    ['weights in words', { ...good, weights: ['1', '2', '3'] }],
+    ['null for anchors', { ...good, anchors: null }],
+    ['another way to combine', { ...good, combine: 'mean' }],
+    ['null for the grid', { ...good, grid: null }],
+    ['a grid of symbols', { ...good, grid: { rows: Symbol('1'), columns: 2 } }],
+    ['a number for warnings', { ...good, warnings: 3 }],
+    ['text for warnings', { ...good, warnings: 'few tokens' }],
+    ['warnings that are no text', { ...good, warnings: ['few tokens', 3] }],
+    ['numbers for warnings', { ...good, warnings: Float32Array.of(1) }],
+    ['an array that throws', { ...good, sources: throwing }],
+    ['warnings that throw', { ...good, warnings: throwing }],
+    [
+      'a part that throws',
+      {
+        ...good,
+        get offsets() {
+          throw new TypeError('no getting');
+        },
+      },
+    ],
+    ['a plan that throws', new Proxy({}, { get: () => throwing.length })],
+  ])('%s, with a typed error', (_, parts) => {
+    expect(() => createPlan(parts as PlanParts)).toThrow(InvalidPlanError);
+  });
+
+  it('what changes between two looks at it', () => {
+    /** 0, 2, 3 at the first look, at a later one tokens that are not there. */
+    const changing = (first: readonly number[]): number[] => {
+      let looks = 0;
+      return new Proxy([...first], {
+        get: (target, key) => {
+          if (key === '1' && ++looks > 1) return 2 ** 31;
+          return Reflect.get(target, key) as unknown;
+        },
+      });
+    };
+    const plan = createPlan({ ...good, sources: changing([0, 1, 2]), weights: changing([1, 2, 3]) });
+    expect([...plan.sources]).toEqual([0, 1, 2]);
+    expect([...(plan.weights ?? [])]).toEqual([1, 2, 3]);
+    expect([...createPlan({ ...good, offsets: changing([0, 2, 3]) }).offsets]).toEqual([0, 2, 3]);
+    let reads = 0;
+    const parts = {
+      ...good,
+      get inputLength() {
+        return reads++ === 0 ? 3 : 2 ** 31;
+      },
+    };
+    expect(createPlan(parts).inputLength).toBe(3);
+  });
+
   it.each([0, -1, 1.5, NaN, Infinity])('an identity of %f tokens', (length) => {
     expect(() => identityPlan(length)).toThrow(InvalidPlanError);
   });

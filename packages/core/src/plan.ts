@@ -7,16 +7,18 @@ export interface Grid {
 }
 
 /**
- * A reduction of N tokens to M: a sparse M x N map in CSR form, plain data that survives `structuredClone`. Output m combines the
- * input tokens `sources[offsets[m] .. offsets[m + 1])`.
+ * A reduction of N tokens to M: a sparse M x N map in CSR form, plain data that survives `structuredClone`.
+ * Output m combines the input tokens `sources[offsets[m] .. offsets[m + 1])`.
  *
- * `combine: 'sum'`: output = sum of weight * source, the linear map that pruning, mean pooling and PruMerge are. `combine: 'max'`: output = the
- * greatest value of each channel over the sources, which max pooling is; it is the same sparse product with (max, *) in place of (+, *). Picking tokens is
- * both. So that one map is written one way, a plan is 'max' only where some output has several sources, and has weights only where 'sum' needs them.
+ * `combine: 'sum'`: output = sum of weight * source, the linear map that pruning, mean pooling and PruMerge
+ * are. `combine: 'max'`: output = the greatest value of each channel over the sources, which max pooling is;
+ * it is the same sparse product with (max, *) in place of (+, *). Picking tokens is both. So that one map is
+ * written one way, a plan is 'max' only where some output has several sources, and has weights only where
+ * 'sum' needs them.
  *
- * Invariants, checked by every function of this package that makes a plan: N, M >= 1; every output has at least one source; sources ascend
- * within an output; weights are finite; an anchor is one of its output's sources.
- * Its arrays belong to the plan: read them, never write them.
+ * Invariants, checked by every function of this package that makes a plan: N, M >= 1; every output has at
+ * least one source; sources ascend within an output; weights are finite; an anchor is one of its output's
+ * sources. Its arrays belong to the plan: read them, never write them.
  */
 export interface ReductionPlan {
   /** N */
@@ -32,7 +34,10 @@ export interface ReductionPlan {
   readonly combine: 'sum' | 'max';
   /** [M] The input token whose place each output takes. */
   readonly anchors: Uint32Array;
-  /** The grid that the outputs fill in row-major order, where the method guarantees one (row selection, pooling); M = rows * columns. */
+  /**
+   * The grid that the outputs fill in row-major order, where the method guarantees one (row selection,
+   * pooling); M = rows * columns.
+   */
   readonly grid?: Grid;
   /** What the user should know of this plan, one sentence each. */
   readonly warnings: readonly string[];
@@ -70,18 +75,18 @@ export interface WeightedSources {
 }
 
 /**
- * Checks the parts (see the invariants of {@link ReductionPlan}) and makes a frozen plan with arrays of its own. A runner calls it on the
- * plan of a reducer that it does not know.
+ * Checks the parts (see the invariants of {@link ReductionPlan}) and makes a frozen plan with arrays of its
+ * own. A runner calls it on the plan of a reducer that it does not know.
  * @throws InvalidPlanError naming the part that is wrong
  */
 export function createPlan(parts: PlanParts): ReductionPlan {
-  const { grid } = parts;
-  const inputLength = checkInputLength(parts.inputLength);
-  const offsets = checkOffsets(parts.offsets, parts.sources.length);
+  const read = readParts(parts);
+  const { inputLength, grid, warnings = [] } = read;
+  const offsets = checkOffsets(read.offsets, read.sources.length);
   const outputLength = offsets.length - 1;
-  const sources = checkSources(parts.sources, offsets, inputLength);
-  const given = parts.weights && checkWeights(parts.weights, sources.length);
-  const { combine, weights } = canonical(parts.combine ?? 'sum', given, sources.length === outputLength);
+  const sources = checkSources(read.sources, offsets, inputLength);
+  const given = read.weights && checkWeights(read.weights, sources.length);
+  const { combine, weights } = canonical(read.combine ?? 'sum', given, sources.length === outputLength);
   return Object.freeze({
     inputLength,
     outputLength,
@@ -89,11 +94,11 @@ export function createPlan(parts: PlanParts): ReductionPlan {
     sources,
     ...(weights && { weights }),
     combine,
-    anchors: parts.anchors
-      ? checkAnchors(parts.anchors, offsets, sources)
+    anchors: read.anchors
+      ? checkAnchors(read.anchors, offsets, sources)
       : heaviestSources(offsets, sources, weights),
     ...(grid && { grid: checkGrid(grid, outputLength) }),
-    warnings: Object.freeze([...(parts.warnings ?? [])]),
+    warnings: Object.freeze(warnings),
   });
 }
 
@@ -123,7 +128,8 @@ export function selectionPlan(
 
 /**
  * Each output is a weighted sum of input tokens; its anchor is its heaviest source (ties: the lowest index).
- * @throws InvalidPlanError on an empty output, a source out of range or named twice in one output, a weight that is not finite
+ * @throws InvalidPlanError on an empty output, a source out of range or named twice in one output, a weight
+ * that is not finite
  */
 export function mergePlan(
   outputs: readonly WeightedSources[],
@@ -148,7 +154,8 @@ export function mergePlan(
 }
 
 /**
- * Each output is, channel by channel, the greatest value of a group of input tokens; its anchor is the group's lowest index.
+ * Each output is, channel by channel, the greatest value of a group of input tokens; its anchor is the
+ * group's lowest index.
  * @throws InvalidPlanError on an empty group, a source out of range or named twice in one group
  */
 export function maxPlan(
@@ -211,12 +218,80 @@ function ascending(values: ArrayLike<number>): number[] {
   return positions.sort((a, b) => values[a] - values[b]);
 }
 
-function checkInputLength(length: number): number {
-  if (Number.isInteger(length) && length >= 1 && length < 2 ** 32) return length;
-  throw new InvalidPlanError(`inputLength must be a positive integer; received ${length}.`);
+/**
+ * Whatever a reducer returned may come here. Each part is read once, into memory that nobody else can write,
+ * so that what is checked is what goes into the plan.
+ */
+function readParts(parts: PlanParts): PlanParts {
+  try {
+    return copyParts(parts);
+  } catch (error) {
+    if (InvalidPlanError.isInstance(error)) throw error;
+    throw new InvalidPlanError('a plan must be plain data; an error was thrown while it was read.', {
+      cause: error,
+    });
+  }
 }
 
-/** The numbers in an array of this package's own, and the first place whose number is no integer of 32 bits; -1 where all are. */
+function copyParts(parts: PlanParts): PlanParts {
+  if (typeof parts !== 'object' || (parts as unknown) === null) {
+    throw new InvalidPlanError(
+      `a plan must be an object, as selectionPlan() and mergePlan() make it; received ${typeName(parts)}.`,
+    );
+  }
+  const { inputLength, offsets, sources, weights, combine = 'sum', anchors, grid, warnings = [] } = parts;
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- may be anything
+  if (combine !== 'sum' && combine !== 'max') throw new InvalidPlanError("combine must be 'sum' or 'max'.");
+  return {
+    inputLength: checkInputLength(inputLength),
+    offsets: copyNumbers('offsets', offsets),
+    sources: copyNumbers('sources', sources),
+    ...(weights !== undefined && { weights: copyNumbers('weights', weights) }),
+    combine,
+    ...(anchors !== undefined && { anchors: copyNumbers('anchors', anchors) }),
+    ...(grid !== undefined && { grid: copyGrid(grid) }),
+    warnings: copyTexts('warnings', warnings),
+  };
+}
+
+function copyNumbers(name: string, list: ArrayLike<number>): ArrayLike<number> {
+  if (list instanceof Uint32Array) return new Uint32Array(list);
+  if (list instanceof Float32Array) return new Float32Array(list);
+  const values: unknown[] = Array.from(checkList(name, list));
+  if (values.every((value) => typeof value === 'number')) return values;
+  throw new InvalidPlanError(`${name} must hold numbers.`);
+}
+
+function copyTexts(name: string, list: readonly string[]): string[] {
+  const values: unknown[] = Array.from(checkList(name, list));
+  if (values.every((value) => typeof value === 'string')) return values;
+  throw new InvalidPlanError(`${name} must be strings.`);
+}
+
+function checkList<List>(name: string, list: List): List {
+  if (Array.isArray(list) || ArrayBuffer.isView(list)) return list;
+  throw new InvalidPlanError(`${name} must be an array; received ${typeName(list)}.`);
+}
+
+function copyGrid(grid: Grid): Grid {
+  const { rows, columns } = Object(grid) as Partial<Grid>;
+  if (typeof rows === 'number' && typeof columns === 'number') return { rows, columns };
+  throw new InvalidPlanError('grid must be { rows, columns }.');
+}
+
+function typeName(value: unknown): string {
+  return value === null ? 'null' : typeof value;
+}
+
+function checkInputLength(length: number): number {
+  if (Number.isInteger(length) && length >= 1 && length < 2 ** 32) return length;
+  throw new InvalidPlanError(`inputLength must be a positive integer; received ${String(length)}.`);
+}
+
+/**
+ * The numbers in an array of this package's own, and the first place whose number is no integer of 32 bits;
+ * -1 where all are.
+ */
 function toIntegers(values: ArrayLike<number>): { integers: Uint32Array; wrong: number } {
   const integers = new Uint32Array(values);
   return {
@@ -276,7 +351,10 @@ function checkWeights(values: ArrayLike<number>, sourceCount: number): Float32Ar
   return weights;
 }
 
-/** The one way to write a map: 'max' only where an output has several sources, no weights where each output is one unchanged token. */
+/**
+ * The one way to write a map: 'max' only where an output has several sources, no weights where each output is
+ * one unchanged token.
+ */
 function canonical(
   combine: 'sum' | 'max',
   weights: Float32Array | undefined,

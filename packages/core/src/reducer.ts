@@ -1,118 +1,155 @@
-import type { Budget } from './budget.js';
-import { InvalidArgumentError, InvalidPlanError, SignalUnavailableError } from './errors.js';
+import { checkBudget } from './budget.js';
+import { InvalidArgumentError, InvalidPlanError } from './errors.js';
 import { createPlan, type ReductionPlan } from './plan.js';
-import { checkSignal, signalId, type SignalRequest } from './signals.js';
-import { checkTokens, type VisualTokens } from './visual-tokens.js';
+import type { GraphRule } from './rules.js';
+import type { SignalRequest } from './signals/define-signal.js';
+import { checkSite, siteId, type Site } from './sites.js';
+import {
+  readTokens,
+  requestsOf,
+  type NeighbourRequest,
+  type Requirements,
+  type TokenSource,
+  type VisualTokens,
+} from './token-source.js';
 
-/** What every reducer has. */
-export interface ReducerBase {
+/**
+ * A method that reduces visual tokens. It never touches a model nor copies features: it looks at signals and
+ * returns a plan.
+ */
+export interface TokenReducer<R extends Requirements = Requirements> {
   /** The version of this interface. */
-  readonly specificationVersion: 1;
+  readonly specificationVersion: 2;
   /** Lower-case letters, digits and hyphens, e.g. `fopru-rank`. */
   readonly name: string;
-  /** The signals that `plan` reads. A runner provides exactly these. */
-  readonly requires: readonly SignalRequest[];
+  /** Where it acts, in the order of the data; most methods at one site. */
+  readonly at: readonly Site[];
+  /** The signals that `plan` reads, at each of its sites. A runner provides exactly these. */
+  readonly requires: R;
   /**
-   * Decides what becomes of the tokens; the same tokens always give the same plan.
-   * @throws FoveateError of the kind that fits, where the tokens or their signals are not what they should be
+   * Decides what becomes of the tokens at one of its sites; the same tokens always give the same plan. Call
+   * it through {@link planTokens}, which reads the signals and checks what comes back.
+   * @param site with its layer counted from the start
+   * @throws FoveateError of the kind that fits, where the tokens are not what the method needs
    */
-  plan(tokens: VisualTokens): Promise<ReductionPlan>;
+  plan(tokens: VisualTokens<R>, site: Site): Promise<ReductionPlan>;
+  /**
+   * The same decision as a rule, for a runner that lowers it into its graph; it gives the same tokens. Absent
+   * where no rule says it.
+   */
+  readonly rule?: GraphRule;
 }
 
-/** Runs before the projector, on one image or crop at a time. */
-export interface VisionReducer extends ReducerBase {
-  readonly stage: 'vision';
-}
-
-/** Runs inside the decoder, on all visual tokens of a prompt together. */
-export interface LanguageReducer extends ReducerBase {
-  readonly stage: 'language';
-  /** K >= 1: layers 0 .. K-1 see every token, and the input of layer K is reduced. */
-  readonly layer: number;
-  /** Set where `plan` keeps, ascending, the highest scores of one signal (ties: lower index), so that a runner may do it inside its graph. */
-  readonly topK?: { readonly score: SignalRequest; readonly budget: Budget };
-}
-
-/** A method that reduces visual tokens. It never touches a model nor copies features: it looks at signals and returns a plan. */
-export type TokenReducer = VisionReducer | LanguageReducer;
+/** What {@link defineReducer} defines. */
+export type ReducerDefinition<R extends Requirements> = Omit<TokenReducer<R>, 'specificationVersion'>;
 
 /**
- * Guards a reducer's edges, so that its author writes the method alone: the definition is checked now; on every call the tokens are checked
- * before `plan` sees them, each signal when it is read (it must be in `requires`), and the plan before it goes out.
+ * Makes a reducer of a definition, checked now, so that a wrong one fails before any image is read.
  * @throws InvalidArgumentError where the definition breaks the interface
+ * @example
+ * const mine = defineReducer({
+ *   name: 'mine',
+ *   at: [atFeatures],
+ *   requires: { received: attentionReceived() },
+ *   plan: async ({ length, signals }) => selectionPlan(topIndicesAscending(signals.received, 8), length),
+ * });
  */
-export function defineReducer<Reducer extends TokenReducer>(definition: Reducer): Reducer {
-  checkDefinition(definition);
-  const guarded: Reducer = {
-    ...definition,
-    plan: async (tokens: VisualTokens) => {
-      checkTokens(tokens);
-      const plan = createPlan(await definition.plan(guardSignals(tokens, definition)));
-      if (plan.inputLength !== tokens.length) {
-        throw new InvalidPlanError(
-          `${definition.name} made a plan for ${plan.inputLength} tokens; there are ${tokens.length}.`,
-        );
-      }
-      return plan;
-    },
-  };
-  Object.freeze(guarded);
-  return guarded;
+export function defineReducer<const R extends Requirements>(
+  definition: ReducerDefinition<R>,
+): TokenReducer<R> {
+  const { name, at, requires, rule } = definition;
+  if (!/^[a-z][a-z0-9-]*$/.test(name)) {
+    throw new InvalidArgumentError('name', name, 'lower-case letters, digits and hyphens');
+  }
+  checkSites('at', at);
+  if (new Set(at.map(siteId)).size < at.length) throw new InvalidArgumentError('at', at, 'different sites');
+  checkRequires('requires', requires);
+  for (const site of at) requestsOf(requires, site); // throws where a signal cannot be read at the site
+  if (rule) checkRule(rule, requires);
+  return Object.freeze({ ...definition, specificationVersion: 2 });
 }
 
-function guardSignals(tokens: VisualTokens, { name, requires }: TokenReducer): VisualTokens {
-  const required = new Set(requires.map(signalId));
-  const requireSignal = (request: SignalRequest): void => {
-    if (required.has(signalId(request))) return;
-    throw new SignalUnavailableError(signalId(request), `${name} does not list it in its requires.`);
-  };
-  return {
-    length: tokens.length,
-    ...(tokens.grid && { grid: tokens.grid }),
-    spans: tokens.spans,
-    key: tokens.key,
-    signal: async (request) => {
-      requireSignal(request);
-      return checkSignal(request, await tokens.signal(request), tokens.length);
-    },
-    nearest: async (of, k, layer = 'features') => {
-      requireSignal({ signal: 'keys', layer });
-      return tokens.nearest(of, k, layer);
-    },
-  };
+function checkRule({ score, budget }: GraphRule, requires: Requirements): void {
+  checkBudget(budget);
+  const required = Object.hasOwn(requires, score) ? requires[score] : undefined;
+  if (required && 'signal' in required && required.signal.shape.join() === 'N') return;
+  throw new InvalidArgumentError('rule.score', score, 'the name of a signal [N] in requires');
+}
+
+function checkRequires(argument: string, requires: Requirements): void {
+  if (isRecord(requires) && Object.values(requires).every(isRequirement)) return;
+  throw new InvalidArgumentError(
+    argument,
+    requires,
+    'a record of signals by names of your own, e.g. { received: attentionReceived() }',
+  );
+}
+
+/** A signal that was not called is a function, and has none. */
+function isRequirement(value: unknown): boolean {
+  const { signal, neighboursBy = { signal } } = Object(value) as Partial<SignalRequest & NeighbourRequest>;
+  return typeof neighboursBy.signal === 'object';
+}
+
+function isRecord(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function checkSites(argument: string, sites: readonly Site[]): void {
+  const listed: readonly Site[] = Array.isArray(sites) ? sites : [];
+  if (listed.length === 0) throw new InvalidArgumentError(argument, sites, 'a list of at least one site');
+  for (const [index, site] of listed.entries()) checkSite(`${argument}[${index}]`, site);
 }
 
 /**
- * Checks that a value is a reducer, by whomever, of the interface that this package has.
- * @param argument - its name in the error
- * @throws InvalidArgumentError
+ * Checks that a value is a reducer of this version of the interface, whoever made it.
+ * @param argument its name in the error
+ * @throws InvalidArgumentError, which says what to change in a reducer of an earlier version
  */
 export function checkReducer(argument: string, value: unknown): asserts value is TokenReducer {
-  const { specificationVersion, stage, requires, plan } = Object(value) as Partial<TokenReducer>;
-  const isReducer =
-    specificationVersion === 1 &&
-    (stage === 'vision' || stage === 'language') &&
-    Array.isArray(requires) &&
-    typeof plan === 'function';
-  if (isReducer) return;
-  const expected = 'a reducer of specificationVersion 1, as createFopruRank() returns one';
-  throw new InvalidArgumentError(argument, value, expected);
-}
-
-function checkDefinition(reducer: TokenReducer): void {
-  if (!/^[a-z][a-z0-9-]*$/.test(reducer.name)) {
-    throw new InvalidArgumentError('name', reducer.name, 'lower-case letters, digits and hyphens');
-  }
-  if (reducer.stage === 'vision') return;
-  const { layer, topK, requires } = reducer;
-  if (!(Number.isSafeInteger(layer) && layer >= 1)) {
+  const { specificationVersion, name = '', at, requires, plan } = Object(value) as Partial<TokenReducer>;
+  if ((specificationVersion as number | undefined) === 1) {
     throw new InvalidArgumentError(
-      'layer',
-      layer,
-      'a positive integer: the first decoder layer that sees fewer tokens',
+      argument,
+      `a reducer of specificationVersion 1 (${name})`,
+      'one of specificationVersion 2: name its sites in `at` in place of `stage` and `layer`, make `requires` a record of signals, read them from ' +
+        '`tokens.signals`, and write `rule` in place of `topK`; defineReducer sets the version',
     );
   }
-  if (topK && !requires.some((request) => signalId(request) === signalId(topK.score))) {
-    throw new InvalidArgumentError('topK.score', topK.score, 'one of the signals in requires');
+  const isReducer =
+    specificationVersion === 2 && Array.isArray(at) && isRecord(requires) && typeof plan === 'function';
+  if (!isReducer) {
+    throw new InvalidArgumentError(
+      argument,
+      value,
+      'a reducer of specificationVersion 2, as fopruRank() returns one',
+    );
   }
+  checkSites(`${argument}.at`, at);
+  checkRequires(`${argument}.requires`, requires);
+}
+
+/**
+ * Has a reducer plan for tokens: reads the signals that it asks for, and checks the plan that comes back. The
+ * reducer may be anyone's, and its plan decides what is read from memory: this is the one place where plans
+ * are checked.
+ * @param site one of the reducer's, its layer counted from the start. Default: its first
+ * @throws SignalUnavailableError, InvalidSignalError, InvalidArgumentError on tokens that do not fit;
+ * InvalidPlanError where the reducer breaks the rules of a plan; what the reducer throws
+ * @example
+ * const values = Float32Array.of(0.1, 0.4, 0.3, 0.2);
+ * const tokens = createTokens({ length: 4, signals: [{ ...promptAttention({ layer: 2 }), values }] });
+ * const plan = await planTokens(fastv({ layer: 3, keepRatio: 0.5 }), tokens); // keeps tokens 1 and 2
+ */
+export async function planTokens(
+  reducer: TokenReducer,
+  source: TokenSource,
+  site: Site = reducer.at[0],
+): Promise<ReductionPlan> {
+  const tokens = await readTokens(source, reducer.requires, site);
+  const plan = createPlan(await reducer.plan(tokens, site));
+  if (plan.inputLength === source.length) return plan;
+  throw new InvalidPlanError(
+    `${reducer.name} made a plan for ${plan.inputLength} tokens; there are ${source.length}.`,
+  );
 }

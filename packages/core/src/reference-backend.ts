@@ -1,6 +1,6 @@
 import type { AttentionMarginals, MarginalsOptions, TensorBackend } from './backend.js';
 import { InvalidArgumentError, InvalidSignalError } from './errors.js';
-import { nearestKeys } from './nearest-keys.js';
+import { nearestRows } from './nearest-rows.js';
 import { applyPlan } from './plan-algebra.js';
 import type { ReductionPlan } from './plan.js';
 
@@ -10,7 +10,10 @@ export interface HostTensor {
   readonly shape: readonly number[];
 }
 
-/** The operations in plain JS: one pass over the data, sums in float64. The reference that every other backend is held against. */
+/**
+ * The operations in plain JS: one pass over the data, sums in float64. The reference that every other backend
+ * is held against.
+ */
 export const referenceBackend: TensorBackend<HostTensor> = Object.freeze({
   name: 'js',
   upload: (data: Float32Array, shape: readonly number[]) => {
@@ -23,9 +26,9 @@ export const referenceBackend: TensorBackend<HostTensor> = Object.freeze({
   dispose: () => undefined,
   marginals: async ({ data, shape }: HostTensor, options: MarginalsOptions) =>
     attentionMarginals(data, shape, options),
-  nearestKeys: async ({ data, shape }: HostTensor, of: Uint32Array, k: number) => {
-    if (shape.length !== 2) throw new InvalidArgumentError('keys.shape', shape, '[N, D]');
-    return nearestKeys(data, shape[0], of, k);
+  nearest: async ({ data, shape }: HostTensor, of: Uint32Array, k: number) => {
+    if (shape.length !== 2) throw new InvalidArgumentError('rows.shape', shape, '[N, D]');
+    return nearestRows(data, shape[0], of, k);
   },
   applyPlan: async ({ data, shape }: HostTensor, plan: ReductionPlan) => {
     if (shape.length !== 2 || shape[0] !== plan.inputLength) {
@@ -77,7 +80,7 @@ function attentionMarginals(
   };
 }
 
-/** Heads H and side L of a map [H, L, L] or [1, H, L, L]. */
+/** Heads H and side S of a map [H, S, S] or [1, H, S, S]. */
 function checkAttentionShape(shape: readonly number[], classToken: boolean): [heads: number, side: number] {
   const [heads, rows, columns] = shape.length === 4 && shape[0] === 1 ? shape.slice(1) : shape;
   const valid = shape.length === 3 || (shape.length === 4 && shape[0] === 1);
@@ -85,7 +88,7 @@ function checkAttentionShape(shape: readonly number[], classToken: boolean): [he
     throw new InvalidArgumentError(
       'attention.shape',
       shape,
-      `[H, L, L] or [1, H, L, L] with at least one token${classToken ? ' beside CLS' : ''}`,
+      `[H, S, S] or [1, H, S, S] with at least one token${classToken ? ' beside CLS' : ''}`,
     );
   }
   return [heads, rows];

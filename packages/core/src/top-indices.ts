@@ -15,7 +15,8 @@ export function topIndices(scores: ArrayLike<number>, count: number): Uint32Arra
 
 /** The same indices in ascending order, which takes no sorting of their own. */
 export function topIndicesAscending(scores: ArrayLike<number>, count: number): Uint32Array {
-  // Numbers sort natively, indices by their scores do not: so find the lowest score kept first, then order the kept alone.
+  // Numbers sort natively, indices by their scores do not: so find the lowest score kept first, then order
+  // the kept alone.
   const sorted = new Float64Array(scores).sort();
   const lowest = sorted[sorted.length - count];
   let tiesKept = count - (sorted.length - (sorted.lastIndexOf(lowest) + 1));
@@ -27,7 +28,9 @@ export function topIndicesAscending(scores: ArrayLike<number>, count: number): U
   return kept;
 }
 
-/** The highest so far, in order: each score is compared with the lowest of them first, and most go no further. */
+/**
+ * The highest so far, in order: each score is compared with the lowest of them first, and most go no further.
+ */
 function insertTop(scores: ArrayLike<number>, count: number): Uint32Array {
   const top = new Uint32Array(count);
   let filled = 0;

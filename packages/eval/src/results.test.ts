@@ -21,7 +21,7 @@ const ids = new Set(['a', 'b']);
 
 const answer = (reducer: string, id: string, text = 'text'): AnswerRecord => ({
   ...{ id, reducer, text, correct: true, inputTokens: 4, outputTokens: 2, kvBytes: 8 },
-  ...{ stageTokens: [3, 2], equivalentTokens: 2.5 },
+  ...{ stepTokens: [3, 2], equivalentTokens: 2.5 },
   ...{ cached: { text: 1, visual: 2, generated: 1 }, warnings: ['"quoted"\n\u2028'] },
 });
 

@@ -32,10 +32,10 @@ export interface AnswerRecord {
   readonly correct: boolean;
   /** Visual tokens out of the encoder, all images. */
   readonly inputTokens: number;
-  /** Visual tokens left after the last stage. */
+  /** Visual tokens left after the last step. */
   readonly outputTokens: number;
-  /** Visual tokens left after each stage, all images; the last is `outputTokens`. */
-  readonly stageTokens: readonly number[];
+  /** Visual tokens left after each step, all images; the last is `outputTokens`. */
+  readonly stepTokens: readonly number[];
   /** Visual tokens that a layer of the language model read on average: see `equivalentTokens` of a summary's row. */
   readonly equivalentTokens: number;
   /** Keys and values held at the end: of every layer, `2 * kvHeads * headDim * bytes per number * (text + visual + generated)`. */
@@ -229,7 +229,7 @@ function isAnswer(record: AnswerRecord): boolean {
     typeof record.correct === 'boolean' &&
     numbers.every((number) => Number.isSafeInteger(number) && number >= 0) &&
     Number.isFinite(record.equivalentTokens) &&
-    Array.isArray(record.stageTokens) &&
+    Array.isArray(record.stepTokens) &&
     Array.isArray(record.warnings)
   );
 }

@@ -17,7 +17,7 @@ function answered(
     question: { id, kind, crowded, answer, question: '?', image: '/image.png' },
     record: {
       ...{ id, reducer: 'r', text, correct: text === answer, inputTokens: 10, outputTokens: tokens },
-      ...{ stageTokens: [8, tokens], equivalentTokens: tokens + 1 },
+      ...{ stepTokens: [8, tokens], equivalentTokens: tokens + 1 },
       ...{ kvBytes: 1, cached: { text: 1, visual: tokens, generated: 1 }, warnings },
     },
   };
@@ -32,7 +32,7 @@ const RESAMPLES = 200;
 
 /** The one row of a table. */
 function summarizeRow(answers: Answers, calls: Latency[], peakRssBytes: number | null): SummaryRow {
-  const result = { reducer: 'r', stages: ['first', 'second'], answered: answers, calls, peakRssBytes };
+  const result = { reducer: 'r', steps: ['first', 'second'], answered: answers, calls, peakRssBytes };
   return summarizeRows([result], 0, RESAMPLES).rows[0];
 }
 
@@ -50,7 +50,7 @@ describe('a row', () => {
       reducer: 'r',
       keep: 0.5,
       keptTokens: 5,
-      stages: [
+      steps: [
         { reducer: 'first', keptTokens: 8 },
         { reducer: 'second', keptTokens: 5 },
       ],
@@ -99,7 +99,7 @@ describe('a table', () => {
     right: number,
     tokens: number,
   ): Parameters<typeof summarizeRows>[0][number] => ({
-    ...{ reducer, stages: reducer === 'none' ? [] : [reducer], calls, peakRssBytes: null },
+    ...{ reducer, steps: reducer === 'none' ? [] : [reducer], calls, peakRssBytes: null },
     answered: Array.from({ length: 10 }, (_, index) =>
       answered('side', false, 'left', index < right ? 'left' : '', tokens),
     ),
@@ -111,7 +111,7 @@ describe('a table', () => {
       0,
       RESAMPLES,
     );
-    expect(rows[0]).toMatchObject({ againstNone: null, ci95: [expect.closeTo(0.7225, 4), 1], stages: [] });
+    expect(rows[0]).toMatchObject({ againstNone: null, ci95: [expect.closeTo(0.7225, 4), 1], steps: [] });
     expect(rows[1].againstNone).toMatchObject({
       ...{ difference: -0.6, onlyThis: 0, onlyOther: 6, p: expect.closeTo(2 / 64, 12) as number },
     });

@@ -35,7 +35,7 @@ export interface Summary {
   readonly seed: number;
   /** What the rows are together, e.g. `table2`; null where they are no set of that kind. */
   readonly preset: string | null;
-  /** Where reducers of the vision stage computed; `onnx`: in the encoder's graph. */
+  /** Where reducers before the language model computed; `onnx`: in the encoder's graph. */
   readonly backend: string;
   /** How `ci95` is computed. */
   readonly interval: 'bootstrap';
@@ -60,15 +60,15 @@ export interface Accuracy {
 export interface SummaryRow extends Latency {
   /** The full SPEC. */
   readonly reducer: string;
-  /** Mean share of the visual tokens left after the last stage. */
+  /** Mean share of the visual tokens left after the last step. */
   readonly keep: number;
   /** Mean number of them, of one question's images. */
   readonly keptTokens: number;
-  /** The same after each stage, in their order; empty for the row that keeps everything. */
-  readonly stages: readonly StageTokens[];
+  /** The same after each step, in their order; empty for the row that keeps everything. */
+  readonly steps: readonly StageTokens[];
   /**
-   * Mean number of visual tokens that a layer of the language model reads: a stage inside it leaves the first K of L layers with all N, so
-   * T = (N * K + kept * (L - K)) / L. Equal to `keptTokens` where every stage comes before it.
+   * Mean number of visual tokens that a layer of the language model reads: a step inside it leaves the first K of L layers with all N, so
+   * T = (N * K + kept * (L - K)) / L. Equal to `keptTokens` where every step comes before it.
    */
   readonly equivalentTokens: number;
   /** How many were asked: those of crowded scenes too. */
@@ -91,7 +91,7 @@ export interface SummaryRow extends Latency {
   readonly warnings: readonly string[];
 }
 
-/** What one stage of a row leaves. */
+/** What one step of a row leaves. */
 export interface StageTokens {
   /** The reducer's name, without options. */
   readonly reducer: string;
@@ -118,8 +118,8 @@ type Answered = readonly { readonly question: Question; readonly record: AnswerR
 export interface RowResults {
   /** The full SPEC. */
   readonly reducer: string;
-  /** Names of its stages' reducers. */
-  readonly stages: readonly string[];
+  /** Names of its steps' reducers. */
+  readonly steps: readonly string[];
   /** One a question, at least one, the questions of all rows in the same order. */
   readonly answered: Answered;
   /** The calls of the latency pass, at least one. */
@@ -146,7 +146,7 @@ export function summarizeRows(
     keptTokens: keptTokensOf(answered),
     scores: answered.map(({ record }) => Number(record.correct)),
   }));
-  const none = compared.find((_, row) => results[row].stages.length === 0);
+  const none = compared.find((_, row) => results[row].steps.length === 0);
   const againstNone = none ? compareWithBaseline(compared, none, interval) : [];
   return {
     rows: results.map((result, row) => summarizeRow(result, interval, againstNone[row] ?? null)),
@@ -155,7 +155,7 @@ export function summarizeRows(
 }
 
 function summarizeRow(
-  { reducer, stages, answered, calls, peakRssBytes }: RowResults,
+  { reducer, steps, answered, calls, peakRssBytes }: RowResults,
   interval: BootstrapInterval,
   againstNone: Difference | null,
 ): SummaryRow {
@@ -166,9 +166,9 @@ function summarizeRow(
     reducer,
     keep: mean(answered.map(({ record }) => record.outputTokens / record.inputTokens)),
     keptTokens: keptTokensOf(answered),
-    stages: stages.map((name, stage) => ({
+    steps: steps.map((name, step) => ({
       reducer: name,
-      keptTokens: mean(answered.map(({ record }) => record.stageTokens[stage])),
+      keptTokens: mean(answered.map(({ record }) => record.stepTokens[step])),
     })),
     equivalentTokens: mean(answered.map(({ record }) => record.equivalentTokens)),
     questions: n,

@@ -3,9 +3,10 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createFopruRank } from '@foveate/fopru-rank';
+import { fopruRank } from '@foveate/fopru-rank';
 import { Lvlm } from '@foveate/lvlm';
-import { createPooling, createRandom } from '@foveate/pooling';
+import { random } from '@foveate/baselines';
+import { pooling } from '@foveate/pooling';
 import { questionsFile } from '@foveate/tiny-llava';
 import { beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { readDataset, type Dataset } from './dataset.js';
@@ -18,8 +19,8 @@ import { runSweep, type SweepOptions, type SweepProgress } from './sweep.js';
 const model = fileURLToPath(new URL('../../lvlm/fixtures/random-llava', import.meta.url));
 const rows = [
   { reducer: 'none', reducers: [] },
-  { reducer: 'fopru-rank', reducers: [createFopruRank()] },
-  { reducer: 'pooling+random', reducers: [createPooling(), createRandom({ budget: { keepCount: 3 } })] },
+  { reducer: 'fopru-rank', reducers: [fopruRank()] },
+  { reducer: 'pooling+random', reducers: [pooling(), random({ keepCount: 3 })] },
 ];
 const TOKENS = [64, 16, 3];
 const limit = 5;
@@ -159,7 +160,7 @@ describe('runSweep', () => {
     await expect(runSweep({ ...options, rows: [] })).rejects.toThrow('at least one row');
     for (const [reducers, message] of [
       [{}, 'rows[0].reducers must be an array of reducers'],
-      [[() => undefined], 'rows[0].reducers[0] must be a reducer of specificationVersion 1'],
+      [[() => undefined], 'rows[0].reducers[0] must be a reducer of specificationVersion 2'],
     ] as const) {
       const rows = [{ reducer: 'x', reducers: reducers as never }];
       await expect(runSweep({ ...options, rows })).rejects.toThrow(message);

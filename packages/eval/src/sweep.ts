@@ -21,7 +21,7 @@ import { summarizeRows, type Latency, type Summary } from './summary.js';
 export interface SweepRow {
   /** The full SPEC: the row's name, unique among the rows. */
   readonly reducer: string;
-  /** Its stages; none keeps everything. */
+  /** Its steps; none keeps everything. */
   readonly reducers: readonly TokenReducer[];
 }
 
@@ -39,7 +39,7 @@ export interface SweepOptions {
   readonly model: string;
   /** Of `readDataset`. */
   readonly dataset: Dataset;
-  /** What is compared: a unique name for each, and its stages. */
+  /** What is compared: a unique name for each, and its steps. */
   readonly rows: readonly SweepRow[];
   /** Folder of the results. Nothing in it is overwritten: a finished run is moved aside, an unfinished one needs `resume`. */
   readonly out: string;
@@ -51,7 +51,7 @@ export interface SweepOptions {
   readonly seed?: number;
   /** What the rows are together, e.g. `table2`: recorded in the summary. Default null. */
   readonly preset?: string | null;
-  /** Where reducers of the vision stage compute, by the name that results give it. Default: in the encoder's graph, `onnx`. */
+  /** Where reducers before the language model compute, by the name that results give it. Default: in the encoder's graph, `onnx`. */
   readonly backend?: { readonly name: string; readonly tensors: TensorBackend<unknown> };
   /** Go on with what `out` holds. Default false. */
   readonly resume?: boolean;
@@ -96,7 +96,7 @@ export async function runSweep(options: SweepOptions): Promise<Summary> {
   const peaks = await measureMemory(options, questions[0]);
   const gathered = rows.map(({ reducer, reducers }, row) => ({
     reducer,
-    stages: reducers.map(({ name }) => name),
+    steps: reducers.map(({ name }) => name),
     answered: answersOf(reducer, questions, results),
     calls: latency[row],
     peakRssBytes: peaks[row],
@@ -197,7 +197,7 @@ async function shareImage(question: Question): Promise<CallOptions> {
   }
 }
 
-function toRecord({ reducer, reducers }: SweepRow, question: Question, result: GenerateResult): AnswerRecord {
+function toRecord({ reducer }: SweepRow, question: Question, result: GenerateResult): AnswerRecord {
   const sum = (of: 'inputTokens' | 'outputTokens'): number =>
     result.images.reduce((tokens, image) => tokens + image[of], 0);
   return {
@@ -207,14 +207,19 @@ function toRecord({ reducer, reducers }: SweepRow, question: Question, result: G
     correct: isCorrect(question, result.text),
     inputTokens: sum('inputTokens'),
     outputTokens: sum('outputTokens'),
-    stageTokens: reducers.map((_, stage) =>
-      result.images.reduce((tokens, { stages }) => tokens + stages[stage].outputTokens, 0),
-    ),
+    stepTokens: stepTokens(result),
     equivalentTokens: result.equivalentTokens,
     kvBytes: result.memory.kvBytes,
     cached: result.memory.cached,
     warnings: result.warnings,
   };
+}
+
+/** Visual tokens left after each step of the chain, all images and crops. */
+function stepTokens({ images }: GenerateResult): number[] {
+  const crops = images.flatMap((image) => image.crops);
+  const [{ steps }] = crops;
+  return steps.map((_, step) => crops.reduce((tokens, crop) => tokens + crop.steps[step].outputTokens, 0));
 }
 
 /**
@@ -243,11 +248,11 @@ async function measureLatency(
 
 function toLatency({ timings, memory }: GenerateResult): Latency {
   return {
-    ttftMs: timings.ttft,
-    visionMs: timings.vision,
-    reduceMs: timings.reduce,
-    prefillMs: timings.prefill,
-    tpotMs: timings.tpot,
+    ttftMs: timings.ttftMs,
+    visionMs: timings.visionMs,
+    reduceMs: timings.reduceMs,
+    prefillMs: timings.prefillMs,
+    tpotMs: timings.tpotMs,
     kvBytes: memory.kvBytes,
   };
 }

@@ -1,2 +1,2 @@
-export { createFastv, fastvDefaults } from './fastv.js';
+export { fastv, fastvEntry } from './fastv.js';
 export type { FastvOptions } from './fastv.js';

@@ -1,54 +1,64 @@
 import {
-  checkChoice,
-  checkScoreBudget,
+  atFeatures,
+  choiceOption,
+  defineOptions,
   defineReducer,
   resolveScoreBudget,
+  scoreBudgetOf,
+  scoreBudgetOptions,
   selectionPlan,
   topIndices,
   topIndicesAscending,
-  type ScoreBudget,
-  type VisionReducer,
+  type OptionsOf,
+  type TokenReducer,
 } from '@foveate/core';
-import { readSignificance, significanceSignals, type SignificanceRule } from '@foveate/fopru-significance';
+import { reducerEntry, type ReducerEntry } from '@foveate/core/registry';
+import { significance, significanceRules, significanceSignals } from '@foveate/fopru-significance';
 
-/** Options of {@link createFopruRank}. */
-export interface FopruRankOptions {
-  /**
-   * How many tokens to keep: `{ keepRatio }` in (0, 1], floor(N * keepRatio) tokens and at least 1; `{ keepCount }`; or `{ attentionMass }`, the fewest
-   * that hold that share of the significance. Default `{ keepRatio: 0.25 }`.
-   */
-  readonly budget?: ScoreBudget;
-  /** Which marginal of the attention is the significance: see `@foveate/fopru-significance`. Default `'variance'`, the paper's. */
-  readonly significance?: SignificanceRule;
-  /** Whether kept tokens stand in their original order; false: by descending significance. Default true. */
-  readonly reorder?: boolean;
-}
+const byDefault = { keepRatio: 0.25 };
 
-/** What holds where an option is absent. */
-export const fopruRankDefaults: Required<FopruRankOptions> = {
-  budget: { keepRatio: 0.25 },
-  significance: 'variance',
-  reorder: true,
-};
+const options = defineOptions({
+  ...scoreBudgetOptions(byDefault),
+  significance: choiceOption(
+    significanceRules,
+    'marginal of the attention that ranks the tokens; variance is the paper’s',
+  ),
+  order: choiceOption(
+    ['original', 'score'],
+    'order of the kept tokens: as they stood, or by descending significance',
+  ),
+});
+
+/** Options of {@link fopruRank}; the README's table says what each does. */
+export type FopruRankOptions = OptionsOf<typeof options.schema>;
 
 /**
- * FoPru, rank-based (arXiv 2411.14164, section 3): keeps the tokens of the highest significance, ties to the lower index.
+ * FoPru, rank-based (arXiv 2411.14164, section 3): keeps the tokens of the highest significance, ties to the
+ * lower index.
  * @throws InvalidArgumentError on an option out of its range
+ * @example
+ * fopruRank({ keepRatio: 0.25 });
  */
-export function createFopruRank(options: FopruRankOptions = {}): VisionReducer {
-  const { budget, significance, reorder } = { ...fopruRankDefaults, ...options };
-  checkScoreBudget(budget);
-  checkChoice('reorder', reorder, [true, false]);
-  return defineReducer<VisionReducer>({
-    specificationVersion: 1,
+export function fopruRank(given: FopruRankOptions = {}): TokenReducer {
+  const checked = options.check(given);
+  const budget = scoreBudgetOf(checked) ?? byDefault;
+  return defineReducer({
     name: 'fopru-rank',
-    stage: 'vision',
-    requires: significanceSignals(significance),
-    plan: async (tokens) => {
-      const scores = await readSignificance(tokens, significance);
+    at: [atFeatures],
+    requires: significanceSignals(checked.significance),
+    plan: async ({ length, signals }) => {
+      const scores = significance(signals, checked.significance);
       const { count, warnings } = resolveScoreBudget(budget, scores);
-      const kept = reorder ? topIndicesAscending(scores, count) : topIndices(scores, count);
-      return selectionPlan(kept, tokens.length, { warnings });
+      const top = checked.order === 'original' ? topIndicesAscending : topIndices;
+      return selectionPlan(top(scores, count), length, { warnings });
     },
   });
 }
+
+/** How `foveate` and other registries know the method. */
+export const fopruRankEntry: ReducerEntry = reducerEntry({
+  name: 'fopru-rank',
+  description: 'FoPru by rank: the tokens of the highest significance',
+  options,
+  create: fopruRank,
+});

@@ -1,2 +1,2 @@
-export { createFopruRank, fopruRankDefaults } from './fopru-rank.js';
+export { fopruRank, fopruRankEntry } from './fopru-rank.js';
 export type { FopruRankOptions } from './fopru-rank.js';

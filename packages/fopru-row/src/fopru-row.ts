@@ -1,68 +1,82 @@
 import {
-  checkChoice,
-  checkScoreBudget,
+  atFeatures,
+  choiceOption,
+  defineOptions,
   defineReducer,
   GridRequiredError,
   resolveBudget,
   resolveScoreBudget,
+  scoreBudgetOf,
+  scoreBudgetOptions,
   selectionPlan,
   topIndices,
   type Grid,
+  type OptionsOf,
   type ResolvedBudget,
   type ScoreBudget,
-  type VisionReducer,
+  type TokenReducer,
 } from '@foveate/core';
-import { readSignificance, significanceSignals, type SignificanceRule } from '@foveate/fopru-significance';
+import { reducerEntry, type ReducerEntry } from '@foveate/core/registry';
+import { significance, significanceRules, significanceSignals } from '@foveate/fopru-significance';
 
-/** Options of {@link createFopruRow}. */
-export interface FopruRowOptions {
-  /**
-   * How much to keep, at least one row: `{ keepRatio }` in (0, 1], floor(rows * keepRatio) rows; `{ keepCount }`, floor(keepCount / columns) rows; or
-   * `{ attentionMass }`, the fewest rows that hold that share of the significance. Default `{ keepRatio: 0.25 }`.
-   */
-  readonly budget?: ScoreBudget;
-  /** Which marginal of the attention is the significance: see `@foveate/fopru-significance`. Default `'variance'`, the paper's. */
-  readonly significance?: SignificanceRule;
-  /** Whether kept rows stand in their original order; false: by descending significance, left to right inside. Default true. */
-  readonly reorder?: boolean;
-}
+const byDefault = { keepRatio: 0.25 };
 
-/** What holds where an option is absent. */
-export const fopruRowDefaults: Required<FopruRowOptions> = {
-  budget: { keepRatio: 0.25 },
-  significance: 'variance',
-  reorder: true,
-};
+const options = defineOptions({
+  ...scoreBudgetOptions(byDefault, {
+    keepRatio: 'share of the rows to keep: floor(rows * keepRatio), at least 1',
+    keepCount: 'number of tokens to keep, rounded down to whole rows, at least one row',
+    attentionMass: 'share of the attention that the kept rows hold: the fewest that do',
+  }),
+  significance: choiceOption(
+    significanceRules,
+    'marginal of the attention that ranks the rows; variance is the paper’s',
+  ),
+  order: choiceOption(
+    ['original', 'score'],
+    'order of the kept rows: as they stood, or by descending significance, left to right inside',
+  ),
+});
+
+/** Options of {@link fopruRow}; the README's table says what each does. */
+export type FopruRowOptions = OptionsOf<typeof options.schema>;
 
 /**
- * FoPru, row-based (arXiv 2411.14164, section 3): keeps all tokens of the grid rows whose significance sums highest, ties to the
- * upper row. Throws `GridRequiredError` when it plans for tokens without a grid.
+ * FoPru, row-based (arXiv 2411.14164, section 3): keeps all tokens of the grid rows whose significance sums
+ * highest, ties to the upper row. Throws `GridRequiredError` when it plans for tokens without a grid.
  * @throws InvalidArgumentError on an option out of its range
+ * @example
+ * fopruRow({ keepRatio: 0.5 });
  */
-export function createFopruRow(options: FopruRowOptions = {}): VisionReducer {
-  const { budget, significance, reorder } = { ...fopruRowDefaults, ...options };
-  checkScoreBudget(budget);
-  checkChoice('reorder', reorder, [true, false]);
-  return defineReducer<VisionReducer>({
-    specificationVersion: 1,
+export function fopruRow(given: FopruRowOptions = {}): TokenReducer {
+  const checked = options.check(given);
+  const budget = scoreBudgetOf(checked) ?? byDefault;
+  return defineReducer({
     name: 'fopru-row',
-    stage: 'vision',
-    requires: significanceSignals(significance),
-    plan: async (tokens) => {
-      const { grid, length } = tokens;
+    at: [atFeatures],
+    requires: significanceSignals(checked.significance),
+    plan: async ({ length, grid, signals }) => {
       if (!grid) throw new GridRequiredError('fopru-row', length);
-      const scores = sumRows(await readSignificance(tokens, significance), grid);
+      const scores = sumRows(significance(signals, checked.significance), grid);
       const { count, warnings } = rowsToKeep(budget, grid, scores);
       const kept = topIndices(scores, count);
-      const rows = Array.from(reorder ? kept.sort() : kept);
+      const inOrder = checked.order === 'original';
+      const rows = Array.from(inOrder ? kept.sort() : kept);
       return selectionPlan(
         rows.flatMap((row) => rowTokens(row, grid)),
         length,
-        { warnings, ...(reorder && { grid: { rows: count, columns: grid.columns } }) },
+        { warnings, ...(inOrder && { grid: { rows: count, columns: grid.columns } }) },
       );
     },
   });
 }
+
+/** How `foveate` and other registries know the method. */
+export const fopruRowEntry: ReducerEntry = reducerEntry({
+  name: 'fopru-row',
+  description: 'FoPru by row: whole rows of the grid, of the highest summed significance',
+  options,
+  create: fopruRow,
+});
 
 /** @param scores [rows] */
 function rowsToKeep(budget: ScoreBudget, { rows, columns }: Grid, scores: Float64Array): ResolvedBudget {

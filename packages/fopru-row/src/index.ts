@@ -1,2 +1,2 @@
-export { createFopruRow, fopruRowDefaults } from './fopru-row.js';
+export { fopruRow, fopruRowEntry } from './fopru-row.js';
 export type { FopruRowOptions } from './fopru-row.js';

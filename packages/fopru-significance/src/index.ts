@@ -1,7 +1,2 @@
-export {
-  chooseByVariance,
-  readSignificance,
-  significanceRules,
-  significanceSignals,
-} from './significance.js';
+export { chooseByVariance, significance, significanceRules, significanceSignals } from './significance.js';
 export type { SignificanceRule } from './significance.js';

@@ -1,15 +1,9 @@
-import {
-  createVisualTokens,
-  InvalidArgumentError,
-  InvalidSignalError,
-  referenceBackend,
-  SignalUnavailableError,
-  type VisualTokens,
-} from '@foveate/core';
+import { attentionGiven, attentionReceived, InvalidSignalError, referenceBackend } from '@foveate/core';
 import { describe, expect, it } from 'vitest';
 import {
   chooseByVariance,
-  readSignificance,
+  significance,
+  significanceRules,
   significanceSignals,
   type SignificanceRule,
 } from './significance.js';
@@ -18,42 +12,25 @@ import {
 const given = Float32Array.of(0, 0.5);
 const received = Float32Array.of(0.4, 0.6);
 
-const tokens = (first: Float32Array, second: Float32Array): VisualTokens =>
-  createVisualTokens({
-    length: first.length,
-    signals: [
-      { signal: 'attentionGiven', values: first },
-      { signal: 'attentionReceived', values: second },
-    ],
-  });
-
-describe('readSignificance', () => {
+describe('significance', () => {
   it.each<[SignificanceRule, Float32Array]>([
     ['variance', given],
     ['low-variance', received],
     ['given', given],
     ['received', received],
-  ])('%s', async (rule, expected) => {
-    expect(await readSignificance(tokens(given, received), rule)).toEqual(expected);
+  ])('%s', (rule, expected) => {
+    expect(significance({ given, received }, rule)).toEqual(expected);
   });
 
-  it('asks for no more signals than it reads', async () => {
-    expect(significanceSignals('received')).toEqual([{ signal: 'attentionReceived' }]);
-    expect(significanceSignals('given')).toEqual([{ signal: 'attentionGiven' }]);
-    const only = createVisualTokens({
-      length: 2,
-      signals: [{ signal: 'attentionReceived', values: received }],
-    });
-    expect(await readSignificance(only, 'received')).toEqual(received);
-    await expect(readSignificance(only, 'variance')).rejects.toThrow(SignalUnavailableError);
+  it('asks for no more signals than it reads', () => {
+    expect(significanceSignals('received')).toEqual({ received: attentionReceived() });
+    expect(significanceSignals('given')).toEqual({ given: attentionGiven() });
+    expect(Object.keys(significanceSignals('low-variance'))).toEqual(['given', 'received']);
+    expect(significance({ received }, 'received')).toEqual(received);
   });
 
-  it('refuses a rule that is none', () => {
-    const significance = 'high-variance' as SignificanceRule;
-    expect(() => significanceSignals(significance)).toThrow(InvalidArgumentError);
-    expect(() => significanceSignals(significance)).toThrow(
-      '"variance" or "low-variance" or "given" or "received"',
-    );
+  it('lists its rules, the one of the paper first', () => {
+    expect(significanceRules).toEqual(['variance', 'low-variance', 'given', 'received']);
   });
 });
 

@@ -1,70 +1,83 @@
-import { checkChoice, InvalidSignalError, type SignalRequest, type VisualTokens } from '@foveate/core';
+import { attentionGiven, attentionReceived, InvalidSignalError, type SignalRequest } from '@foveate/core';
 
 /**
  * Which marginal of the attention is the significance: `'variance'` (FoPru, Eq. 4) the one of higher variance; the others are for ablations:
  * `'low-variance'` the one of lower variance, `'given'` and `'received'` always that one.
  */
-export type SignificanceRule = 'variance' | 'low-variance' | 'given' | 'received';
+export type SignificanceRule = (typeof significanceRules)[number];
 
 /** Every {@link SignificanceRule}, the paper's first. */
-export const significanceRules: readonly SignificanceRule[] = [
+export const significanceRules: readonly ['variance', 'low-variance', 'given', 'received'] = [
   'variance',
   'low-variance',
   'given',
   'received',
 ];
 
-const given: SignalRequest = { signal: 'attentionGiven' };
-const received: SignalRequest = { signal: 'attentionReceived' };
+const given = attentionGiven();
+const received = attentionReceived();
 
-/**
- * The signals that {@link readSignificance} reads under a rule: what a reducer lists in its `requires`.
- * @throws InvalidArgumentError on an unknown rule
- */
-export function significanceSignals(rule: SignificanceRule): readonly SignalRequest[] {
-  switch (checkChoice('significance', rule, significanceRules)) {
+/** The signals that {@link significance} reads under a rule: what a method lists in its `requires`, or spreads into it. */
+export function significanceSignals(rule: SignificanceRule): Readonly<Record<string, SignalRequest>> {
+  switch (rule) {
     case 'given':
-      return [given];
+      return { given };
     case 'received':
-      return [received];
-    default:
-      return [given, received];
+      return { received };
+    case 'variance':
+    case 'low-variance':
+      return { given, received };
   }
 }
 
 /**
  * The significance of each token (FoPru, arXiv 2411.14164, Eq. 2-4), from the attention of the layer that made the features, CLS left out.
+ * @param signals of {@link significanceSignals} for the same rule
  * @returns [N]
- * @throws FoveateError as `tokens.signal` does
+ * @throws InvalidSignalError where the two differ in length
+ * @example
+ * defineReducer({
+ *   requires: significanceSignals('variance'),
+ *   plan: async ({ signals, length }) => selectionPlan(topIndicesAscending(significance(signals, 'variance'), 8), length),
+ *   ...
+ * });
  */
-export async function readSignificance(tokens: VisualTokens, rule: SignificanceRule): Promise<Float32Array> {
-  const [first, second] = await Promise.all(
-    significanceSignals(rule).map((request) => tokens.signal(request)),
-  );
-  return rule === 'given' || rule === 'received' ? first : chooseByVariance(first, second, rule);
+export function significance(
+  signals: Readonly<Record<string, Float32Array>>,
+  rule: SignificanceRule,
+): Float32Array {
+  switch (rule) {
+    case 'given':
+      return signals.given;
+    case 'received':
+      return signals.received;
+    case 'variance':
+    case 'low-variance':
+      return chooseByVariance(signals.given, signals.received, rule);
+  }
 }
 
 /**
  * Eq. 4: the attention given where its variance is higher than that of the attention received, else the attention received; `'low-variance'`
  * the other one. In an encoder without CLS every token gives 1 / N, so that received wins.
- * @param attentionGiven [N] mean over heads and keys (Eq. 2)
- * @param attentionReceived [N] mean over heads and queries (Eq. 3)
+ * @param given [N] mean over heads and keys (Eq. 2)
+ * @param received [N] mean over heads and queries (Eq. 3)
  * @returns one of the two
  * @throws InvalidSignalError where they differ in length
  */
 export function chooseByVariance(
-  attentionGiven: Float32Array,
-  attentionReceived: Float32Array,
+  given: Float32Array,
+  received: Float32Array,
   rule: 'variance' | 'low-variance',
 ): Float32Array {
-  if (attentionGiven.length !== attentionReceived.length) {
+  if (given.length !== received.length) {
     throw new InvalidSignalError(
       'attentionReceived',
-      `has ${attentionReceived.length} values where attentionGiven has ${attentionGiven.length}`,
+      `has ${received.length} values where attentionGiven has ${given.length}`,
     );
   }
-  const givenVaries = variance(attentionGiven) > variance(attentionReceived);
-  return givenVaries === (rule === 'variance') ? attentionGiven : attentionReceived;
+  const givenVaries = variance(given) > variance(received);
+  return givenVaries === (rule === 'variance') ? given : received;
 }
 
 /** Population variance, in two passes in float64. */

@@ -8,8 +8,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TokenReducer } from '@foveate/core';
-import { createFastv } from '@foveate/fastv';
-import { createFopruRank } from '@foveate/fopru-rank';
+import { fastv } from '@foveate/fastv';
+import { fopruRank } from '@foveate/fopru-rank';
 import { Lvlm, type GenerateResult, type RawImage } from '@foveate/lvlm';
 import { llamaGraph, randomLlama, type GraphOptions } from '../test/llama-graph.js';
 
@@ -35,20 +35,17 @@ const ROWS: readonly Row[] = [
   { name: 'none', reducers: [], visual: [576, 576] },
   {
     name: 'fopru-rank 25 %',
-    reducers: [createFopruRank({ budget: { keepRatio: 0.25 } })],
+    reducers: [fopruRank({ keepRatio: 0.25 })],
     visual: [144, 144],
   },
   {
     name: `fastv 25 %, K = ${K}`,
-    reducers: [createFastv({ layer: K, budget: { keepRatio: 0.25 } })],
+    reducers: [fastv({ layer: K, keepRatio: 0.25 })],
     visual: [576, 144],
   },
   {
     name: `fopru-rank 50 % + fastv 50 %, K = ${K}`,
-    reducers: [
-      createFopruRank({ budget: { keepRatio: 0.5 } }),
-      createFastv({ layer: K, budget: { keepRatio: 0.5 } }),
-    ],
+    reducers: [fopruRank({ keepRatio: 0.5 }), fastv({ layer: K, keepRatio: 0.5 })],
     visual: [288, 144],
   },
 ];
@@ -103,8 +100,8 @@ function report(attention: string, results: ReadonlyMap<Row, readonly GenerateRe
     return {
       row,
       equivalentTokens,
-      prefill: median(calls.map(({ timings }) => timings.prefill)),
-      tpot: median(calls.map(({ timings }) => timings.tpot ?? NaN)),
+      prefill: median(calls.map(({ timings }) => timings.prefillMs)),
+      tpot: median(calls.map(({ timings }) => timings.tpotMs ?? NaN)),
       kvBytes: memory.kvBytes,
       exact: text === TEXT && memory.kvBytes === kvBytesByHand(row.visual, generated),
     };

@@ -4,8 +4,8 @@
  */
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { identityPlan, type TokenReducer } from '@foveate/core';
-import { createFopruRank } from '@foveate/fopru-rank';
+import { atFeatures, defineReducer, identityPlan, type TokenReducer } from '@foveate/core';
+import { fopruRank } from '@foveate/fopru-rank';
 import { Lvlm } from '@foveate/lvlm';
 import { imagesDirectory, modelDirectory } from '@foveate/tiny-llava';
 
@@ -14,19 +14,18 @@ const ROUNDS = 200;
 const WARM_UP = 100;
 
 /** Asks for nothing and drops nothing: what remains is the cut graph and the round trip. */
-const keepAll: TokenReducer = {
-  specificationVersion: 1,
+const keepAll: TokenReducer = defineReducer({
   name: 'keep-all',
-  stage: 'vision',
-  requires: [],
-  plan: ({ length }) => Promise.resolve(identityPlan(length)),
-};
+  at: [atFeatures],
+  requires: {},
+  plan: async ({ length }) => identityPlan(length),
+});
 
 const ROWS: Readonly<Record<string, readonly TokenReducer[]>> = {
   none: [],
   'keep all, no signals': [keepAll],
-  'fopru-rank 100 %': [createFopruRank({ budget: { keepRatio: 1 } })],
-  'fopru-rank 25 %': [createFopruRank({ budget: { keepRatio: 0.25 } })],
+  'fopru-rank 100 %': [fopruRank({ keepRatio: 1 })],
+  'fopru-rank 25 %': [fopruRank({ keepRatio: 0.25 })],
 };
 
 /** Milliseconds of one call, each row's in the order of the rounds. */
@@ -54,9 +53,9 @@ async function measure(): Promise<Map<string, Times>> {
       });
       if (round < 0) continue;
       const { encoder, decision, both } = times.get(name) ?? { encoder: [], decision: [], both: [] };
-      encoder.push(timings.vision);
-      decision.push(timings.reduce);
-      both.push(timings.vision + timings.reduce);
+      encoder.push(timings.visionMs);
+      decision.push(timings.reduceMs);
+      both.push(timings.visionMs + timings.reduceMs);
     }
   }
   return times;

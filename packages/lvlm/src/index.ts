@@ -10,8 +10,10 @@ export {
 } from './platform/errors.js';
 export { readImage } from './platform/image-files.js';
 export { Lvlm } from './caller/lvlm.js';
+export type { Dtype } from './bundle/bundle.js';
+export type { Newlines, Region } from './engine/api.js';
 export type {
-  Dtype,
+  CropReport,
   GeneratedToken,
   GenerateOptions,
   GenerateResult,
@@ -21,7 +23,6 @@ export type {
   LvlmInfo,
   Memory,
   RawImage,
-  Region,
-  StageReport,
+  StepReport,
   Timings,
 } from './caller/types.js';

@@ -1,16 +1,19 @@
 /** The random bundle with its language model in every form, and what each of them computes without a cache and without onnxruntime. */
 import {
   applyPlan,
-  createVisualTokens,
-  type LanguageReducer,
+  createTokens,
+  planTokens,
+  requestsOf,
+  type GivenSignal,
   type ReductionPlan,
-  type Signal,
+  type Site,
   type Span,
+  type TokenReducer,
 } from '@foveate/core';
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { StageReport } from '../src/index.js';
+import type { StepReport } from '../src/index.js';
 import type { PixelValues } from '../src/bundle/preprocessing.js';
 import { FIXTURE } from './bundles.js';
 import { llamaGraph, randomLlama, type GraphOptions } from './llama-graph.js';
@@ -50,15 +53,15 @@ export async function languageModel(form: (typeof FORMS)[number]): Promise<Langu
   return { bundle: folder, llama, plain: await openPlainDecoding(folder), remove };
 }
 
-/** The rows of an image that enter the language model, after the plans of the vision stage that the runner reports. */
+/** The rows of an image that enter the language model, after the plans before it that the runner reports. */
 export async function enteringRows(
   plain: PlainDecoding,
   pixels: PixelValues,
-  stages: readonly StageReport[],
+  steps: readonly StepReport[],
 ): Promise<Rows> {
   let rows = await plain.features(pixels);
-  for (const { stage, plan } of stages) {
-    if (stage === 'language') continue;
+  for (const { site, plan } of steps) {
+    if (site.tower === 'language') continue;
     const width = rows[0].length;
     const reduced = applyPlan(plan, Float32Array.from(rows.flatMap((row) => [...row])));
     rows = Array.from({ length: plan.outputLength }, (_, m) => reduced.slice(m * width, (m + 1) * width));
@@ -81,24 +84,25 @@ export async function referenceAnswer(
   { llama, plain }: Pick<LanguageModel, 'llama' | 'plain'>,
   ids: readonly number[],
   images: readonly Rows[],
-  reducer: LanguageReducer,
+  reducer: TokenReducer,
   maxNewTokens: number,
 ): Promise<ReferenceAnswer> {
   const rows = [...(await plain.prompt(ids, images))];
   const { places, spans } = placesOf(ids, images);
   const { attention } = forward(llama, rows);
-  const signals = reducer.requires.map((request): Signal => {
-    if (request.signal !== 'promptAttention') throw new TypeError(request.signal);
-    const asking = attention[request.layer].slice(
-      request.rows === 'last' ? -1 : places[places.length - 1] + 1,
+  const site = reducer.at[0] as Site & { layer: number };
+  const signals = requestsOf(reducer.requires, site).map((request): GivenSignal => {
+    if (request.signal.name !== 'promptAttention') throw new TypeError(request.signal.name);
+    const asking = (attention.at(request.layer as number) ?? []).slice(
+      request.parameters.rows === 'last' ? -1 : places[places.length - 1] + 1,
     );
     const mean = (place: number): number => asking.reduce((sum, row) => sum + row[place], 0) / asking.length;
     return { ...request, values: Float32Array.from(places, mean) };
   });
-  const plan = await reducer.plan(createVisualTokens({ length: places.length, spans, signals }));
+  const plan = await planTokens(reducer, createTokens({ length: places.length, spans, signals }), site);
   const tokens: number[] = [];
   while (tokens.length < maxNewTokens) {
-    const { logits } = forward(llama, rows, { layer: reducer.layer, places, plan });
+    const { logits } = forward(llama, rows, { layer: site.layer, places, plan });
     const token = logits.indexOf(Math.max(...logits));
     if (token === END) break;
     tokens.push(token);

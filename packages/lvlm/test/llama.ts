@@ -1,6 +1,6 @@
 /** A Llama in plain JS and float64, without any cache: what the decoder's graphs must compute, by another route. */
 import type { ReductionPlan } from '@foveate/core';
-import { readModel } from '@foveate/onnx-graph';
+import { parseModel } from '@foveate/onnx-graph';
 import { readFileSync } from 'node:fs';
 
 /** A matrix that a row is multiplied with: [inputs, outputs], row-major. */
@@ -168,7 +168,7 @@ export function readLlama(
   file: string,
   sizes: Pick<Llama, 'heads' | 'kvHeads' | 'headDim' | 'epsilon'>,
 ): Llama {
-  const { graph } = readModel(readFileSync(file));
+  const { graph } = parseModel(readFileSync(file));
   const weights = new Map(
     graph.initializer.map(({ name, dims, rawData }) => [
       name,

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { readModel, serializeModel } from '@foveate/onnx-graph';
+import { parseModel, serializeModel } from '@foveate/onnx-graph';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { PixelValues } from '../src/bundle/preprocessing.js';
 
@@ -95,7 +95,7 @@ export async function openPlainDecoding(bundle: string): Promise<PlainDecoding> 
 async function openVision(
   file: string,
 ): Promise<{ vision: InferenceSession; features: string; layers: ((row: Float32Array) => Float32Array)[] }> {
-  const model = readModel(readFileSync(file));
+  const model = parseModel(readFileSync(file));
   const { graph } = model;
   const matmuls = graph.node.filter(({ opType }) => opType === 'MatMul').slice(-2); // the projector's
   const [features] = matmuls[0].input;

@@ -8,14 +8,14 @@ import {
 } from 'onnx-buf';
 import { expect, test } from 'vitest';
 import { fixture } from '../fixtures/run.js';
-import { addSignals, findVisionEncoder, OnnxStructureError, readModel, type VisionSignal } from './index.js';
+import { addSignals, findVisionEncoder, OnnxStructureError, parseModel } from './index.js';
 
 /** Adds a signal to a fixture whose attention nodes were changed. */
 function tap(name: string, change: (node: NodeProto) => void): void {
   const proto = fromBinary(ModelProtoSchema, readFileSync(fixture(`${name}.onnx`)));
   for (const node of proto.graph?.node ?? []) if (node.opType.endsWith('Attention')) change(node);
-  const model = readModel(toBinary(ModelProtoSchema, proto));
-  addSignals(model, findVisionEncoder(model), [{ signal: 'attentionReceived' }]);
+  const model = parseModel(toBinary(ModelProtoSchema, proto));
+  addSignals(model, findVisionEncoder(model), [{ name: 'attentionReceived' }]);
 }
 
 const flag = (name: string) => (node: NodeProto) => {
@@ -50,9 +50,8 @@ test('the product of queries and keys may not turn axes itself where keys are wa
   for (const node of proto.graph?.node ?? []) {
     for (const attribute of node.attribute) if (attribute.name === 'transBatchB') attribute.i = 1n;
   }
-  const model = readModel(toBinary(ModelProtoSchema, proto));
-  const add = (signal: VisionSignal) => (): unknown =>
-    addSignals(model, findVisionEncoder(model), [{ signal }]);
+  const model = parseModel(toBinary(ModelProtoSchema, proto));
+  const add = (name: string) => (): unknown => addSignals(model, findVisionEncoder(model), [{ name }]);
   expect(add('attentionReceived')).not.toThrow();
   expect(add('keys')).toThrow(OnnxStructureError);
   expect(add('keys')).toThrow(/"transBatchB"/);
@@ -61,7 +60,7 @@ test('the product of queries and keys may not turn axes itself where keys are wa
 test('a softmax over the queries is no attention', () => {
   const proto = fromBinary(ModelProtoSchema, readFileSync(fixture('clip-eager-17.onnx')));
   for (const node of proto.graph?.node ?? []) if (node.opType === 'Softmax') node.attribute[0].i = 2n;
-  const model = readModel(toBinary(ModelProtoSchema, proto));
+  const model = parseModel(toBinary(ModelProtoSchema, proto));
   expect(() => findVisionEncoder(model)).toThrow(/none among its/);
 });
 
@@ -75,8 +74,8 @@ test('packed queries and keys of MultiHeadAttention are refused', () => {
 test('an operator set too old for what is added', () => {
   const proto = fromBinary(ModelProtoSchema, readFileSync(fixture('clip-bmm-11.onnx')));
   proto.opsetImport[0].version = 10n;
-  const model = readModel(toBinary(ModelProtoSchema, proto));
-  const add = (): unknown => addSignals(model, findVisionEncoder(model), [{ signal: 'keys' }]);
+  const model = parseModel(toBinary(ModelProtoSchema, proto));
+  const add = (): unknown => addSignals(model, findVisionEncoder(model), [{ name: 'keys' }]);
   expect(add).toThrow(OnnxStructureError);
   expect(add).toThrow(/ai.onnx version 11 or later; found ai.onnx version 10. Export the model again/);
 });

@@ -39,8 +39,9 @@ export class AttentionTap {
     });
   }
 
-  /** Keys of all tokens, heads side by side. [B, S, D] */
-  keys(): string {
+  /** Keys of all tokens, heads side by side [B, S, D]; averaged over heads [B, S, d]. */
+  keys(averaged: boolean = false): string {
+    if (averaged) return this.#once('mean keys', () => this.#meanOfHeads(this.keys()));
     return this.#once('keys', () => this.#flat('key'));
   }
 
@@ -58,6 +59,13 @@ export class AttentionTap {
     const made = this.#made.get(what) ?? make();
     this.#made.set(what, made);
     return made;
+  }
+
+  /** [B, S, H * d] -> [B, S, d] */
+  #meanOfHeads(x: string): string {
+    const { heads } = this.#attention;
+    if (heads === undefined) throw this.#unsupported('no number of heads');
+    return this.#editor.reduce('ReduceMean', this.#editor.reshape(x, [0, 0, heads, -1]), 2);
   }
 
   /** [B, S, D] of queries or keys, one token of them where `token` says which. */

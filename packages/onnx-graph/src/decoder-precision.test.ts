@@ -20,7 +20,7 @@ import {
 } from '../fixtures/decoders/run.js';
 import { makeNode } from '../fixtures/make.js';
 import { difference } from '../fixtures/run.js';
-import { pruneAtLayer, readModel, splitDecoder, type OnnxModel } from './index.js';
+import { pruneAtLayer, parseModel, splitDecoder, type OnnxModel } from './index.js';
 
 const { visual, keep, cuts } = expectedDecoder();
 const FLOAT: number = DataType.FLOAT;
@@ -45,7 +45,7 @@ function half(value: number): number {
 
 /** Everything between the inputs and outputs, which stay float32, in half precision. */
 function inHalfPrecision(name: string): OnnxModel {
-  const model = readModel(readFileSync(decoderFile(name)));
+  const model = parseModel(readFileSync(decoderFile(name)));
   const { graph } = model;
   const isFloat = (info: OnnxModel['graph']['input'][number]): boolean =>
     info.type?.value.case === 'tensorType' && info.type.value.value.elemType === FLOAT;
@@ -69,7 +69,7 @@ function inHalfPrecision(name: string): OnnxModel {
 
 /** Every matrix in 8 bits, and what it is multiplied with by the range of each run, as onnxruntime's dynamic quantisation writes it. */
 function inEightBits(name: string): OnnxModel {
-  const model = readModel(readFileSync(decoderFile(name)));
+  const model = parseModel(readFileSync(decoderFile(name)));
   const { graph } = model;
   const weights = new Map(graph.initializer.map((tensor) => [tensor.name, tensor]));
   graph.node = graph.node.flatMap((node) => {

@@ -34,16 +34,17 @@ import {
   findDecoder,
   OnnxStructureError,
   pruneAtLayer,
-  readModel,
+  parseModel,
   splitDecoder,
   type OnnxModel,
 } from './index.js';
+import { readModel } from './files.js';
 
 const { visual, keep, cuts } = expectedDecoder();
 
 /** A fixture whose graph the test may change. */
 function changed(name: (typeof DECODERS)[number], change: (graph: OnnxModel['graph']) => void): OnnxModel {
-  const model = readModel(readFileSync(decoderFile(name)));
+  const model = parseModel(readFileSync(decoderFile(name)));
   change(model.graph);
   return model;
 }
@@ -86,7 +87,7 @@ test.each(DECODERS)('%s: weights in a file beside the graph stay there', async (
   onTestFinished(() => {
     rmSync(folder, { recursive: true });
   });
-  const { proto, graph } = readModel(readFileSync(decoderFile(name)));
+  const { proto, graph } = parseModel(readFileSync(decoderFile(name)));
   const parts: Uint8Array[] = [];
   let offset = 0;
   for (const tensor of graph.initializer.filter(({ rawData }) => rawData.length >= 64)) {

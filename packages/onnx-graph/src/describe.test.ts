@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { makeModel, makeNode } from '../fixtures/make.js';
 import { fixture } from '../fixtures/run.js';
-import { describeModel, readModel } from './index.js';
+import { describeModel } from './index.js';
+import { readModel } from './files.js';
 
 test('a real model', () => {
   expect(describeModel(readModel(fixture('clip-ms-attention.onnx')))).toMatchObject({

@@ -1,5 +1,5 @@
 import type { ValueInfoProto } from 'onnx-buf';
-import { allTensors } from './external-data.js';
+import { allTensors } from './weights.js';
 import { operatorName, tensorShape } from './graph-index.js';
 import type { OnnxModel } from './model.js';
 import { byteLength, elementTypeName } from './tensor.js';

@@ -5,21 +5,7 @@ import { create } from '@bufbuild/protobuf';
 import { StringStringEntryProtoSchema, type GraphProto, type TensorProto } from 'onnx-buf';
 import { OnnxFileError } from './errors.js';
 import { byteLength, isExternal } from './tensor.js';
-
-/** Every tensor of a graph: initializers, constants, and those of subgraphs. */
-export function* allTensors(graph: GraphProto): Generator<TensorProto> {
-  yield* graph.initializer;
-  for (const sparse of graph.sparseInitializer) {
-    if (sparse.values) yield sparse.values;
-    if (sparse.indices) yield sparse.indices;
-  }
-  for (const attribute of graph.node.flatMap((node) => node.attribute)) {
-    if (attribute.t) yield attribute.t;
-    yield* attribute.tensors;
-    if (attribute.g) yield* allTensors(attribute.g);
-    for (const subgraph of attribute.graphs) yield* allTensors(subgraph);
-  }
-}
+import { allTensors, checkInlineData, sizeMismatch } from './weights.js';
 
 /** A file with weights: its name relative to the model's folder, and its bytes. */
 export interface WeightFile {
@@ -59,24 +45,6 @@ export function resolveExternalData(file: string, folder: string, own: WeightFil
   }
 }
 
-/** Checks the values of every tensor of a model without a folder. @throws OnnxFileError */
-export function checkTensorData(file: string, graph: GraphProto): void {
-  for (const tensor of allTensors(graph)) {
-    if (isExternal(tensor)) {
-      const problem = `tensor "${tensor.name}" has its values in another file, which bytes alone cannot reach.`;
-      throw new OnnxFileError(file, `${problem} Read the model from its path.`);
-    }
-    checkInlineData(file, tensor);
-  }
-}
-
-function checkInlineData(file: string, tensor: TensorProto): void {
-  const expected = byteLength(tensor);
-  if (expected !== undefined && tensor.rawData.length > 0 && tensor.rawData.length !== expected) {
-    throw mismatch(file, tensor, tensor.rawData.length);
-  }
-}
-
 function checkRange(
   file: string,
   tensor: TensorProto,
@@ -86,7 +54,7 @@ function checkRange(
 ): void {
   const needed = byteLength(tensor);
   if (needed === undefined || (length !== undefined && Number(length) !== needed)) {
-    throw mismatch(file, tensor, length ?? 'an unknown number of');
+    throw sizeMismatch(file, tensor, length ?? 'an unknown number of');
   }
   if (!/^\d+$/.test(offset) || Number(offset) + needed > target.size) {
     throw new OnnxFileError(
@@ -95,14 +63,6 @@ function checkRange(
         'bytes: the file is truncated or belongs to another model. Download or export the model again.',
     );
   }
-}
-
-function mismatch(file: string, tensor: TensorProto, found: number | string): OnnxFileError {
-  const shape = `[${tensor.dims.join(', ')}] of element type ${tensor.dataType}`;
-  return new OnnxFileError(
-    file,
-    `tensor "${tensor.name}" is ${shape} but has ${found} bytes. Download or export the model again.`,
-  );
 }
 
 /** The real file behind an external location: inside the model's folder both as it is written and with links resolved. */

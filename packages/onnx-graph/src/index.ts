@@ -2,11 +2,13 @@ export type { AttentionForm } from './attention.js';
 export { findDecoder, type Decoder, type DecoderAttentionForm, type DecoderLayer } from './decoder.js';
 export { describeModel, type ModelDescription, type TensorDescription } from './describe.js';
 export { OnnxArgumentError, OnnxFileError, OnnxGraphError, OnnxStructureError } from './errors.js';
-export { readModel, serializeModel, type OnnxModel, type SerializedModel } from './model.js';
+export { parseModel, serializeModel, type OnnxModel, type SerializedModel } from './model.js';
 export type { PromptRows } from './prompt-attention.js';
 export { pruneAtLayer, type PrunedDecoder, type PruneOptions } from './prune.js';
 export { rowProductsGraph } from './row-products.js';
-export { addSignals, type SignalOutputs, type VisionSignal, type VisionSignalRequest } from './signals.js';
+export { addSignals, type SignalOutputs } from './signals/add-signals.js';
+export type { GraphSignal, SignalRequest } from './signals/graph-signal.js';
+export { graphSignals } from './signals/index.js';
 export { splitDecoder, type SplitDecoder, type SplitDecoderOptions } from './split-decoder.js';
 export { splitAtFeatures, type SplitEncoder } from './split.js';
 export {

@@ -32,9 +32,10 @@ import {
   OnnxArgumentError,
   OnnxFileError,
   OnnxGraphError,
-  readModel,
+  parseModel,
   serializeModel,
 } from './index.js';
+import { readModel } from './files.js';
 
 /** Where the tests write models; what lies beside it is outside. */
 let folder = '';
@@ -63,10 +64,14 @@ function externalData(tensor: TensorProto): Record<string, string> {
   return Object.fromEntries(tensor.externalData.map(({ key, value }) => [key, value]));
 }
 
+function read(source: string | Uint8Array): ReturnType<typeof parseModel> {
+  return typeof source === 'string' ? readModel(source) : parseModel(source);
+}
+
 /** What reading throws. */
 function failure(source: string | Uint8Array): OnnxFileError {
   try {
-    readModel(source);
+    read(source);
   } catch (error) {
     if (OnnxFileError.isInstance(error)) return error;
     throw error;
@@ -113,7 +118,7 @@ describe('reading a file', () => {
   });
 
   test('is the same model as its bytes', async () => {
-    const [fromPath, fromBytes] = [readModel(EAGER), readModel(bytes)];
+    const [fromPath, fromBytes] = [readModel(EAGER), parseModel(bytes)];
     expect(fromBytes.folder).toBeUndefined();
     expect(serializeModel(fromPath).bytes.length).toBeLessThan(0.7 * bytes.length);
     expect(Buffer.from(serializeModel(fromBytes).bytes).equals(bytes)).toBe(true);
@@ -142,7 +147,7 @@ describe('reading a file', () => {
     const model = fromBinary(ModelProtoSchema, bytes);
     model.$unknown = [unknown];
     const read = readModel(file('later.onnx', toBinary(ModelProtoSchema, model)));
-    const { model: patched } = addSignals(read, findVisionEncoder(read), [{ signal: 'keys' }]);
+    const { model: patched } = addSignals(read, findVisionEncoder(read), [{ name: 'keys' }]);
     const written = fromBinary(ModelProtoSchema, serializeModel(patched).bytes);
     expect(written.$unknown).toEqual([unknown]);
   });
@@ -306,6 +311,7 @@ describe('what is no model', () => {
 
   test('neither a path nor bytes', () => {
     expect(() => readModel(7 as unknown as string)).toThrow(OnnxArgumentError);
+    expect(() => parseModel('a path' as unknown as Uint8Array)).toThrow(OnnxArgumentError);
   });
 
   test('graphs nested too deep', () => {
@@ -332,7 +338,7 @@ describe('what is no model', () => {
       /"y" is made twice/,
     ],
   ])('%s', (_, nodes, message) => {
-    const model = readModel(makeBytes(nodes, { inputs: ['x'], outputs: ['y'] }));
+    const model = parseModel(makeBytes(nodes, { inputs: ['x'], outputs: ['y'] }));
     expect(() => findVisionEncoder(model)).toThrow(OnnxFileError);
     expect(() => findVisionEncoder(model)).toThrow(message);
   });
@@ -361,9 +367,9 @@ describe('damage', () => {
     const path = file('damaged.onnx', content);
     const outcomes = [path, content].map((source) => {
       try {
-        const model = readModel(source);
+        const model = read(source);
         describeModel(model);
-        serializeModel(addSignals(model, findVisionEncoder(model), [{ signal: 'attentionReceived' }]).model);
+        serializeModel(addSignals(model, findVisionEncoder(model), [{ name: 'attentionReceived' }]).model);
         return 'read';
       } catch (error) {
         if (!OnnxGraphError.isInstance(error)) throw error;

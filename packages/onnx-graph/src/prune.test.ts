@@ -12,7 +12,8 @@ import {
   VOCABULARY,
 } from '../fixtures/decoders/run.js';
 import { difference } from '../fixtures/run.js';
-import { findDecoder, OnnxArgumentError, OnnxStructureError, pruneAtLayer, readModel } from './index.js';
+import { findDecoder, OnnxArgumentError, OnnxStructureError, pruneAtLayer } from './index.js';
+import { readModel } from './files.js';
 
 const expected = expectedDecoder();
 const NONE = integers([]);

@@ -3,7 +3,8 @@ import { expect, test, vi } from 'vitest';
 import { feeds } from '../fixtures/decoders/feeds.js';
 import { decoderFile } from '../fixtures/decoders/run.js';
 import { fixture } from '../fixtures/run.js';
-import { describeModel, readModel } from './index.js';
+import { describeModel } from './index.js';
+import { readModel } from './files.js';
 
 test.each([
   { what: 'signals', index: 0, printed: [[[1, 16]]] },
@@ -17,6 +18,7 @@ test.each([
     source,
     example
       .replace("'@foveate/onnx-graph'", "'../src/index.ts'")
+      .replace("'@foveate/onnx-graph/files'", "'../src/files.ts'")
       .replace("'./my-decoder.js'", "'../fixtures/decoders/feeds.ts'")
       .replace("'decoder.onnx'", JSON.stringify(decoderFile('llama-group-query')))
       .replace("'vision_encoder.onnx'", JSON.stringify(fixture('clip-eager-17.onnx'))),

@@ -14,7 +14,8 @@ import {
   WIDTH,
 } from '../fixtures/decoders/run.js';
 import { difference } from '../fixtures/run.js';
-import { OnnxArgumentError, readModel, splitDecoder, type PromptRows, type SplitDecoder } from './index.js';
+import { OnnxArgumentError, splitDecoder, type PromptRows, type SplitDecoder } from './index.js';
+import { readModel } from './files.js';
 
 const expected = expectedDecoder();
 const cases = DECODERS.flatMap((name) => expected.cuts.map((cut) => ({ name, cut, layer: cut.layer })));

@@ -10,7 +10,8 @@ import {
   pixels,
   run,
 } from '../fixtures/run.js';
-import { addSignals, findVisionEncoder, OnnxStructureError, readModel, splitAtFeatures } from './index.js';
+import { addSignals, findVisionEncoder, OnnxStructureError, splitAtFeatures } from './index.js';
+import { readModel } from './files.js';
 
 describe.each(FIXTURES)('$name', ({ name, model: values, patches, tolerance }) => {
   const model = readModel(fixture(`${name}.onnx`));
@@ -50,7 +51,7 @@ describe.each(FIXTURES)('$name', ({ name, model: values, patches, tolerance }) =
 test('signals stay with the first part', async () => {
   const model = readModel(fixture('clip-eager-17.onnx'));
   const encoder = findVisionEncoder(model);
-  const { model: patched, outputs } = addSignals(model, encoder, [{ signal: 'attentionReceived' }]);
+  const { model: patched, outputs } = addSignals(model, encoder, [{ name: 'attentionReceived' }]);
   const parts = splitAtFeatures(patched, encoder);
   const out = await run(parts.encoder, { [encoder.input]: pixels() });
   expect(Object.keys(out)).toEqual([outputs[0], parts.features]);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { FIXTURES, fixture, pixels, run } from '../fixtures/run.js';
-import { addSignals, findVisionEncoder, OnnxArgumentError, OnnxStructureError, readModel } from './index.js';
+import { addSignals, findVisionEncoder, OnnxArgumentError, OnnxStructureError } from './index.js';
+import { readModel } from './files.js';
 import { makeModel, makeNode } from '../fixtures/make.js';
 
 describe('structure', () => {
@@ -22,7 +23,7 @@ describe('structure', () => {
     const model = readModel(fixture('clip-int8.onnx'));
     const encoder = findVisionEncoder(model);
     expect(encoder).toMatchObject({ featuresLayer: 1, prefixTokens: 1, projector: { perToken: false } });
-    const patched = addSignals(model, encoder, [{ signal: 'attentionReceived' }]).model;
+    const patched = addSignals(model, encoder, [{ name: 'attentionReceived' }]).model;
     const [before, after] = [await run(model, pixels8()), await run(patched, pixels8())];
     expect(after.image_features.data).toEqual(before.image_features.data);
   });
@@ -36,7 +37,7 @@ describe('structure', () => {
     const model = readModel(fixture('clip-class-token-kept-17.onnx'));
     const encoder = findVisionEncoder(model);
     expect(encoder).toMatchObject({ prefixTokens: 0, classToken: 'kept' });
-    const add = (): unknown => addSignals(model, encoder, [{ signal: 'attentionReceived' }]);
+    const add = (): unknown => addSignals(model, encoder, [{ name: 'attentionReceived' }]);
     expect(add).toThrow(OnnxStructureError);
     expect(add).toThrow(/class token among them.*vision_feature_select_strategy "default"/);
   });

@@ -1,43 +1,47 @@
 import {
-  checkChoice,
+  atFeatures,
+  choiceOption,
+  defineOptions,
   defineReducer,
   GridRequiredError,
   maxPlan,
   mergePlan,
   type Grid,
-  type VisionReducer,
+  type OptionsOf,
+  type TokenReducer,
 } from '@foveate/core';
+import { reducerEntry, type ReducerEntry } from '@foveate/core/registry';
 
-/** Options of {@link createPooling}. */
-export interface PoolingOptions {
-  /** Rows x columns of tokens that become one: `'2x2'`, or `'1x4'` along a row; fewer at the end of a grid that they do not divide. Default `'2x2'`. */
-  readonly window?: '2x2' | '1x4';
-  /** `'mean'` of the window's tokens, or `'max'`: the greatest value of each channel. Default `'mean'`. */
-  readonly mode?: 'mean' | 'max';
-}
+const options = defineOptions({
+  window: choiceOption(
+    ['2x2', '1x4'],
+    'rows x columns of tokens that become one; fewer at the end of a grid that they do not divide',
+  ),
+  mode: choiceOption(['mean', 'max'], 'mean of the window, or the greatest value of each channel'),
+});
 
-/** What holds where an option is absent. */
-export const poolingDefaults: Required<PoolingOptions> = { window: '2x2', mode: 'mean' };
+/** Options of {@link pooling}; the README's table says what each does. */
+export type PoolingOptions = OptionsOf<typeof options.schema>;
 
-const windows: Record<Required<PoolingOptions>['window'], Grid> = {
+const windows: Readonly<Record<'2x2' | '1x4', Grid>> = {
   '2x2': { rows: 2, columns: 2 },
   '1x4': { rows: 1, columns: 4 },
 };
 
 /**
- * Pools neighbouring tokens of the grid; at the grid's end a window that does not fit holds fewer. Keeps a quarter of the tokens where windows fit,
- * so it takes no budget (FoPru's ablation "w/o significance"). Throws `GridRequiredError` when it plans for tokens without a grid.
+ * Pools neighbouring tokens of the grid; at the grid's end a window that does not fit holds fewer. Keeps a
+ * quarter of the tokens where windows fit, so it takes no budget (FoPru's ablation "w/o significance").
+ * Throws `GridRequiredError` when it plans for tokens without a grid.
  * @throws InvalidArgumentError on an option that is none of its values
+ * @example
+ * pooling({ window: '2x2', mode: 'mean' });
  */
-export function createPooling(options: PoolingOptions = {}): VisionReducer {
-  const { window, mode } = { ...poolingDefaults, ...options };
-  checkChoice('window', window, ['2x2', '1x4']);
-  checkChoice('mode', mode, ['mean', 'max']);
-  return defineReducer<VisionReducer>({
-    specificationVersion: 1,
+export function pooling(given: PoolingOptions = {}): TokenReducer {
+  const { window, mode } = options.check(given);
+  return defineReducer({
     name: 'pooling',
-    stage: 'vision',
-    requires: [],
+    at: [atFeatures],
+    requires: {},
     plan: async ({ grid, length }) => {
       if (!grid) throw new GridRequiredError('pooling', length);
       const pooled = {
@@ -51,6 +55,14 @@ export function createPooling(options: PoolingOptions = {}): VisionReducer {
     },
   });
 }
+
+/** How `foveate` and other registries know the method. */
+export const poolingEntry: ReducerEntry = reducerEntry({
+  name: 'pooling',
+  description: 'the mean or maximum of each four neighbours; keeps 25 %, takes no budget',
+  options,
+  create: pooling,
+});
 
 /** The tokens of each window, windows in row-major order. */
 function windowTokens(grid: Grid, window: Grid, pooled: Grid): number[][] {

@@ -1,2 +1,2 @@
-export { createPrumerge, createPrumergePlus, prumergeDefaults } from './prumerge.js';
+export { prumerge, prumergeEntry, prumergePlus, prumergePlusEntry } from './prumerge.js';
 export type { PrumergeOptions } from './prumerge.js';

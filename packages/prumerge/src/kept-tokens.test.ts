@@ -53,7 +53,8 @@ describe('fillWithTopAndSample', () => {
   });
 
   it('keeps exactly the number, each token once, on 24 x 24', () => {
-    const large = Uint32Array.from({ length: 576 }, (_, place) => (place * 35) % 576); // a permutation: 35 and 576 have no common factor
+    // A permutation: 35 and 576 have no common factor.
+    const large = Uint32Array.from({ length: 576 }, (_, place) => (place * 35) % 576);
     for (let total = 0; total < 576; total++) {
       const kept = fillWithTopAndSample(large, total);
       expect(kept).toHaveLength(total);

@@ -1,6 +1,7 @@
 /**
  * Which tokens PruMerge and PruMerge+ keep. A ranking [N] has all tokens by descending class attention.
- * Source: `outlier_dectection` and `token_prune_merge_advanced_plus` in llava/model/multimodal_encoder/clip_encoder.py of 42Shawn/LLaVA-PruMerge, 1ca8b2b.
+ * Source: `outlier_dectection` and `token_prune_merge_advanced_plus` in
+ * llava/model/multimodal_encoder/clip_encoder.py of 42Shawn/LLaVA-PruMerge, 1ca8b2b.
  */
 
 /** How many values lie above Q3 + 1.5 * (Q3 - Q1), quartiles by linear interpolation. */
@@ -23,8 +24,8 @@ export function keepTop(ranking: Uint32Array, count: number): number[] {
 }
 
 /**
- * The top `count`, then those of an even sample of all tokens that are not among them, ascending. The more stand out, the denser the sample: about
- * three for each. None where `count` is 0.
+ * The top `count`, then those of an even sample of all tokens that are not among them, ascending. The more
+ * stand out, the denser the sample: about three for each. None where `count` is 0.
  */
 export function keepTopAndSample(ranking: Uint32Array, count: number): number[] {
   const kept = keepTop(ranking, count);
@@ -37,8 +38,8 @@ export function keepTopAndSample(ranking: Uint32Array, count: number): number[] 
 }
 
 /**
- * Exactly `total` tokens: as many of the top as leave room for their even sample, then, since samples come in steps, the next of the ranking until the
- * number is full. In the order of {@link keepTopAndSample}.
+ * Exactly `total` tokens: as many of the top as leave room for their even sample, then, since samples come in
+ * steps, the next of the ranking until the number is full. In the order of {@link keepTopAndSample}.
  */
 export function fillWithTopAndSample(ranking: Uint32Array, total: number): number[] {
   let top = 0;

@@ -1,27 +1,40 @@
 import {
   applyPlan,
+  attentionReceived,
   carryTokens,
-  createVisualTokens,
+  classAttention,
+  createTokens,
+  InvalidArgumentError,
+  keys as keysSignal,
+  neighboursBy,
+  planTokens,
   selectionPlan,
   SignalUnavailableError,
   type ReductionPlan,
-  type VisionReducer,
-  type VisualTokens,
+  type TokenReducer,
+  type TokenSource,
+  type VisionLayer,
 } from '@foveate/core';
 import { reducerConformance } from '@foveate/core/testing';
 import { describe, expect, it, test } from 'vitest';
-import { createPrumerge, createPrumergePlus, prumergeDefaults, type PrumergeOptions } from './prumerge.js';
+import {
+  prumerge,
+  prumergeEntry,
+  prumergePlus,
+  prumergePlusEntry,
+  type PrumergeOptions,
+} from './prumerge.js';
 
 for (const preset of ['official-code', 'paper'] as const) {
   describe(`conforms: ${preset}`, () => {
-    const create = (options: PrumergeOptions): VisionReducer => createPrumerge({ ...options, preset });
+    const create = (options: PrumergeOptions): TokenReducer => prumerge({ ...options, preset });
     const cases = reducerConformance({ create, ranks: 'tokens', selects: false, ascending: false });
     for (const { name, run } of cases) test(name, run);
   });
 
   describe(`conforms: plus, ${preset}`, () => {
     // An even sample depends on places, so that it does not move with the tokens.
-    const create = (options: PrumergeOptions): VisionReducer => createPrumergePlus({ ...options, preset });
+    const create = (options: PrumergeOptions): TokenReducer => prumergePlus({ ...options, preset });
     const cases = reducerConformance({ create, selects: false, ascending: false });
     for (const { name, run } of cases) test(name, run);
   });
@@ -31,24 +44,27 @@ for (const preset of ['official-code', 'paper'] as const) {
 function attendedTokens(
   attention: ArrayLike<number>,
   keys: ArrayLike<number> = new Float32Array(attention.length).fill(1),
-  layer: 'features' | 'last' = 'features',
-): VisualTokens {
-  return createVisualTokens({
+  layer: VisionLayer = 'features',
+): TokenSource {
+  return createTokens({
     length: attention.length,
     signals: [
-      { signal: 'classAttention', layer, values: Float32Array.from(attention) },
-      { signal: 'keys', layer, values: Float32Array.from(keys) },
+      { ...classAttention({ layer }), values: Float32Array.from(attention) },
+      { ...keysSignal({ layer }), values: Float32Array.from(keys) },
     ],
   });
 }
 
-/** Of eight tokens 6, then 4, stand out: Q1 = 1/64, Q3 = 11/128, bound 49/256. Each has all others as neighbours. */
+/**
+ * Of eight tokens 6, then 4, stand out: Q1 = 1/64, Q3 = 11/128, bound 49/256. Each has all others as
+ * neighbours.
+ */
 const attention = [1 / 64, 1 / 64, 1 / 32, 1 / 64, 1 / 4, 1 / 64, 1 / 2, 1 / 64];
 const eight = attendedTokens(attention);
 
 const methods = [
-  ['prumerge', createPrumerge],
-  ['prumerge-plus', createPrumergePlus],
+  ['prumerge', prumerge],
+  ['prumerge-plus', prumergePlus],
 ] as const;
 
 /** The outputs as dense rows [M, N] of weights. */
@@ -60,9 +76,9 @@ function dense({ inputLength, outputLength, offsets, sources, weights }: Reducti
   });
 }
 
-describe('createPrumerge', () => {
+describe('prumerge', () => {
   it('keeps what stands out by descending class attention, adds its neighbours, and the others as an extra token', async () => {
-    const plan = await createPrumerge().plan(eight);
+    const plan = await planTokens(prumerge(), eight);
     expect(dense(plan)).toEqual([
       attention.with(6, 1),
       attention.with(4, 1),
@@ -73,7 +89,7 @@ describe('createPrumerge', () => {
   });
 
   it('as in the paper: averages, and kept tokens in their order', async () => {
-    const plan = await createPrumerge({ preset: 'paper' }).plan(eight);
+    const plan = await planTokens(prumerge({ preset: 'paper' }), eight);
     const scaled = (row: number[], sum: number): number[] => row.map((weight) => Math.fround(weight / sum));
     expect(dense(plan)).toEqual([
       scaled(attention.with(4, 1), 1 + 39 / 64), // all attention is 55 / 64
@@ -85,49 +101,46 @@ describe('createPrumerge', () => {
 
   it('counts the extra token in a budget', async () => {
     const anchors = async (options: PrumergeOptions): Promise<number[]> => [
-      ...(await createPrumerge(options).plan(eight)).anchors,
+      ...(await planTokens(prumerge(options), eight)).anchors,
     ];
-    expect(await anchors({ budget: { keepCount: 4 } })).toEqual([6, 4, 2, 0]);
-    expect(await anchors({ budget: { keepRatio: 0.5 } })).toEqual([6, 4, 2, 0]);
-    expect(await anchors({ budget: { keepCount: 4 }, preset: 'paper' })).toEqual([2, 4, 6, 0]);
-    expect(await anchors({ budget: { keepCount: 1 } })).toEqual([6]); // the extra token alone
+    expect(await anchors({ keepCount: 4 })).toEqual([6, 4, 2, 0]);
+    expect(await anchors({ keepRatio: 0.5 })).toEqual([6, 4, 2, 0]);
+    expect(await anchors({ keepCount: 4, preset: 'paper' })).toEqual([2, 4, 6, 0]);
+    expect(await anchors({ keepCount: 1 })).toEqual([6]); // the extra token alone
   });
 
   it.each(methods)('%s merges all into one, and says so, where none stands out', async (_, create) => {
-    const plan = await create().plan(attendedTokens([0.25, 0.25, 0.125, 0.125]));
+    const plan = await planTokens(create(), attendedTokens([0.25, 0.25, 0.125, 0.125]));
     expect(dense(plan)).toEqual([[0.25, 0.25, 0.125, 0.125]]);
     expect([...plan.anchors]).toEqual([0]);
     expect(plan.warnings).toEqual(["no token's class attention stands out: all 4 were merged into one"]);
   });
 
   it('reads the layer that it is told to', async () => {
-    const { requires } = createPrumerge({ layer: 'last' });
-    expect(requires).toEqual([
-      { signal: 'classAttention', layer: 'last' },
-      { signal: 'keys', layer: 'last' },
-    ]);
-    const tokens = attendedTokens(attention, attention, 'last');
-    expect([...(await createPrumerge({ layer: 'last' }).plan(tokens)).anchors]).toEqual([6, 4, 2]);
-    await expect(createPrumerge().plan(tokens)).rejects.toThrow(SignalUnavailableError);
+    expect(prumerge({ layer: 'last' }).requires).toEqual({
+      attention: classAttention({ layer: -1, heads: 'joined' }),
+      similar: neighboursBy(keysSignal({ layer: -1, heads: 'joined' })),
+    });
+    const tokens = attendedTokens(attention, attention, -1);
+    expect([...(await planTokens(prumerge({ layer: 'last' }), tokens)).anchors]).toEqual([6, 4, 2]);
+    await expect(planTokens(prumerge(), tokens)).rejects.toThrow(SignalUnavailableError);
   });
 
-  it('says which methods to use where there is no class token', async () => {
-    const received = { signal: 'attentionReceived', values: Float32Array.from(attention) } as const;
-    const plan = createPrumergePlus().plan(createVisualTokens({ length: 8, signals: [received] }));
+  it.each(methods)('%s needs a class token', async (_, create) => {
+    const received = { ...attentionReceived(), values: Float32Array.from(attention) };
+    const plan = planTokens(create(), createTokens({ length: 8, signals: [received] }));
     await expect(plan).rejects.toThrow(SignalUnavailableError);
-    await expect(plan).rejects.toThrow(
-      'prumerge-plus needs the attention of a class token: for an encoder without one use fopru-rank, fopru-row or pooling.',
-    );
+    await expect(plan).rejects.toThrow('classAttention@features:joined');
   });
 
   it('keeps a token in its place though a neighbour has as much attention as there is', async () => {
-    const plan = await createPrumerge({ budget: { keepCount: 3 } }).plan(attendedTokens([1, 1, 0, 0]));
+    const plan = await planTokens(prumerge({ keepCount: 3 }), attendedTokens([1, 1, 0, 0]));
     expect([...plan.anchors]).toEqual([0, 1, 2]);
   });
 
   it('averages nothing where there is no attention to average by', async () => {
-    const options: PrumergeOptions = { budget: { keepCount: 2 }, preset: 'paper' };
-    const plan = await createPrumerge(options).plan(attendedTokens([0, 0, 0]));
+    const options: PrumergeOptions = { keepCount: 2, preset: 'paper' };
+    const plan = await planTokens(prumerge(options), attendedTokens([0, 0, 0]));
     expect(dense(plan)).toEqual([
       [1, 0, 0],
       [0, 0, 0],
@@ -135,40 +148,61 @@ describe('createPrumerge', () => {
   });
 
   it('goes by outliers, the layer of the features and the official code unless told otherwise', () => {
-    expect(prumergeDefaults).toEqual({ budget: 'outliers', layer: 'features', preset: 'official-code' });
-    expect(createPrumerge().requires).toEqual([
-      { signal: 'classAttention', layer: 'features' },
-      { signal: 'keys', layer: 'features' },
-    ]);
+    for (const entry of [prumergeEntry, prumergePlusEntry]) {
+      expect(entry.options.map(({ option, default: value }) => [option, value])).toEqual([
+        ['keepRatio', ''],
+        ['keepCount', ''],
+        ['layer', 'features'],
+        ['preset', 'official-code'],
+      ]);
+    }
+    expect(prumerge().requires).toEqual({
+      attention: classAttention({ layer: 'features', heads: 'joined' }),
+      similar: neighboursBy(keysSignal({ layer: 'features', heads: 'joined' })),
+    });
   });
 
   it.each([
-    [{ layer: 22 as unknown as 'last' }, 'layer must be "features" or "last"'],
-    [{ preset: 'official' as 'paper' }, 'preset must be "official-code" or "paper"'],
-    [{ budget: 'iqr' as 'outliers' }, 'budget must be'],
+    [{ layer: 22 }, "layer must be 'features' or 'last'"],
+    [{ preset: 'official' }, "preset must be 'official-code' or 'paper'"],
+    [{ budget: 'outliers' }, 'option must be one of keepRatio, keepCount, layer, preset; received "budget"'],
+    [{ keepRatio: 0.5, keepCount: 3 }, 'keepRatio and keepCount must be given one at a time'],
+    [{ attentionMass: 0.5 }, 'received "attentionMass"'],
   ])('refuses %j', (options, message) => {
-    expect(() => createPrumerge(options)).toThrow(message);
-    expect(() => createPrumergePlus(options)).toThrow(message);
+    for (const [, create] of methods) {
+      expect(() => create(options as PrumergeOptions)).toThrow(InvalidArgumentError);
+      expect(() => create(options as PrumergeOptions)).toThrow(message);
+    }
+  });
+
+  it('is made from text', async () => {
+    const anchors = async (reducer: TokenReducer): Promise<number[]> => [
+      ...(await planTokens(reducer, eight)).anchors,
+    ];
+    expect(await anchors(prumergeEntry.create({ count: '4', preset: 'paper' }))).toEqual([2, 4, 6, 0]);
+    expect(await anchors(prumergePlusEntry.create({ count: '6' }))).toEqual([6, 1, 0, 2, 4, 3]);
+    expect(prumergeEntry.create().name).toBe(prumergeEntry.name);
+    expect(prumergePlusEntry.create().name).toBe(prumergePlusEntry.name);
   });
 
   it('follows a selection: signals stay with their tokens', async () => {
     const left = carryTokens(eight, selectionPlan([1, 2, 3, 4, 5, 6], 8)); // without 0 and 7, of 1 / 64 both
-    const plan = await createPrumerge({ budget: { keepCount: 2 } }).plan(left);
+    const plan = await planTokens(prumerge({ keepCount: 2 }), left);
     const weights = attention.slice(1, 7);
     expect(dense(plan)).toEqual([weights.with(5, 1), weights.with(5, 0)]);
   });
 });
 
-describe('createPrumergePlus', () => {
+describe('prumergePlus', () => {
   it('keeps an even sample beside what stands out', async () => {
-    const plan = await createPrumergePlus().plan(eight);
+    const plan = await planTokens(prumergePlus(), eight);
     // Two of 8 stand out: int(4 / 3) = 1, all but the last token, which the extra token holds alone.
     expect([...plan.anchors]).toEqual([6, 4, 0, 1, 2, 3, 5, 7]);
     expect(dense(plan).at(-1)).toEqual([0, 0, 0, 0, 0, 0, 0, 1 / 64]);
   });
 
   it('as in the paper: outliers and sample together in their order', async () => {
-    const plan = await createPrumergePlus({ preset: 'paper' }).plan(eight);
+    const plan = await planTokens(prumergePlus({ preset: 'paper' }), eight);
     expect([...plan.anchors]).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
     expect(dense(plan).at(-1)).toEqual([0, 0, 0, 0, 0, 0, 0, 1]);
   });
@@ -176,14 +210,15 @@ describe('createPrumergePlus', () => {
   it('has no extra token where all were kept', async () => {
     // What stood out at 6 stands out at the last place, which the sample leaves out.
     const values = attention.with(6, 1 / 64).with(7, 1 / 2);
-    const plan = await createPrumergePlus().plan(attendedTokens(values));
+    const plan = await planTokens(prumergePlus(), attendedTokens(values));
     expect([...plan.anchors]).toEqual([7, 4, 0, 1, 2, 3, 5, 6]);
     expect(dense(plan)[0]).toEqual(values.with(7, 1));
   });
 
   it('fills a budget with the most attended tokens, their sample and the extra token', async () => {
-    // One and its sample (step int(8 / 3)) are 6, 0, 2, 4; two and theirs would be 7 tokens; the next of the ranking is 1.
-    const plan = await createPrumergePlus({ budget: { keepCount: 6 } }).plan(eight);
+    // One and its sample (step int(8 / 3)) are 6, 0, 2, 4; two and theirs would be 7 tokens; the next of the
+    // ranking is 1.
+    const plan = await planTokens(prumergePlus({ keepCount: 6 }), eight);
     expect([...plan.anchors]).toEqual([6, 1, 0, 2, 4, 3]);
     expect(dense(plan).at(-1)).toEqual([0, 0, 0, 1 / 64, 0, 1 / 64, 0, 1 / 64]);
   });
@@ -198,7 +233,7 @@ function* generate(seed: number): Generator<number, never> {
 }
 
 interface Generated {
-  tokens: VisualTokens;
+  tokens: TokenSource;
   attention: number[];
   keys: number[][]; // [N, 6]
   features: number[][]; // [N, 5]
@@ -217,8 +252,8 @@ function generateTokens(length: number, seed: number): Generated {
 }
 
 /**
- * clip_encoder.py of 42Shawn/LLaVA-PruMerge (1ca8b2b), `token_prune_merge_advanced` and, with `plus`, `token_prune_merge_advanced_plus`, step by step
- * on dense matrices: 575 is N - 1 there.
+ * clip_encoder.py of 42Shawn/LLaVA-PruMerge (1ca8b2b), `token_prune_merge_advanced` and, with `plus`,
+ * `token_prune_merge_advanced_plus`, step by step on dense matrices: 575 is N - 1 there.
  */
 function officialCode({ attention: clsAttn, keys, features }: Generated, plus: boolean): number[][] {
   const dot = (a: number[], b: number[]): number => a.reduce((sum, value, i) => sum + value * b[i], 0);
@@ -277,7 +312,7 @@ describe('the official code, step by step, gives the same features:', () => {
       expect(expected.length).toBeGreaterThan(2);
       expect(expected.length).toBeLessThan(length);
 
-      const plan = await create().plan(generated.tokens);
+      const plan = await planTokens(create(), generated.tokens);
       const actual = applyPlan(plan, Float32Array.from(generated.features.flat())); // [M, 5]
       expect(plan.outputLength).toBe(expected.length);
       const differences = expected.flat().map((value, i) => Math.abs(value - actual[i]));

@@ -1,81 +1,106 @@
 import {
-  checkBudget,
-  checkChoice,
+  atFeatures,
+  budgetOf,
+  budgetOptions,
+  choiceOption,
+  classAttention,
   createPlan,
+  defineOptions,
   defineReducer,
   identityPlan,
+  keys,
   mergePlan,
+  neighboursBy,
   resolveBudget,
-  SignalUnavailableError,
   topIndices,
-  type Budget,
+  type Neighbours,
+  type OptionsOf,
   type ReductionPlan,
-  type VisionReducer,
-  type VisualTokens,
+  type TokenReducer,
   type WeightedSources,
 } from '@foveate/core';
+import { reducerEntry, type ReducerEntry } from '@foveate/core/registry';
 import { countOutliers, fillWithTopAndSample, keepTop, keepTopAndSample } from './kept-tokens.js';
 
-/** Options of {@link createPrumerge} and {@link createPrumergePlus}. */
-export interface PrumergeOptions {
-  /**
-   * How many tokens go out, the extra one included. `'outliers'`: the image decides, by the tokens whose class attention lies above
-   * Q3 + 1.5 * (Q3 - Q1). `{ keepCount }` or `{ keepRatio }` in (0, 1]: so many. Default `'outliers'`.
-   */
-  readonly budget?: Budget | 'outliers';
-  /**
-   * The encoder layer of class attention and keys: `'features'`, the one that made the features, or `'last'`, the official code's, which exported graphs
-   * often lack. Default `'features'`.
-   */
-  readonly layer?: 'features' | 'last';
-  /**
-   * Where the official code and the paper differ. `'official-code'`: an output is its token plus what is merged into it, and outputs stand by
-   * descending class attention. `'paper'`: an output is the weighted average, and kept tokens stand in their original order. Default `'official-code'`.
-   */
-  readonly preset?: 'official-code' | 'paper';
-}
-
-/** What holds where an option is absent. */
-export const prumergeDefaults: Required<PrumergeOptions> = {
-  budget: 'outliers',
-  layer: 'features',
-  preset: 'official-code',
-};
+const options = defineOptions({
+  ...budgetOptions(undefined, {
+    keepRatio: 'share of the tokens that go out, the extra one included, in place of the outlier rule',
+    keepCount: 'number of tokens that go out, the extra one included, in place of the outlier rule',
+  }),
+  layer: choiceOption(
+    ['features', 'last'],
+    'encoder layer of class attention and keys: the one that made the features, or the very last (official code), which exported graphs often lack',
+  ),
+  preset: choiceOption(
+    ['official-code', 'paper'],
+    'an output is its token plus what is merged into it, by descending class attention; or the weighted average, kept tokens in their original order',
+  ),
+});
 
 /**
- * PruMerge (arXiv 2403.15388; official code: `token_prune_merge_advanced` in clip_encoder.py of 42Shawn/LLaVA-PruMerge, 1ca8b2b): keeps the tokens
- * of outstanding class attention, and merges into each its 32 nearest by their keys, weighted with their class attention. One extra token, the last,
- * is the weighted sum of all that were not kept; where none stands out it is alone, with a warning.
- * Throws `SignalUnavailableError` when it plans for an encoder without a class token.
- * @throws InvalidArgumentError on an option out of its range
+ * Options of {@link prumerge} and {@link prumergePlus}; the README's table says what each does. Without a
+ * budget the image decides: Q3 + 1.5 * (Q3 - Q1).
  */
-export function createPrumerge(options: PrumergeOptions = {}): VisionReducer {
-  return define('prumerge', options, { keepOutliers: keepTop, keepCount: keepTop });
+export type PrumergeOptions = OptionsOf<typeof options.schema>;
+
+/**
+ * PruMerge (arXiv 2403.15388; official code: `token_prune_merge_advanced` in clip_encoder.py of
+ * 42Shawn/LLaVA-PruMerge, 1ca8b2b): keeps the tokens of outstanding class attention, and merges into each its
+ * 32 nearest by their keys, weighted with their class attention. One extra token, the last, is the weighted
+ * sum of all that were not kept; where none stands out it is alone, with a warning. Needs an encoder with a
+ * class token: for one without use fopru-rank, fopru-row or pooling.
+ * @throws InvalidArgumentError on an option out of its range
+ * @example
+ * prumerge(); // the image decides how many tokens stay
+ */
+export function prumerge(given: PrumergeOptions = {}): TokenReducer {
+  return define('prumerge', given, { keepOutliers: keepTop, keepCount: keepTop });
 }
 
 /**
- * PruMerge+ (official code: `token_prune_merge_advanced_plus`): as {@link createPrumerge}, but keeps an even sample of the tokens too, about three for
- * each outlier. There is no extra token where every token was kept.
+ * PruMerge+ (official code: `token_prune_merge_advanced_plus`): as {@link prumerge}, but keeps an even sample
+ * of the tokens too, about three for each outlier. There is no extra token where every token was kept.
  * @throws InvalidArgumentError on an option out of its range
+ * @example
+ * prumergePlus({ keepCount: 144 });
  */
-export function createPrumergePlus(options: PrumergeOptions = {}): VisionReducer {
-  return define('prumerge-plus', options, {
+export function prumergePlus(given: PrumergeOptions = {}): TokenReducer {
+  return define('prumerge-plus', given, {
     keepOutliers: keepTopAndSample,
     keepCount: fillWithTopAndSample,
   });
 }
 
-/** How a method chooses from all tokens by descending class attention: for a number of outliers, and so that it keeps a given number. */
+/** How `foveate` and other registries know the method. */
+export const prumergeEntry: ReducerEntry = reducerEntry({
+  name: 'prumerge',
+  description: 'those that stand out by class attention, the others merged into them',
+  options,
+  create: prumerge,
+});
+
+/** How `foveate` and other registries know the method. */
+export const prumergePlusEntry: ReducerEntry = reducerEntry({
+  name: 'prumerge-plus',
+  description: 'PruMerge with an even sample of the tokens beside',
+  options,
+  create: prumergePlus,
+});
+
+/**
+ * How a method chooses from all tokens by descending class attention: for a number of outliers, and so that
+ * it keeps a given number.
+ */
 interface Choice {
   readonly keepOutliers: (ranking: Uint32Array, outliers: number) => number[];
   readonly keepCount: (ranking: Uint32Array, count: number) => number[];
 }
 
-function define(name: string, options: PrumergeOptions, { keepOutliers, keepCount }: Choice): VisionReducer {
-  const { budget, layer, preset } = { ...prumergeDefaults, ...options };
-  if (budget !== 'outliers') checkBudget(budget);
-  checkChoice('layer', layer, ['features', 'last']);
-  checkChoice('preset', preset, ['official-code', 'paper']);
+function define(name: string, given: PrumergeOptions, { keepOutliers, keepCount }: Choice): TokenReducer {
+  const checked = options.check(given);
+  const budget = budgetOf(checked);
+  const layer = checked.layer === 'last' ? -1 : checked.layer;
+  const average = checked.preset === 'paper';
 
   const choose = (attention: Float32Array, outputs?: number): number[] => {
     const ranking = topIndices(attention, attention.length);
@@ -83,25 +108,19 @@ function define(name: string, options: PrumergeOptions, { keepOutliers, keepCoun
       outputs === undefined
         ? keepOutliers(ranking, countOutliers(attention))
         : keepCount(ranking, outputs - 1); // and the extra token
-    return preset === 'paper' ? kept.sort((a, b) => a - b) : kept;
+    return average ? kept.sort((a, b) => a - b) : kept;
   };
-  return defineReducer<VisionReducer>({
-    specificationVersion: 1,
+  return defineReducer({
     name,
-    stage: 'vision',
-    requires: [
-      { signal: 'classAttention', layer },
-      { signal: 'keys', layer },
-    ],
-    plan: async (tokens) => {
-      const fixed = budget === 'outliers' ? undefined : resolveBudget(budget, tokens.length);
-      if (fixed?.count === tokens.length) return identityPlan(tokens.length, { warnings: fixed.warnings });
-      const attention = await readClassAttention(name, tokens, layer);
+    at: [atFeatures],
+    requires: { attention: classAttention({ layer }), similar: neighboursBy(keys({ layer })) },
+    plan: async ({ length, signals: { attention, similar } }) => {
+      const fixed = budget && resolveBudget(budget, length);
+      if (fixed?.count === length) return identityPlan(length, { warnings: fixed.warnings });
       const kept = choose(attention, fixed?.count);
-      const neighbours = await nearestTokens(tokens, kept, layer);
-      const outputs = mergeAround(kept, neighbours, attention);
-      const warnings = fixed || kept.length > 0 ? [] : [nothingStandsOut(tokens.length)];
-      return planAround(kept, preset === 'paper' ? outputs.map(average) : outputs, tokens.length, warnings);
+      const outputs = mergeAround(kept, await nearestTokens(similar, kept), attention);
+      const warnings = fixed || kept.length > 0 ? [] : [nothingStandsOut(length)];
+      return planAround(kept, average ? outputs.map(weightedAverage) : outputs, length, warnings);
     },
   });
 }
@@ -110,29 +129,10 @@ function nothingStandsOut(length: number): string {
   return `no token's class attention stands out: all ${length} were merged into one`;
 }
 
-/** [N] */
-async function readClassAttention(
-  name: string,
-  tokens: VisualTokens,
-  layer: 'features' | 'last',
-): Promise<Float32Array> {
-  try {
-    return await tokens.signal({ signal: 'classAttention', layer });
-  } catch (error) {
-    if (!SignalUnavailableError.isInstance(error)) throw error;
-    const advice = `${name} needs the attention of a class token: for an encoder without one use fopru-rank, fopru-row or pooling.`;
-    throw new SignalUnavailableError(error.signal, `${error.reason} ${advice}`);
-  }
-}
-
 /** For each kept token its 32 nearest others, or all others where there are fewer. */
-async function nearestTokens(
-  tokens: VisualTokens,
-  kept: readonly number[],
-  layer: 'features' | 'last',
-): Promise<Uint32Array[]> {
+async function nearestTokens(similar: Neighbours, kept: readonly number[]): Promise<Uint32Array[]> {
   if (kept.length === 0) return [];
-  const nearest = await tokens.nearest(Uint32Array.from(kept), 32, layer); // [kept, width]
+  const nearest = await similar.nearest(Uint32Array.from(kept), 32); // [kept, width]
   const width = nearest.length / kept.length;
   return kept.map((_, m) => nearest.subarray(m * width, (m + 1) * width));
 }
@@ -154,13 +154,16 @@ function mergeAround(
 }
 
 /** The same with weights that sum to 1. */
-function average({ sources, weights }: WeightedSources): WeightedSources {
+function weightedAverage({ sources, weights }: WeightedSources): WeightedSources {
   const values = Array.from(weights);
   const total = values.reduce((sum, weight) => sum + weight, 0);
   return total > 0 ? { sources, weights: values.map((weight) => weight / total) } : { sources, weights };
 }
 
-/** Kept tokens take their own places, however much attention a neighbour holds; the extra token that of its heaviest source. */
+/**
+ * Kept tokens take their own places, however much attention a neighbour holds; the extra token that of its
+ * heaviest source.
+ */
 function planAround(
   kept: readonly number[],
   outputs: readonly WeightedSources[],

@@ -5,18 +5,23 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
-  createTensorTokens,
-  createVisualTokens,
-  nearestKeysWith,
+  attentionGiven,
+  attentionReceived,
+  classAttention,
+  createBackendTokens,
+  createTokens,
+  keys as keysSignal,
+  nearestRowsWith,
+  planTokens,
   referenceBackend,
+  type GivenSignal,
   type HostTensor,
-  type Signal,
   type TokenReducer,
-  type VisualTokens,
+  type TokenSource,
 } from '@foveate/core';
-import { createFopruRank } from '@foveate/fopru-rank';
-import { createPooling } from '@foveate/pooling';
-import { createPrumerge } from '@foveate/prumerge';
+import { fopruRank } from '@foveate/fopru-rank';
+import { pooling } from '@foveate/pooling';
+import { prumerge } from '@foveate/prumerge';
 import { BackendUnavailableError, loadBackend, reduceBatch, tfjsBackend } from '@foveate/tfjs';
 import * as tf from '@tensorflow/tfjs-core';
 import { openRowProducts, openSignificanceGraph, type ReadSignificance } from './onnx-graphs.js';
@@ -48,9 +53,9 @@ type Work = () => Promise<() => Promise<void>>;
 type Rows = Readonly<Record<string, Work>>;
 
 const reducers: Readonly<Record<string, TokenReducer>> = {
-  'fopru-rank 25 %': createFopruRank({ budget }),
-  'prumerge 25 %': createPrumerge({ budget }),
-  'pooling 2x2': createPooling(),
+  'fopru-rank 25 %': fopruRank(budget),
+  'prumerge 25 %': prumerge(budget),
+  'pooling 2x2': pooling(),
 };
 
 /** Numbers in [0, 1), always the same. */
@@ -86,8 +91,13 @@ function jsRows(images: readonly Image[]): Rows {
     async () =>
     async () => {
       for (const { attention, features, keys } of tensors) {
-        const init = { length: TOKENS, grid: GRID, attention, classToken: true, keys };
-        const plan = await reducer.plan(createTensorTokens(referenceBackend, init));
+        const tokens = createBackendTokens(referenceBackend, {
+          length: TOKENS,
+          grid: GRID,
+          attention: [{ values: attention, classToken: true }],
+          signals: [{ ...keysSignal(), values: keys }],
+        });
+        const plan = await planTokens(reducer, tokens);
         await referenceBackend.applyPlan(features, plan);
       }
     };
@@ -118,7 +128,9 @@ function tfjsRows(registered: string, images: readonly Image[]): Rows {
       await tf.setBackend(registered);
       const inputs = settled(upload());
       return async () => {
-        const reductions = await reduceBatch(reducer, { ...inputs, grid: GRID });
+        const { keys: rows, ...tensors } = inputs;
+        const signals = [{ ...keysSignal(), values: rows }];
+        const reductions = await reduceBatch(reducer, { ...tensors, signals, grid: GRID });
         tf.dispose([inputs, reductions.map((reduction) => reduction.features)]);
       };
     };
@@ -162,16 +174,16 @@ async function onnxRows(images: readonly Image[]): Promise<Rows> {
   await checkSignificance(read, images[0]);
   const products = await openRowProducts();
   const run =
-    (name: string, tokensOf: (image: Image) => Promise<VisualTokens>): Work =>
+    (name: string, tokensOf: (image: Image) => Promise<TokenSource>): Work =>
     async () =>
     async () => {
       for (const image of images) {
-        const plan = await reducers[name].plan(await tokensOf(image));
+        const plan = await planTokens(reducers[name], await tokensOf(image));
         await referenceBackend.applyPlan({ data: image.features, shape: [TOKENS, CHANNELS] }, plan);
       }
     };
-  const tokens = (signals: readonly Signal[]): VisualTokens =>
-    createVisualTokens({ length: TOKENS, grid: GRID, signals });
+  const tokens = (signals: readonly GivenSignal[]): TokenSource =>
+    createTokens({ length: TOKENS, grid: GRID, signals });
   return {
     significance: async () => async () => {
       for (const { attention } of images) await read(attention);
@@ -179,13 +191,13 @@ async function onnxRows(images: readonly Image[]): Promise<Rows> {
     'fopru-rank 25 %': run('fopru-rank 25 %', async ({ attention }) => {
       const { given, received } = await read(attention);
       return tokens([
-        { signal: 'attentionGiven', values: given },
-        { signal: 'attentionReceived', values: received },
+        { ...attentionGiven(), values: given },
+        { ...attentionReceived(), values: received },
       ]);
     }),
     'prumerge 25 %': run('prumerge 25 %', async ({ attention, keys }) => ({
-      ...tokens([{ signal: 'classAttention', values: attention.subarray(1, SIDE) }]),
-      nearest: async (of, k) => nearestKeysWith(products, keys, TOKENS, of, k),
+      ...tokens([{ ...classAttention(), values: attention.subarray(1, SIDE) }]),
+      nearest: async (_, of, k) => nearestRowsWith(products, keys, TOKENS, of, k),
     })),
   };
 }

@@ -29,7 +29,7 @@ export const tfjsBackend: TensorBackend<tf.Tensor> = Object.freeze({
     tensor.dispose();
   },
   marginals: readMarginals,
-  nearestKeys,
+  nearest,
   applyPlan: async (features: tf.Tensor, plan: ReductionPlan) => applyPlan(features, plan),
 });
 
@@ -63,8 +63,8 @@ async function readMarginals(
 /**
  * The mean over the heads of each image's maps, in one pass over them. As a product, which wasm and cpu do many times faster than a mean along an axis that is not
  * the last; by a transposed matrix, since wasm copies the factor of a plain product, here the maps, before it multiplies.
- * @param attention [B, H, L, L]
- * @returns [B, 1, L, L]
+ * @param attention [B, H, S, S]
+ * @returns [B, 1, S, S]
  */
 export function meanOverHeads(attention: tf.Tensor4D): tf.Tensor4D {
   const [images, heads, side] = attention.shape;
@@ -72,9 +72,9 @@ export function meanOverHeads(attention: tf.Tensor4D): tf.Tensor4D {
   return tf.reshape(tf.matMul(tf.fill([images, heads, 1], 1 / heads), flat, true), [images, 1, side, side]);
 }
 
-/** Heads H and side L of a map [H, L, L] or [1, H, L, L]. */
+/** Heads H and side S of a map [H, S, S] or [1, H, S, S]. */
 function checkAttention(attention: tf.Tensor, classToken: boolean): [heads: number, side: number] {
-  const expected = `[H, L, L] or [1, H, L, L] with at least one token${classToken ? ' beside CLS' : ''}`;
+  const expected = `[H, S, S] or [1, H, S, S] with at least one token${classToken ? ' beside CLS' : ''}`;
   checkTensor('attention', attention, [3, 4], expected);
   const { shape } = attention;
   const [heads, rows, columns] = shape.slice(-3);
@@ -85,25 +85,25 @@ function checkAttention(attention: tf.Tensor, classToken: boolean): [heads: numb
   return [heads, rows];
 }
 
-/** See {@link TensorBackend.nearestKeys}. */
-async function nearestKeys(keys: tf.Tensor, of: Uint32Array, k: number): Promise<Uint32Array> {
-  checkTensor('keys', keys, [2], '[N, D]');
-  const [length, channels] = keys.shape;
-  if (length < 1 || channels < 1) throw new InvalidArgumentError('keys.shape', keys.shape, '[N, D]');
+/** See {@link TensorBackend.nearest}. */
+async function nearest(rows: tf.Tensor, of: Uint32Array, k: number): Promise<Uint32Array> {
+  checkTensor('rows', rows, [2], '[N, D]');
+  const [length, channels] = rows.shape;
+  if (length < 1 || channels < 1) throw new InvalidArgumentError('rows.shape', rows.shape, '[N, D]');
   if (!(Number.isSafeInteger(k) && k >= 1)) throw new InvalidArgumentError('k', k, 'a positive integer');
   const wrong = of.find((token) => token >= length);
   if (wrong !== undefined) throw new InvalidArgumentError('of', wrong, `token indices below ${length}`);
 
   const neighbours = Math.min(k, length - 1);
   const [norms, indices] = tf.tidy(() => {
-    const { unit, norms } = normalise(keys as tf.Tensor2D);
+    const { unit, norms } = normalise(rows as tf.Tensor2D);
     return [norms, neighbours > 0 && of.length > 0 ? nearestOf(unit, of, neighbours) : undefined];
   });
   try {
     const values = await norms.data();
     const broken = values.findIndex((value) => !Number.isFinite(value));
     if (broken >= 0) {
-      throw new InvalidSignalError('keys', `has NaN or Infinity in the key of token ${broken}`);
+      throw new InvalidSignalError('rows', `has NaN or Infinity in the row of token ${broken}`);
     }
     return Uint32Array.from(indices ? await indices.data() : []);
   } finally {

@@ -1,5 +1,12 @@
 /** On wasm and cpu; on those that FOVEATE_TFJS_BACKENDS names, resolved from the folder FOVEATE_TFJS_FROM, where they are set. */
-import { FoveateError, mergePlan, selectionPlan, type TokenReducer, type VisionReducer } from '@foveate/core';
+import {
+  FoveateError,
+  keys,
+  mergePlan,
+  selectionPlan,
+  type TokenReducer,
+  type TokenSource,
+} from '@foveate/core';
 import {
   backendConformance,
   onBackend,
@@ -7,11 +14,12 @@ import {
   reductionConformance,
   type ConformanceCase,
 } from '@foveate/core/testing';
-import { createFastv } from '@foveate/fastv';
-import { createFopruRank } from '@foveate/fopru-rank';
-import { createFopruRow } from '@foveate/fopru-row';
-import { createPooling, createRandom, createUniform } from '@foveate/pooling';
-import { createPrumerge, createPrumergePlus } from '@foveate/prumerge';
+import { fastv } from '@foveate/fastv';
+import { fopruRank } from '@foveate/fopru-rank';
+import { fopruRow } from '@foveate/fopru-row';
+import { random, uniform } from '@foveate/baselines';
+import { pooling } from '@foveate/pooling';
+import { prumerge, prumergePlus } from '@foveate/prumerge';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it, test } from 'vitest';
 import { applyPlan, select } from './apply-plan.js';
@@ -24,30 +32,34 @@ const names = (process.env.FOVEATE_TFJS_BACKENDS ?? 'wasm,cpu').split(',') as Ba
 
 const budget = { keepRatio: 0.4 };
 const reducers: readonly TokenReducer[] = [
-  createFopruRank({ budget }),
-  createFopruRow({ budget }),
-  createPrumerge(),
-  createPrumerge({ budget, preset: 'paper' }),
-  createPrumergePlus(),
-  createPrumergePlus({ budget }),
-  createPooling(),
-  createPooling({ mode: 'max' }),
-  createPooling({ window: '1x4' }),
-  createUniform({ budget }),
-  createRandom({ budget }),
-  createFastv({ budget }),
+  fopruRank({ ...budget }),
+  fopruRow({ ...budget }),
+  prumerge(),
+  prumerge({ ...budget, preset: 'paper' }),
+  prumergePlus(),
+  prumergePlus({ ...budget }),
+  pooling(),
+  pooling({ mode: 'max' }),
+  pooling({ window: '1x4' }),
+  uniform({ ...budget }),
+  random({ ...budget }),
+  fastv({ ...budget }),
 ];
+
+const tokens = (source: TokenSource): TokenSource => onBackend(source, tfjsBackend);
 
 /** The suite of each reducer, which its own tests run on plain JS, with its signals on the backend. */
 const suites: Record<string, () => ConformanceCase[]> = {
   'fopru-rank': () =>
     reducerConformance({
-      create: (options) => onBackend(createFopruRank(options), tfjsBackend),
+      create: fopruRank,
+      tokens,
       ranks: 'tokens',
     }),
   'fopru-row': () =>
     reducerConformance({
-      create: (options) => onBackend(createFopruRow(options), tfjsBackend),
+      create: fopruRow,
+      tokens,
       ranks: 'rows',
       needsGrid: true,
       expectedLength: (asked, { length, grid: { rows, columns } }) => {
@@ -59,33 +71,38 @@ const suites: Record<string, () => ConformanceCase[]> = {
     }),
   prumerge: () =>
     reducerConformance({
-      create: (options) => onBackend(createPrumerge(options), tfjsBackend),
+      create: prumerge,
+      tokens,
       ranks: 'tokens',
       selects: false,
       ascending: false,
     }),
   'prumerge-plus': () =>
     reducerConformance({
-      create: (options) => onBackend(createPrumergePlus(options), tfjsBackend),
+      create: prumergePlus,
+      tokens,
       selects: false,
       ascending: false,
     }),
   pooling: () =>
     reducerConformance({
-      create: () => onBackend(createPooling(), tfjsBackend),
+      create: () => pooling(),
+      tokens,
       budgets: [],
       needsGrid: true,
       selects: false,
     }),
   uniform: () =>
     reducerConformance({
-      create: (options) => onBackend(createUniform(options), tfjsBackend),
+      create: uniform,
+      tokens,
       needsGrid: true,
     }),
-  random: () => reducerConformance({ create: (options) => onBackend(createRandom(options), tfjsBackend) }),
+  random: () => reducerConformance({ create: random, tokens }),
   fastv: () =>
     reducerConformance({
-      create: (options) => onBackend(createFastv(options), tfjsBackend),
+      create: fastv,
+      tokens,
       ranks: 'tokens',
     }),
 };
@@ -107,8 +124,8 @@ describe.each(names)('%s', (name) => {
   });
 
   it('takes keys of any length, and merges as many as there are', async () => {
-    const keys = tf.tensor2d([1e30, 0, 1e-30, 1e-30, 0, 5], [3, 2]);
-    expect([...(await tfjsBackend.nearestKeys(keys, Uint32Array.of(1), 2))]).toEqual([0, 2]);
+    const rows = tf.tensor2d([1e30, 0, 1e-30, 1e-30, 0, 5], [3, 2]);
+    expect([...(await tfjsBackend.nearest(rows, Uint32Array.of(1), 2))]).toEqual([0, 2]);
     const all = Array.from({ length: 40 }, (_, token) => token);
     const plan = mergePlan(
       [
@@ -119,7 +136,7 @@ describe.each(names)('%s', (name) => {
     );
     const merged = applyPlan(tf.tensor2d(all, [40, 1], 'float32'), plan);
     expect([...(await merged.data())]).toEqual([390, 7]); // 39 * 40 / 2 / 2
-    tf.dispose([keys, merged]);
+    tf.dispose([rows, merged]);
   });
 
   it('leaves no tensor behind: 1,000 calls of all kinds, 50 at once, a third of them failing', async () => {
@@ -149,41 +166,48 @@ function createCalls(): { run: (index: number) => Promise<unknown>; dispose: () 
   const attention = tf.tidy(() =>
     tf.softmax(tf.randomUniform([batch, heads, side, side], 0, 3, 'float32', 1)),
   );
-  const keys = tf.randomUniform([batch, length, channels], -1, 1, 'float32', 2);
+  const rows = tf.randomUniform([batch, length, channels], -1, 1, 'float32', 2);
   const features = tf.randomUniform([batch, length, channels], -1, 1, 'float32', 3);
   const broken = tf.tidy(() => tf.div(tf.zerosLike(attention), 0)); // NaN
   const infinite = tf.fill([batch, length, channels], Infinity);
-  const first = [attention, keys, features].map((tensor) => tf.slice(tensor, 0, 1));
-  const [attention1, keys1, features1] = first;
+  const first = [attention, rows, features].map((tensor) => tf.slice(tensor, 0, 1));
+  const [attention1, rows1, features1] = first;
+  const signals = [{ ...keys(), values: rows }];
+  const signals1 = [{ ...keys(), values: rows1 }];
   const flat = tf.reshape(features1, [length, channels]);
   const grid = { rows: 4, columns: 4 };
-  const throwing: VisionReducer = {
-    ...createUniform(),
+  const throwing: TokenReducer = {
+    ...uniform(),
     plan: async () => {
       throw new FoveateError('no plan');
     },
   };
-  const visionReducers = reducers.filter(({ stage }) => stage === 'vision');
+  const visionReducers = reducers.filter(({ at }) => at[0].tower === 'vision');
   const working: ((reducer: TokenReducer) => Promise<unknown>)[] = [
     async (reducer) =>
-      (await reduce(reducer, { features: features1, attention: attention1, keys: keys1, grid })).features,
+      (await reduce(reducer, { features: features1, attention: attention1, signals: signals1, grid }))
+        .features,
     async (reducer) =>
-      (await reduceBatch(reducer, { features, attention, keys, grid })).map(
+      (await reduceBatch(reducer, { features, attention, signals, grid })).map(
         (reduction) => reduction.features,
       ),
     async (reducer) => {
-      const padded = await reducePadded(reducer, { features, attention, keys, grid });
+      const padded = await reducePadded(reducer, { features, attention, signals, grid });
       return [padded.features, padded.mask];
     },
     async () => select(flat, [3, 1]),
     async () => applyPlan(flat, mergePlan([{ sources: [0, 1], weights: [0.5, 0.5] }], length)),
   ];
   const failing: (() => Promise<unknown>)[] = [
-    async () => reduce(createFopruRank(), { features: features1, attention: broken, grid }),
-    async () => reduceBatch(createFopruRank(), { features, attention: broken }),
-    async () => reducePadded(createPrumerge({ budget }), { features, attention, keys: infinite }),
-    async () => reduce(createPrumerge(), { features: features1, attention: attention1 }), // no keys
-    async () => reduceBatch(createPooling(), { features }), // no grid
+    async () => reduce(fopruRank(), { features: features1, attention: broken, grid }),
+    async () => reduceBatch(fopruRank(), { features, attention: broken }),
+    async () =>
+      reducePadded(prumerge({ ...budget }), {
+        ...{ features, attention },
+        signals: [{ ...keys(), values: infinite }],
+      }),
+    async () => reduce(prumerge(), { features: features1, attention: attention1 }), // no keys
+    async () => reduceBatch(pooling(), { features }), // no grid
     async () => reduceBatch(throwing, { features, grid }),
     async () => applyPlan(flat, selectionPlan([0], length + 1)),
     async () => select(flat, [length]),
@@ -196,7 +220,7 @@ function createCalls(): { run: (index: number) => Promise<unknown>; dispose: () 
         : working[index % working.length](visionReducers[turn % visionReducers.length]);
     },
     dispose: () => {
-      tf.dispose([attention, keys, features, broken, infinite, flat, ...first]);
+      tf.dispose([attention, rows, features, broken, infinite, flat, ...first]);
     },
   };
 }

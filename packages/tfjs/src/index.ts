@@ -10,4 +10,4 @@ export type {
   LoadedBackend,
 } from './load-backend.js';
 export { reduce, reduceBatch, reducePadded } from './reduce.js';
-export type { BatchTensors, ImageTensors, PaddedReduction, Reduction } from './reduce.js';
+export type { BatchTensors, ImageTensors, LayerAttention, PaddedReduction, Reduction } from './reduce.js';

@@ -127,6 +127,8 @@ describe('loadBackend', () => {
 
   it('refuses what is no backend', async () => {
     await expect(loadBackend({ prefer: [] })).rejects.toThrow(InvalidArgumentError);
-    await expect(loadBackend({ prefer: ['webgl' as 'cpu'] })).rejects.toThrow('prefer must be "node-gpu" or');
+    await expect(loadBackend({ prefer: ['webgl' as 'cpu'] })).rejects.toThrow(
+      'prefer must be node-gpu or node or wasm or cpu; received "webgl"',
+    );
   });
 });

@@ -1,4 +1,4 @@
-import { checkChoice, InvalidArgumentError, type TensorBackend } from '@foveate/core';
+import { InvalidArgumentError, type TensorBackend } from '@foveate/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { existsSync, readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -61,10 +61,12 @@ let lastLoad: Promise<unknown> = Promise.resolve();
 export async function loadBackend(options: LoadBackendOptions = {}): Promise<LoadedBackend> {
   const names = Object.keys(packages) as BackendName[];
   const { prefer = names, from } = options;
-  if (!Array.isArray(prefer) || prefer.length === 0) {
+  const isList: boolean = Array.isArray(prefer);
+  if (!isList || prefer.length === 0) {
     throw new InvalidArgumentError('prefer', prefer, 'a list of at least one backend');
   }
-  for (const name of prefer) checkChoice('prefer', name, names);
+  const unknown = prefer.find((name) => !names.includes(name));
+  if (unknown !== undefined) throw new InvalidArgumentError('prefer', unknown, names.join(' or '));
   const require = createRequire(from === undefined ? import.meta.url : path.resolve(from, 'package.json'));
   const load = lastLoad.then(() => quietly(() => loadFirst(prefer, require)));
   lastLoad = load.catch(() => undefined);

@@ -1,14 +1,19 @@
 import {
-  createVisualTokens,
+  atFeatures,
+  attentionReceived,
+  classAttention,
   defineReducer,
   GridRequiredError,
+  identityPlan,
   InvalidArgumentError,
   InvalidSignalError,
-  type VisionReducer,
+  keys,
+  selectionPlan,
+  type TokenReducer,
 } from '@foveate/core';
-import { createFopruRank } from '@foveate/fopru-rank';
-import { createPooling } from '@foveate/pooling';
-import { createPrumerge } from '@foveate/prumerge';
+import { fopruRank } from '@foveate/fopru-rank';
+import { pooling } from '@foveate/pooling';
+import { prumerge } from '@foveate/prumerge';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { select } from './apply-plan.js';
@@ -26,7 +31,7 @@ const attention = (): tf.Tensor3D =>
     [1, 4, 4],
   );
 const features = (): tf.Tensor2D => tf.tensor2d([1, 10, 2, 20, 3, 30], [3, 2]);
-const one = createFopruRank({ budget: { keepCount: 1 } });
+const one = fopruRank({ keepCount: 1 });
 
 describe('reduce', () => {
   it('reduces features by their attention, with CLS or without', async () => {
@@ -47,16 +52,38 @@ describe('reduce', () => {
   });
 
   it('says that class attention is a mean over heads, unless it is given', async () => {
-    const keys = tf.tensor2d([1, 0, 1, 1, 0, 1], [3, 2]);
-    const prumerge = createPrumerge({ budget: { keepCount: 2 } });
-    const tensors: ImageTensors = { features: features(), attention: attention(), keys };
-    const { plan } = await reduce(prumerge, tensors);
+    const rows = { ...keys(), values: tf.tensor2d([1, 0, 1, 1, 0, 1], [3, 2]) };
+    const merging = prumerge({ keepCount: 2 });
+    const tensors: ImageTensors = { features: features(), attention: attention(), signals: [rows] };
+    const { plan } = await reduce(merging, tensors);
     expect([...plan.anchors]).toEqual([1, 0]); // class attention .25, .5, 0
     expect(plan.warnings).toEqual([expect.stringContaining('mean over heads')]);
-    const signals = [{ signal: 'classAttention', values: tf.tensor1d([0, 0, 0.5]) }] as const;
-    const given = await reduce(prumerge, { ...tensors, signals });
+    const signals = [rows, { ...classAttention(), values: tf.tensor1d([0, 0, 0.5]) }];
+    const given = await reduce(merging, { ...tensors, signals });
     expect([...given.plan.anchors]).toEqual([2, 0]);
     expect(given.plan.warnings).toEqual([]);
+  });
+
+  it('reads the maps of several layers, alone and in a batch', async () => {
+    const seen: number[][] = [];
+    const look = defineReducer({
+      name: 'look',
+      at: [atFeatures],
+      requires: { here: attentionReceived(), there: attentionReceived({ layer: 1 }) },
+      plan: async ({ length, signals: { here, there } }) => {
+        seen.push([...here], [...there]);
+        return identityPlan(length);
+      },
+    });
+    const other = tf.reverse(attention(), [1, 2]); // its first token is then no CLS; the map is without one
+    const maps = [{ values: attention() }, { layer: 1, values: tf.slice(other, [0, 0, 0], [1, 3, 3]) }];
+    await reduce(look, { features: features(), attention: maps });
+    const batched = maps.map((map) => ({ ...map, values: tf.stack([map.values, map.values]) }));
+    await reduceBatch(look, { features: tf.stack([features(), features()]), attention: batched });
+    const [here, there] = seen;
+    expect(here).toEqual([0.5, 1.25, 0.5].map((sum) => expect.closeTo(sum / 3, 6) as number));
+    expect(there).toEqual([0.5, 1.25, 0.5].map((sum) => expect.closeTo(sum / 3, 6) as number));
+    expect(seen).toEqual([here, there, here, there, here, there]);
   });
 
   it('refuses tensors that do not fit, naming them', async () => {
@@ -72,34 +99,31 @@ describe('reduce', () => {
     await fails({ features: tf.zeros([2, 3, 2]) }, 'reduceBatch takes more');
     await fails({ features: [1, 2] as unknown as tf.Tensor }, 'features must be a tf.Tensor');
     await fails({ features: tf.zeros([5, 2]) }, 'attention.shape must be of 5 or 6 tokens');
-    await fails({ keys: tf.zeros([2, 2]) }, 'keys.shape must be of 3 tokens');
-    await fails({ signals: [{ signal: 'keys', values: gone }] }, 'keys@features must be a tensor that');
+    await fails(
+      { signals: [{ ...keys(), values: tf.zeros([2, 2]) }] },
+      'keys@features:joined.shape must be of 3 tokens',
+    );
+    await fails({ signals: [{ ...keys(), values: gone }] }, 'keys@features:joined must be a tensor that');
     await fails({ grid: { rows: 2, columns: 2 } }, 'tokens.grid must be');
-    await fails({ attention: tf.zeros([1, 3, 4]) }, 'attention.shape must be [H, L, L]');
+    await fails({ attention: tf.zeros([1, 3, 4]) }, 'attention.shape must be [H, S, S]');
   });
 
   it("lets the reducer's own errors through", async () => {
-    await expect(reduce(createPooling(), { features: features() })).rejects.toThrow(GridRequiredError);
+    await expect(reduce(pooling(), { features: features() })).rejects.toThrow(GridRequiredError);
     const nan = tf.fill([1, 3, 3], NaN);
     await expect(reduce(one, { features: features(), attention: nan })).rejects.toThrow(InvalidSignalError);
   });
 });
 
-/** Keeps as many tokens as its image's key says. */
-const byKey = defineReducer<VisionReducer>({
-  specificationVersion: 1,
-  name: 'by-key',
-  stage: 'vision',
-  requires: [],
-  plan: async (tokens) =>
-    createFopruRank({ budget: { keepCount: Number(tokens.key) } }).plan(
-      createVisualTokens({
-        length: tokens.length,
-        signals: (['attentionGiven', 'attentionReceived'] as const).map((signal) => ({
-          signal,
-          values: Float32Array.from({ length: tokens.length }, (_, i) => 1 / (i + 1)),
-        })),
-      }),
+/** Keeps as many tokens as its image's hash says. */
+const byHash = defineReducer({
+  name: 'by-hash',
+  at: [atFeatures],
+  requires: {},
+  plan: async ({ length, imageHash }) =>
+    selectionPlan(
+      Array.from({ length: Number(imageHash) }, (_, i) => i),
+      length,
     ),
 });
 
@@ -115,7 +139,7 @@ describe('a batch', () => {
 
   it('gives what its images give one by one, of several heads', async () => {
     const maps = tf.softmax<tf.Tensor4D>(tf.randomUniform([2, 3, 4, 4], 0, 9, 'float32', 7));
-    const two = createFopruRank({ budget: { keepCount: 2 } });
+    const two = fopruRank({ keepCount: 2 });
     const reductions = await reduceBatch(two, { features: batch(), attention: maps });
     for (const [i, { plan }] of reductions.entries()) {
       const image = { features: tf.slice(batch(), i, 1), attention: tf.slice(maps, i, 1) };
@@ -124,10 +148,10 @@ describe('a batch', () => {
   });
 
   it('may keep different numbers of tokens, as an array or padded with a mask', async () => {
-    const imageKeys = ['1', '2'];
-    const ragged = await reduceBatch(byKey, { features: batch(), imageKeys });
+    const imageHashes = ['1', '2'];
+    const ragged = await reduceBatch(byHash, { features: batch(), imageHashes });
     expect(await Promise.all(ragged.map(({ features }) => features.array()))).toEqual([[[1]], [[4], [5]]]);
-    const padded = await reducePadded(byKey, { features: batch(), imageKeys });
+    const padded = await reducePadded(byHash, { features: batch(), imageHashes });
     expect(await padded.features.array()).toEqual([
       [[1], [0]],
       [[4], [5]],
@@ -151,21 +175,26 @@ describe('a batch', () => {
       [2, 1, 5, 5], // of 4 tokens and CLS
     ]) {
       await expect(reduceBatch(one, { features, attention: tf.zeros(shape) })).rejects.toThrow(
-        'attention.shape must be [B, H, L, L], L = 3 or, with CLS, 4; received [2,',
+        'attention.shape must be [B, H, S, S], S = 3 or, with CLS, 4; received [2,',
       );
     }
-    await expect(reduceBatch(one, { features, keys: tf.zeros([2, 3]) })).rejects.toThrow(
-      'keys.shape must be [B, N, C]',
+    const vectors = [{ ...keys(), values: tf.zeros([2]) }];
+    await expect(reduceBatch(one, { features, signals: vectors })).rejects.toThrow(
+      'keys@features:joined.shape must be [B, N] or [B, N, D]',
     );
     await expect(reduceBatch(one, { features: tf.zeros([3, 1]) })).rejects.toThrow(
       'features.shape must be [B, N, D]',
     );
-    const uncalled = createFopruRank as unknown as VisionReducer;
-    const refused = 'as createFopruRank() returns one; received the function createFopruRank';
+    const uncalled = fopruRank as unknown as TokenReducer;
+    const refused = 'as fopruRank() returns one; received the function fopruRank';
     await expect(reduceBatch(uncalled, { features })).rejects.toThrow(refused);
     await expect(reduce(uncalled, { features: tf.zeros([3, 1]) })).rejects.toThrow(refused);
-    await expect(reduceBatch(byKey, { features, imageKeys: ['1'] })).rejects.toThrow('imageKeys must be');
-    await expect(reduceBatch(byKey, { features, imageKeys: ['1', '0'] })).rejects.toThrow('keepCount');
+    await expect(reduceBatch(byHash, { features, imageHashes: ['1'] })).rejects.toThrow(
+      'imageHashes must be',
+    );
+    await expect(reduceBatch(byHash, { features, imageHashes: ['1', '0'] })).rejects.toThrow(
+      'nothing was kept',
+    );
   });
 });
 

@@ -1,12 +1,16 @@
 import {
   checkReducer,
-  createTensorTokens,
+  createBackendTokens,
   InvalidArgumentError,
+  mapGives,
+  planTokens,
+  requestsOf,
   signalId,
   withWarnings,
-  type EncoderLayer,
+  type AttentionTensor,
   type Grid,
   type ReductionPlan,
+  type SignalRequest,
   type TensorSignal,
   type TokenReducer,
 } from '@foveate/core';
@@ -15,41 +19,35 @@ import { applyPlan } from './apply-plan.js';
 import { meanOverHeads, tfjsBackend } from './backend.js';
 import { checkTensor, disposeAll } from './tensors.js';
 
-/** What is read off an attention map. */
-const ATTENTION_SIGNALS = ['attentionGiven', 'attentionReceived', 'classAttention'];
-
 /** One image's tensors, float32. They stay the caller's, and must live until the reduction is done. */
 export interface ImageTensors {
   /** [N, D] or [1, N, D], CLS excluded. */
   readonly features: tf.Tensor;
-  /** [H, L, L] or [1, H, L, L] after softmax, L = N, or N + 1 with CLS first. Default: none, for reducers that do not read it. */
-  readonly attention?: tf.Tensor;
-  /** [N, C] or [1, N, C], the heads side by side, CLS excluded. Default: none, for reducers that do not read them. */
-  readonly keys?: tf.Tensor;
-  /** The encoder layer of `attention` and `keys`, for reducers that ask for another one. Default `'features'`. */
-  readonly layer?: EncoderLayer;
-  /** Signals at hand, e.g. `{ signal: 'classAttention', values }`; they go before what `attention` and `keys` would give. Default: none. */
+  /** [H, S, S] or [1, H, S, S] after softmax, S = N, or N + 1 with CLS first: of the layer that made the features, or one for each of several layers. Default: none. */
+  readonly attention?: tf.Tensor | readonly LayerAttention[];
+  /** Signals at hand, of any layers, e.g. `{ ...keys(), values }` of [N, D] or [1, N, D]; they go before what `attention` would give. Default: none. */
   readonly signals?: readonly TensorSignal<tf.Tensor>[];
   /** The tokens' grid, row-major. Default: none, for reducers that need none. */
   readonly grid?: Grid;
-  /** The image's hash: the seed of anything random. Default: the empty string. */
-  readonly key?: string;
+  /** The seed of anything random. Default: the empty string. */
+  readonly imageHash?: string;
 }
+
+/** The attention map of one layer. */
+export type LayerAttention = Pick<AttentionTensor<tf.Tensor>, 'layer' | 'values'>;
 
 /** The tensors of B images of one size: those of {@link ImageTensors} with a batch axis in front. */
 export interface BatchTensors {
   /** [B, N, D] */
   readonly features: tf.Tensor;
-  /** [B, H, L, L] */
-  readonly attention?: tf.Tensor;
-  /** [B, N, C] */
-  readonly keys?: tf.Tensor;
-  /** See {@link ImageTensors}. */
-  readonly layer?: EncoderLayer;
+  /** [B, H, S, S], of one layer or of several. */
+  readonly attention?: tf.Tensor | readonly LayerAttention[];
+  /** [B, N] or [B, N, D] */
+  readonly signals?: readonly TensorSignal<tf.Tensor>[];
   /** See {@link ImageTensors}. */
   readonly grid?: Grid;
   /** One an image. Default: their numbers, `'0'`, `'1'`, ... */
-  readonly imageKeys?: readonly string[];
+  readonly imageHashes?: readonly string[];
 }
 
 /** A reduced image. */
@@ -71,42 +69,64 @@ export interface PaddedReduction {
 }
 
 /**
- * Reduces one image's tokens where their tensors are: the reducer's signals are read there, its plan is applied there.
+ * Reduces one image's tokens where their tensors are: the reducer's signals are read there, its plan is applied there. A reducer of several sites plans
+ * as at its first.
  * @throws InvalidArgumentError on tensors that do not fit; whatever error of Foveate the reducer throws. No tensor is left behind.
+ * @example
+ * const { features, plan } = await reduce(fopruRank({ keepRatio: 0.25 }), { features: tokens, attention: map });
  */
 export async function reduce(reducer: TokenReducer, tensors: ImageTensors): Promise<Reduction> {
   checkReducer('reducer', reducer);
-  const { grid, key, layer, signals } = tensors;
-  for (const signal of signals ?? []) checkTensor(signalId(signal), signal.values, [1, 2], '[N] or [N, C]');
+  const { grid, imageHash } = tensors;
   const owned: tf.Tensor[] = [];
-  const flat = (name: 'features' | 'keys', tensor: tf.Tensor): tf.Tensor => {
+  const flat = (name: string, tensor: tf.Tensor): tf.Tensor => {
     const view = withoutBatch(name, tensor);
     owned.push(view);
     return view;
   };
   try {
     const features = flat('features', tensors.features);
-    const keys = tensors.keys && flat('keys', tensors.keys);
     const length = features.shape[0];
-    checkLength('keys', keys, 0, [length]);
-    checkLength('attention', tensors.attention, -1, [length, length + 1]);
-    const tokens = createTensorTokens(tfjsBackend, {
-      length,
-      ...(grid && { grid }),
-      ...(key !== undefined && { key }),
-      ...(layer !== undefined && { layer }),
-      ...(signals && { signals }),
-      ...(keys && { keys }),
-      ...(tensors.attention && {
-        attention: tensors.attention,
-        classToken: tensors.attention.shape.at(-1) === length + 1,
-      }),
+    const attention = layersOf(tensors.attention).map(({ layer, values }) => {
+      checkLength('attention', values, -1, [length, length + 1]);
+      return {
+        ...(layer !== undefined && { layer }),
+        values,
+        classToken: values.shape.at(-1) === length + 1,
+      };
     });
-    const plan = withWarnings(await reducer.plan(tokens), classAttentionWarnings(reducer, tensors));
+    const signals = (tensors.signals ?? []).map((signal) => flatSignal(signal, length, flat));
+    const tokens = createBackendTokens(tfjsBackend, {
+      length,
+      attention,
+      signals,
+      ...(grid && { grid }),
+      ...(imageHash !== undefined && { imageHash }),
+    });
+    const plan = withWarnings(await planTokens(reducer, tokens), approximations(reducer, attention, signals));
     return { features: applyPlan(features, plan), plan };
   } finally {
     disposeAll(owned);
   }
+}
+
+function layersOf(attention: ImageTensors['attention']): readonly LayerAttention[] {
+  if (attention === undefined) return [];
+  return attention instanceof tf.Tensor ? [{ values: attention }] : attention;
+}
+
+/** [1, N, D] as [N, D]; vectors stay. */
+function flatSignal(
+  signal: TensorSignal<tf.Tensor>,
+  length: number,
+  flat: (name: string, tensor: tf.Tensor) => tf.Tensor,
+): TensorSignal<tf.Tensor> {
+  const name = signalId(signal);
+  checkTensor(name, signal.values, [1, 2, 3], '[N], [N, D] or [1, N, D]');
+  if (signal.signal.shape.join() !== 'N,D') return signal;
+  const values = flat(name, signal.values);
+  checkLength(name, values, 0, [length]);
+  return { ...signal, values };
 }
 
 /**
@@ -184,69 +204,83 @@ function checkLength(
   );
 }
 
-/** A map has one CLS row a head, and the methods' official code computes one for all channels. */
-function classAttentionWarnings(
-  { requires }: TokenReducer,
-  { attention, signals = [] }: ImageTensors,
+/** What is read off maps although they give it only about so, a sentence each. */
+function approximations(
+  reducer: TokenReducer,
+  attention: readonly LayerAttention[],
+  signals: readonly TensorSignal<tf.Tensor>[],
 ): string[] {
   const given = new Set(signals.map(signalId));
-  const read = requires.some(
-    (request) => request.signal === 'classAttention' && !given.has(signalId(request)),
-  );
-  return attention && read
-    ? [
-        'class attention is the mean over heads of the attention map, not the attention of one head over all channels',
-      ]
-    : [];
+  const layers = new Set(attention.map(({ layer = 'features' }) => layer));
+  return readBy(reducer)
+    .filter((request) => !given.has(signalId(request)) && layers.has(request.layer ?? 'features'))
+    .flatMap((request) => mapGives(request)?.approximation ?? []);
+}
+
+function readBy({ requires, at }: TokenReducer): SignalRequest[] {
+  return requestsOf(requires, at[0]);
 }
 
 /** The images' tensors, each with its own batch axis of 1; of those that not every reducer reads, what this one does. */
-function splitBatch(batch: BatchTensors, { requires }: TokenReducer): ImageTensors[] {
+function splitBatch(batch: BatchTensors, reducer: TokenReducer): ImageTensors[] {
   const size = checkBatch(batch);
-  const { features, attention, keys, layer, grid, imageKeys } = batch;
-  const required = new Set<string>(requires.map(({ signal }) => signal));
-  const readsMap = ATTENTION_SIGNALS.some((signal) => required.has(signal));
-  const image = (tensor: tf.Tensor, index: number): tf.Tensor => tf.slice(tensor, index, 1);
-  return tf.tidy(() => {
-    // Averaged before it is cut, since cutting copies.
-    const map = attention && readsMap ? meanOverHeads(attention as tf.Tensor4D) : undefined;
-    return Array.from({ length: size }, (_, index) => ({
-      features: image(features, index),
-      ...(map && { attention: image(map, index) }),
-      ...(keys && required.has('keys') && { keys: image(keys, index) }),
-      ...(layer !== undefined && { layer }),
-      ...(grid && { grid: { ...grid } }),
-      key: imageKeys?.[index] ?? String(index),
-    }));
-  });
+  const { features, attention, signals = [], grid, imageHashes } = batch;
+  const requests = readBy(reducer);
+  const required = new Set(requests.map(signalId));
+  const layersRead = new Set(requests.filter((request) => mapGives(request)).map(({ layer }) => layer));
+  const maps = layersOf(attention).filter(({ layer = 'features' }) => layersRead.has(layer));
+  const read = signals.filter((signal) => required.has(signalId(signal)));
+  const images = (tensor: tf.Tensor): tf.Tensor[] =>
+    Array.from({ length: size }, (_, index) => tf.slice(tensor, index, 1));
+  const cut = tf.tidy(() => ({
+    features: images(features),
+    // Averaged before they are cut, since cutting copies.
+    attention: maps.map(({ values }) => images(meanOverHeads(values as tf.Tensor4D))),
+    signals: read.map(({ signal, values }) =>
+      images(values).map((part) => (signal.shape.length === 1 ? tf.reshape(part, [-1]) : part)),
+    ),
+  }));
+  return Array.from({ length: size }, (_, index) => ({
+    features: cut.features[index],
+    attention: maps.map((map, m) => ({ ...map, values: cut.attention[m][index] })),
+    signals: read.map((signal, s) => ({ ...signal, values: cut.signals[s][index] })),
+    ...(grid && { grid }),
+    imageHash: imageHashes?.[index] ?? String(index),
+  }));
 }
 
 /** How many images there are. */
-function checkBatch({ features, attention, keys, imageKeys }: BatchTensors): number {
+function checkBatch({ features, attention, signals = [], imageHashes }: BatchTensors): number {
   checkTensor('features', features, [3], '[B, N, D]');
   const [size, length] = features.shape;
-  if (attention) {
-    checkTensor('attention', attention, [4], '[B, H, L, L]');
-    const [, heads, rows, columns] = attention.shape;
+  for (const { values } of layersOf(attention)) {
+    checkTensor('attention', values, [4], '[B, H, S, S]');
+    const [, heads, rows, columns] = values.shape;
     if (heads < 1 || rows !== columns || ![length, length + 1].includes(rows)) {
-      const expected = `[B, H, L, L], L = ${length} or, with CLS, ${length + 1}`;
-      throw new InvalidArgumentError('attention.shape', attention.shape, expected);
+      const expected = `[B, H, S, S], S = ${length} or, with CLS, ${length + 1}`;
+      throw new InvalidArgumentError('attention.shape', values.shape, expected);
     }
+    checkImages('attention', values, size);
   }
-  if (keys) checkTensor('keys', keys, [3], '[B, N, C]');
-  for (const [name, tensor] of Object.entries({ attention, keys })) {
-    if (tensor && tensor.shape[0] !== size) {
-      throw new InvalidArgumentError(`${name}.shape`, tensor.shape, `of ${size} images, as features`);
-    }
+  for (const signal of signals) {
+    checkTensor(signalId(signal), signal.values, [2, 3], '[B, N] or [B, N, D]');
+    checkImages(signalId(signal), signal.values, size);
   }
   if (size < 1)
     throw new InvalidArgumentError('features.shape', features.shape, '[B, N, D] of at least one image');
-  if (imageKeys && imageKeys.length !== size) {
-    throw new InvalidArgumentError('imageKeys', imageKeys, `one for each of ${size} images`);
+  if (imageHashes && imageHashes.length !== size) {
+    throw new InvalidArgumentError('imageHashes', imageHashes, `one for each of ${size} images`);
   }
   return size;
 }
 
-function imageTensors({ features, attention, keys }: ImageTensors): tf.Tensor[] {
-  return [features, attention, keys].filter((tensor) => tensor !== undefined);
+function checkImages(name: string, { shape }: tf.Tensor, size: number): void {
+  if (shape[0] === size) return;
+  throw new InvalidArgumentError(`${name}.shape`, shape, `of ${size} images, as features`);
+}
+
+function imageTensors({ features, attention, signals = [] }: ImageTensors): tf.Tensor[] {
+  return [features, ...layersOf(attention), ...signals].map((held) =>
+    'values' in held ? held.values : held,
+  );
 }

@@ -7,27 +7,64 @@ import ts from 'typescript';
 const LONGEST_TYPE = 100;
 
 /**
- * Writes the options tables of a README anew. A table stands between `<!-- options: NAME -->` and `<!-- options end -->`,
- * NAME being an exported interface; its rows come from the interface's properties and their docstrings.
+ * Writes the options tables of a README anew. A table stands between `<!-- options: NAME -->` and `<!-- options end -->`.
+ * NAME is an exported interface, whose properties and docstrings make the rows; or the name of a method, whose declared options do.
  *
  * @param {string} folder of the package, with its README.md and src/
+ * @param {readonly import('@foveate/core/registry').ReducerEntry[]} [methods] the entries of methods that the package exports
  * @returns {Promise<{ before: string, after: string }>} the README as it is, and as it should be
- * @throws {Error} where an interface or a docstring is missing, or a docstring states another default than the code has
+ * @throws {Error} where an interface or a docstring is missing, or the table of a method that has options
  */
-export async function updateReadme(folder) {
+export async function updateReadme(folder, methods = []) {
   const file = path.join(folder, 'README.md');
   const before = readFileSync(file, 'utf8');
   const sources = readSources(folder);
-  const inReadme = [...before.matchAll(/<!-- options: (\w+) -->/g)].map(([, name]) => name);
-  for (const name of reducerOptions(sources)) {
-    if (!inReadme.includes(name)) throw new Error(`${file} has no <!-- options: ${name} -->`);
+  const inReadme = [...before.matchAll(/<!-- options: ([\w-]+) -->/g)].map(([, name]) => name);
+  const tables = new Map(methods.map((method) => [method.name, methodTable(method)]));
+  for (const { name, options } of methods) {
+    if (options.length > 0 && !inReadme.includes(name))
+      throw new Error(`${file} has no <!-- options: ${name} -->`);
   }
   const text = before.replace(
-    /(<!-- options: (\w+) -->).*?(<!-- options end -->)/gs,
-    (_, start, name, end) => `${start}\n\n${optionsTable(sources, name)}\n\n${end}`,
+    /(<!-- options: ([\w-]+) -->).*?(<!-- options end -->)/gs,
+    (_, start, name, end) => `${start}\n\n${tables.get(name) ?? optionsTable(sources, name)}\n\n${end}`,
   );
   const style = await prettier.resolveConfig(file);
   return { before, after: await prettier.format(text, { ...style, filepath: file }) };
+}
+
+/**
+ * The entries of methods among what a package exports.
+ *
+ * @param {Readonly<Record<string, unknown>>} exported
+ * @returns {import('@foveate/core/registry').ReducerEntry[]}
+ */
+export function methodsOf(exported) {
+  return Object.entries(exported)
+    .filter(([name]) => name.endsWith('Entry'))
+    .map(([, entry]) => /** @type {import('@foveate/core/registry').ReducerEntry} */ (entry));
+}
+
+/** @param {import('@foveate/core/registry').ReducerEntry} method */
+function methodTable({ options }) {
+  const code = (/** @type {string} */ text) => (text === '' ? '' : `\`${text}\``);
+  return table(
+    ['option', 'in text', 'values', 'default', 'what it does'],
+    options.map((each) => [
+      code(each.option),
+      code(each.name),
+      code(each.values),
+      code(each.default),
+      `${each.description[0].toUpperCase()}${each.description.slice(1)}.`,
+    ]),
+  );
+}
+
+/** @param {readonly string[]} head @param {readonly (readonly string[])[]} rows */
+function table(head, rows) {
+  return [head, head.map(() => '-'), ...rows]
+    .map((cells) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`)
+    .join('\n');
 }
 
 /**
@@ -36,62 +73,25 @@ export async function updateReadme(folder) {
  * @param {string} folder
  */
 function readSources(folder) {
-  const folders = [folder, path.resolve(folder, '../core'), path.resolve(folder, '../fopru-significance')];
+  const folders = [folder, path.resolve(folder, '../core')];
   return [...new Set(folders.map((each) => path.resolve(each)))].flatMap((each) =>
-    readdirSync(path.join(each, 'src'))
+    readdirSync(path.join(each, 'src'), { recursive: true, encoding: 'utf8' })
       .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'))
       .map((name) => path.join(each, 'src', name))
       .map((file) => ts.createSourceFile(file, readFileSync(file, 'utf8'), ts.ScriptTarget.Latest, true)),
   );
 }
 
-/**
- * The options that a constant beside them gives defaults: `const xDefaults: Required<XOptions>`.
- *
- * @param {readonly ts.SourceFile[]} sources
- */
-function reducerOptions(sources) {
-  return [...defaultsByInterface(sources).keys()];
-}
-
-/**
- * @param {readonly ts.SourceFile[]} sources
- * @returns {Map<string, Map<string, string>>} interface -> option -> its default, as it is written
- */
-function defaultsByInterface(sources) {
-  const constants = sources
-    .flatMap((source) => source.statements.filter(ts.isVariableStatement))
-    .flatMap((statement) => statement.declarationList.declarations);
-  const found = new Map();
-  for (const { type, initializer } of constants) {
-    const name = type?.getText().match(/^Required<(\w+)>$/)?.[1];
-    if (name === undefined || !initializer || !ts.isObjectLiteralExpression(initializer)) continue;
-    const properties = initializer.properties.filter(ts.isPropertyAssignment);
-    found.set(name, new Map(properties.map((each) => [each.name.getText(), each.initializer.getText()])));
-  }
-  return found;
-}
-
 /** @param {readonly ts.SourceFile[]} sources @param {string} name */
 function optionsTable(sources, name) {
   const declaration = find(sources, name);
   if (!declaration || !ts.isInterfaceDeclaration(declaration)) throw new Error(`No interface is ${name}`);
-  const defaults = defaultsByInterface(sources).get(name);
   const rows = declaration.members.filter(ts.isPropertySignature).map((member) => {
     const option = member.name.getText();
     const doc = describe(member, `${name}.${option}`);
-    const code = defaults?.get(option);
-    const documented = doc.default.replaceAll('`', '');
-    if (code !== undefined && documented !== code && !documented.startsWith(`${code},`)) {
-      throw new Error(`${name}.${option} is ${code} by default; its docstring says "${doc.default}"`);
-    }
-    const byDefault = code === undefined ? doc.default : `\`${code}\`` + documented.slice(code.length);
-    return [`\`${option}\``, `\`${typeText(member.type, sources)}\``, byDefault, doc.meaning];
+    return [`\`${option}\``, `\`${typeText(member.type, sources)}\``, doc.default, doc.meaning];
   });
-  const lines = [['option', 'type', 'default', 'what it does'], ['-', '-', '-', '-'], ...rows];
-  return lines
-    .map((cells) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`)
-    .join('\n');
+  return table(['option', 'type', 'default', 'what it does'], rows);
 }
 
 /**

@@ -3,15 +3,18 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { updateReadme } from './options-tables.js';
+import { methodsOf, updateReadme } from './options-tables.js';
 
 const packages = fileURLToPath(new URL('../../../packages', import.meta.url));
 const folders = readdirSync(packages).filter((name) => existsSync(path.join(packages, name, 'README.md')));
 
 it.each(folders)(
-  'the options in the README of %s are those of its types (npm run docs:options)',
+  'the options in the README of %s are those that it declares (npm run docs:options)',
   async (name) => {
-    const { before, after } = await updateReadme(path.join(packages, name));
+    const { before, after } = await updateReadme(
+      path.join(packages, name),
+      methodsOf(await import(`@foveate/${name}`)),
+    );
     expect(before).toBe(after);
   },
 );
@@ -20,8 +23,7 @@ describe('updateReadme', () => {
   let folder;
   beforeEach(() => {
     folder = mkdtempSync(path.join(tmpdir(), 'foveate-options-'));
-    for (const name of ['core', 'fopru-significance'])
-      cpSync(path.join(packages, name, 'src'), path.join(folder, name, 'src'), { recursive: true });
+    cpSync(path.join(packages, 'core/src'), path.join(folder, 'core/src'), { recursive: true });
   });
   afterEach(() => rmSync(folder, { recursive: true }));
 
@@ -44,8 +46,7 @@ describe('updateReadme', () => {
     export interface XOptions {
       /** ${doc} */
       readonly mode?: ${type};
-    }
-    export const xDefaults: Required<XOptions> = { mode: 'a' };`;
+    }`;
 
   it('writes name, type, default and meaning, in a form that prettier leaves alone', async () => {
     const after = await update(options("What\n       * it is. Default `'a'`, the paper's. Beware of 0.5."));
@@ -63,20 +64,54 @@ describe('updateReadme', () => {
 
   it.each([
     ['no docstring', options('').replace('/**  */', ''), 'XOptions.mode has no docstring'],
-    [
-      'another default',
-      options("What. Default `'b'`."),
-      `XOptions.mode is 'a' by default; its docstring says`,
-    ],
-    ['no default', options('What it is.'), `XOptions.mode is 'a' by default; its docstring says ""`],
     ['no such interface', 'export {};', 'No interface is XOptions'],
   ])('refuses: %s', async (_, source, message) => {
     await expect(update(source)).rejects.toThrow(message);
   });
 
-  it('misses the table of options that have defaults', async () => {
-    await expect(update(options("What. Default `'a'`."), '# x\n')).rejects.toThrow(
-      'has no <!-- options: XOptions -->',
+  const method = {
+    name: 'x-method',
+    description: 'keeps',
+    options: [
+      {
+        name: 'keep',
+        option: 'keepRatio',
+        description: 'share to keep',
+        values: '(0, 1]',
+        default: '0.25',
+        isBudget: true,
+      },
+      { name: 'mode', option: 'mode', description: 'how', values: 'a | b', default: 'a', isBudget: false },
+    ],
+  };
+
+  it("writes a method's options as they are declared", async () => {
+    writeFileSync(
+      path.join(folder, 'core/README.md'),
+      '# x\n\n<!-- options: x-method -->\n<!-- options end -->\n',
     );
+    expect((await updateReadme(path.join(folder, 'core'), [method])).after).toBe(`# x
+
+<!-- options: x-method -->
+
+| option      | in text | values   | default | what it does   |
+| ----------- | ------- | -------- | ------- | -------------- |
+| \`keepRatio\` | \`keep\`  | \`(0, 1]\` | \`0.25\`  | Share to keep. |
+| \`mode\`      | \`mode\`  | \`a \\| b\` | \`a\`     | How.           |
+
+<!-- options end -->
+`);
+  });
+
+  it('misses the table of a method that has options', async () => {
+    writeFileSync(path.join(folder, 'core/README.md'), '# x\n');
+    await expect(updateReadme(path.join(folder, 'core'), [method])).rejects.toThrow(
+      'has no <!-- options: x-method -->',
+    );
+    await updateReadme(path.join(folder, 'core'), [{ ...method, options: [] }]);
+  });
+
+  it('finds the entries among what a package exports', () => {
+    expect(methodsOf({ xMethod: () => undefined, xMethodEntry: method })).toEqual([method]);
   });
 });

@@ -14,6 +14,7 @@
 const reducer = { internal: ['@foveate/core'], external: [], builtins: false };
 const fopru = { ...reducer, internal: ['@foveate/core', '@foveate/fopru-significance'] };
 const reducers = [
+  '@foveate/baselines',
   '@foveate/fastv',
   '@foveate/fopru-rank',
   '@foveate/fopru-row',

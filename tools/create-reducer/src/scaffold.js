@@ -3,7 +3,6 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import prettier from 'prettier';
 import ts from 'typescript';
-import { updateReadme } from '../../api-docs/src/options-tables.js';
 
 export const stages = ['vision', 'language'];
 
@@ -28,7 +27,7 @@ export async function scaffold(root, name, stage) {
   const texts = new Map();
   for (const [file, text] of renderPackage(root, name, stage)) texts.set(path.join(folder, file), text);
   texts.set(path.join('.changeset', `first-${name}.md`), render('common/changeset.md', name));
-  for (const [file, text] of registration(root, name, stage)) texts.set(file, text);
+  for (const [file, text] of registration(root, name)) texts.set(file, text);
 
   /** @type {Map<string, string>} */
   const before = new Map();
@@ -45,8 +44,6 @@ export async function scaffold(root, name, stage) {
   }
   try {
     for (const [file, text] of texts) await write(path.join(root, file), text);
-    const { after } = await updateReadme(path.join(root, folder));
-    writeFileSync(path.join(root, folder, 'README.md'), after);
   } catch (error) {
     undo();
     throw error;
@@ -64,7 +61,7 @@ export function renderPackage(root, name, stage) {
   const files = new Map();
   for (const part of ['common', stage]) {
     for (const file of readdirSync(path.join(template, part), { recursive: true, encoding: 'utf8' })) {
-      if (!/\.|LICENSE/.test(file) || ['changeset.md', 'registry-entry.txt'].includes(file)) continue;
+      if (!/\.|LICENSE/.test(file) || file === 'changeset.md') continue;
       files.set(file.replace('my-method', name), render(path.join(part, file), name));
     }
   }
@@ -78,10 +75,10 @@ export function renderPackage(root, name, stage) {
 /**
  * The files of the command that must know the method, with it.
  *
- * @param {string} root @param {string} name @param {string} stage
+ * @param {string} root @param {string} name
  * @returns {Map<string, string>}
  */
-function registration(root, name, stage) {
+function registration(root, name) {
   const app = path.join('apps', 'ablation');
   const registry = path.join(app, 'src', 'registry.ts');
   const manifest = readManifest(path.join(root, app));
@@ -92,11 +89,8 @@ function registration(root, name, stage) {
 
   const text = readFileSync(path.join(root, registry), 'utf8');
   const { imports, entries } = registryPlaces(text);
-  const named =
-    render('common/src/index.ts', name)
-      .match(/\{ (.+) \}/g)
-      ?.map((each) => each.slice(2, -2)) ?? [];
-  const imported = `\nimport { ${named[0]}, type ${named[1]} } from '@foveate/${name}';`;
+  const entry = substitute('myMethodEntry', name);
+  const imported = `\nimport { ${entry} } from '@foveate/${name}';`;
   return new Map([
     [path.join(app, 'package.json'), JSON.stringify(manifest, undefined, 2) + '\n'],
     [
@@ -104,7 +98,7 @@ function registration(root, name, stage) {
       text.slice(0, imports) +
         imported +
         text.slice(imports, entries) +
-        render(path.join(stage, 'registry-entry.txt'), name) +
+        `  ${entry},\n` +
         text.slice(entries),
     ],
   ]);
@@ -139,10 +133,10 @@ function checkName(root, name) {
   if (workspaceNames(root).includes(`@foveate/${name}`))
     throw new NameError(`a workspace has the name @foveate/${name} already`);
   const registry = readFileSync(path.join(root, 'apps/ablation/src/registry.ts'), 'utf8');
-  if (name === 'none' || registry.includes(`'${name}'`))
+  if (name === 'none' || registry.includes(substitute('myMethodEntry', name)))
     throw new NameError(`the foveate command knows another ${name} already`);
   const known = registry + readFileSync(path.join(root, 'packages/core/src/index.ts'), 'utf8');
-  for (const identifier of ['createMyMethod', 'MyMethodOptions', 'myMethodDefaults']) {
+  for (const identifier of ['myMethod', 'MyMethodOptions', 'myMethodEntry']) {
     const own = substitute(identifier, name);
     if (new RegExp(`\\b${own}\\b`).test(known))
       throw new NameError(`${name} would need ${own}, which is another's name`);

@@ -79,7 +79,7 @@ describe('create-reducer', () => {
     ['checks', 'a workspace has the name @foveate/checks already'],
     ['prumerge-plus', 'the foveate command knows another prumerge-plus already'],
     ['none', 'the foveate command knows another none already'],
-    ['registry', "registry would need createRegistry, which is another's name"],
+    ['features', "features would need features, which is another's name"],
   ])('refuses %j', async (name, message) => {
     await expect(scaffold(root, name, 'vision')).rejects.toThrow(NameError);
     await expect(scaffold(root, name, 'vision')).rejects.toThrow(message);

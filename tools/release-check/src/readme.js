@@ -2,6 +2,9 @@
  * What a package's README promises: its first line, how the package is installed, examples and what they print.
  */
 
+/** Methods that are in every comparison and in no paper of their own. */
+const withoutPaper = new Set(['@foveate/pooling', '@foveate/baselines']);
+
 /** @param {string} readme @param {string} language @returns {string[]} the code blocks in that language */
 export function codeBlocks(readme, language) {
   return [...readme.matchAll(/^```(\w*)\n(.*?)^```/gms)]
@@ -80,7 +83,7 @@ export function readmeProblems({ name, readme, onnxruntime, reducer, command }) 
       'must name the platforms that onnxruntime-node has a binary for',
     ],
     [!reducer || readme.includes('## Accuracy beside speed'), 'has no section "Accuracy beside speed"'],
-    [!reducer || name === '@foveate/pooling' || paper.test(readme), 'does not cite its paper'],
+    [!reducer || withoutPaper.has(name) || paper.test(readme), 'does not cite its paper'],
     [/Apache-2\.0/.test(readme), 'does not name its licence'],
   ];
   return parts.filter(([holds]) => !holds).map(([, problem]) => `README.md ${problem}`);

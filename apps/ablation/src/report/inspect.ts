@@ -1,14 +1,15 @@
 /** Asks the chosen questions once more, for what a run's folder does not hold: which tokens were kept, and what the encoder attended to. */
 import {
+  atFeatures,
+  attentionShare,
   defineReducer,
   FoveateError,
   identityPlan,
   type TokenReducer,
-  type VisionReducer,
 } from '@foveate/core';
 import { fingerprintBundle, ResultsError, type Question } from '@foveate/eval';
-import { readSignificance, significanceSignals } from '@foveate/fopru-significance';
-import { Lvlm, readImage, type ImageReport, type RawImage } from '@foveate/lvlm';
+import { significance, significanceSignals } from '@foveate/fopru-significance';
+import { Lvlm, readImage, type CropReport, type RawImage } from '@foveate/lvlm';
 import { registry } from '../registry.js';
 import { createReducers } from '../spec.js';
 import { lightOf, mergedInto } from './light.js';
@@ -26,8 +27,8 @@ export interface Inspection {
 
 /** Which part of the upright image the grid of tokens covers. */
 export interface Place {
-  readonly grid: NonNullable<ImageReport['grid']>;
-  readonly region: NonNullable<ImageReport['region']>;
+  readonly grid: NonNullable<CropReport['grid']>;
+  readonly region: NonNullable<CropReport['region']>;
 }
 
 interface Attention {
@@ -122,23 +123,21 @@ async function ask(
   { lvlm, ...call }: Call,
   reducers: readonly TokenReducer[],
   maxNewTokens = MAX_NEW_TOKENS,
-): Promise<{ text: string; report: ImageReport }> {
+): Promise<{ text: string; report: CropReport }> {
   const { text, images } = await lvlm.generate({ ...call, reducers, maxNewTokens, reuseEncoding: true });
-  return { text, report: images[0] };
+  return { text, report: images[0].crops[0] }; // the first crop is the whole picture
 }
 
 /** Reads the signals as a reducer that keeps every token. */
 async function readAttention(call: Call): Promise<Pick<Inspection, 'attention' | 'place'>> {
   let attention: Attention | null = null;
-  const reader = defineReducer<VisionReducer>({
-    specificationVersion: 1,
+  const reader = defineReducer({
     name: 'attention-reader',
-    stage: 'vision',
-    requires: [...significanceSignals('variance'), { signal: 'attentionShare' }],
-    plan: async (tokens) => {
-      const significance = await readSignificance(tokens, 'variance');
-      attention = { significance, share: await tokens.signal({ signal: 'attentionShare' }) };
-      return identityPlan(tokens.length);
+    at: [atFeatures],
+    requires: { ...significanceSignals('variance'), share: attentionShare() },
+    plan: async ({ length, signals }) => {
+      attention = { significance: significance(signals, 'variance'), share: signals.share };
+      return identityPlan(length);
     },
   });
   const { report } = await ask(call, [reader], 1).catch(async (cause: unknown) => {

@@ -1,4 +1,5 @@
 import {
+  atFeatures,
   createPlan,
   identityPlan,
   maxPlan,
@@ -6,12 +7,12 @@ import {
   selectionPlan,
   type ReductionPlan,
 } from '@foveate/core';
-import type { StageReport } from '@foveate/lvlm';
+import type { StepReport } from '@foveate/lvlm';
 import { expect, it } from 'vitest';
 import { lightOf, mergedInto } from './light.js';
 
-const stage = (plan: ReductionPlan): StageReport => ({
-  ...{ stage: 'vision', reducer: 'r', kept: null, plan },
+const step = (plan: ReductionPlan): StepReport => ({
+  ...{ site: atFeatures, reducer: 'r', kept: null, plan },
   ...{ inputTokens: plan.inputLength, outputTokens: plan.outputLength },
 });
 
@@ -53,7 +54,7 @@ it.each<[string, ReductionPlan[], number[]]>([
     [0, 0, 1, 0],
   ],
 ])('%s', (_, plans, expected) => {
-  expect(lightOf({ inputTokens: 4, stages: plans.map(stage) })).toEqual(expected);
+  expect(lightOf({ inputTokens: 4, steps: plans.map(step) })).toEqual(expected);
 });
 
 it('is nothing where the language model kept none of this image', () => {
@@ -63,7 +64,7 @@ it('is nothing where the language model kept none of this image', () => {
     offsets: Uint32Array.of(0),
     sources: new Uint32Array(0),
   };
-  expect(lightOf({ inputTokens: 2, stages: [stage(none)] })).toEqual([0, 0]);
+  expect(lightOf({ inputTokens: 2, steps: [step(none)] })).toEqual([0, 0]);
 });
 
 const pairs = maxPlan([[0, 2], [1]], 4);
@@ -89,5 +90,5 @@ it.each<[string, ReductionPlan[], number[] | null]>([
     null,
   ],
 ])('frames: %s', (_, plans, expected) => {
-  expect(mergedInto({ inputTokens: 4, stages: plans.map(stage) })).toEqual(expected);
+  expect(mergedInto({ inputTokens: 4, steps: plans.map(step) })).toEqual(expected);
 });

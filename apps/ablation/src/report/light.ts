@@ -1,18 +1,18 @@
 /** How much of each visual token reached the language model, and in which company. */
-import type { ImageReport, StageReport } from '@foveate/lvlm';
+import type { CropReport, StepReport } from '@foveate/lvlm';
 
 /**
  * The light of each of the encoder's tokens: 1 where it was kept, 0 where it was dropped. A token that was merged is as bright as its weight is beside
  * the heaviest of the token it went into; of several the brightest counts.
  * @returns [inputTokens], each in [0, 1]
  */
-export function lightOf({ inputTokens, stages }: Pick<ImageReport, 'inputTokens' | 'stages'>): number[] {
-  const outputs = stages.at(-1)?.outputTokens ?? inputTokens;
-  return stages.reduceRight(throughStage, new Array<number>(outputs).fill(1));
+export function lightOf({ inputTokens, steps }: Pick<CropReport, 'inputTokens' | 'steps'>): number[] {
+  const outputs = steps.at(-1)?.outputTokens ?? inputTokens;
+  return steps.reduceRight(throughStep, new Array<number>(outputs).fill(1));
 }
 
-/** From the light of a stage's outputs to that of its inputs. */
-function throughStage(outputs: readonly number[], { plan }: StageReport): number[] {
+/** From the light of a step's outputs to that of its inputs. */
+function throughStep(outputs: readonly number[], { plan }: StepReport): number[] {
   const inputs = new Array<number>(plan.inputLength).fill(0);
   for (let output = 0; output < plan.outputLength; output++) {
     const [from, to] = [plan.offsets[output], plan.offsets[output + 1]];
@@ -35,11 +35,11 @@ function throughStage(outputs: readonly number[], { plan }: StageReport): number
  */
 export function mergedInto({
   inputTokens,
-  stages,
-}: Pick<ImageReport, 'inputTokens' | 'stages'>): number[] | null {
-  const outputs = stages.at(-1)?.outputTokens ?? inputTokens;
+  steps,
+}: Pick<CropReport, 'inputTokens' | 'steps'>): number[] | null {
+  const outputs = steps.at(-1)?.outputTokens ?? inputTokens;
   let into = Array.from({ length: outputs }, (_, token) => token);
-  for (const { plan } of stages.toReversed()) {
+  for (const { plan } of steps.toReversed()) {
     const inputs = new Array<number>(plan.inputLength).fill(-1);
     for (let output = 0; output < plan.outputLength; output++) {
       for (const source of plan.sources.subarray(plan.offsets[output], plan.offsets[output + 1])) {

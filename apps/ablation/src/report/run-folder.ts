@@ -20,7 +20,7 @@ const row = z.looseObject({
   reducer: z.string().min(1),
   keep: share,
   ...{ keptTokens: amount, equivalentTokens: amount },
-  stages: z.array(z.looseObject({ keptTokens: amount })),
+  steps: z.array(z.looseObject({ keptTokens: amount })),
   againstNone: difference.nullable(),
   questions: amount,
   accuracy: share,

@@ -25,11 +25,11 @@ export function seriesOf(rows: readonly SummaryRow[]): Series[] {
 }
 
 function methodOf(spec: string): string {
-  const stages = parseSpec(spec).map(({ name, options }) => ({
+  const steps = parseSpec(spec).map(({ name, options }) => ({
     name,
     options: Object.fromEntries(Object.entries(options).filter(([option]) => !BUDGETS.includes(option))),
   }));
-  return formatSpec(stages);
+  return formatSpec(steps);
 }
 
 /**

@@ -1,11 +1,11 @@
 import * as fc from 'fast-check';
 import type { Grid, ReductionPlan } from '../plan.js';
 import { maxPlan, mergePlan, selectionPlan } from '../plan.js';
-import type { SignalRequest } from '../signals.js';
-import type { Signal } from '../visual-tokens.js';
+import type { SignalRequest } from '../signals/define-signal.js';
+import type { GivenSignal } from '../token-source.js';
 
-/** Channels of generated keys. */
-const keyChannels = 3;
+/** Length of every generated axis that is not the tokens. */
+const freeLength = 3;
 
 /** Grids of 1 to 36 tokens. */
 const arbitraryGrid: fc.Arbitrary<Grid> = fc.record({
@@ -13,39 +13,45 @@ const arbitraryGrid: fc.Arbitrary<Grid> = fc.record({
   columns: fc.integer({ min: 1, max: 6 }),
 });
 
-/** Generated tokens: what a test makes `VisualTokens` of. */
+/** Generated tokens: what `createTokens` takes. */
 export interface TokenSample {
   readonly length: number;
   readonly grid: Grid;
-  readonly key: string;
-  readonly signals: readonly Signal[];
+  readonly imageHash: string;
+  readonly signals: readonly GivenSignal[];
 }
 
 /**
- * Tokens with the signals of `requires`, values in (0, 1].
+ * Tokens with the signals of `requests`, values in (0, 1].
  * @param levels number of different values of a signal: few make ties
  */
 export function arbitraryTokens(
-  requires: readonly SignalRequest[],
+  requests: readonly SignalRequest[],
   levels: number,
   grids: fc.Arbitrary<Grid> = arbitraryGrid,
 ): fc.Arbitrary<TokenSample> {
   return grids.chain((grid) => {
     const length = grid.rows * grid.columns;
-    const signals = requires.map((request) => {
-      const count = request.signal === 'keys' ? length * keyChannels : length;
-      return arbitraryValues(count, levels).map((values): Signal => ({ ...request, values }));
+    const signals = requests.map((request) => {
+      const count = request.signal.shape.reduce(
+        (product, axis) => product * (axis === 'N' ? length : freeLength),
+        1,
+      );
+      return arbitraryValues(count, levels).map((values): GivenSignal => ({ ...request, values }));
     });
     return fc.record({
       length: fc.constant(length),
       grid: fc.constant(grid),
-      key: fc.string(),
+      imageHash: fc.string(),
       signals: fc.tuple(...signals),
     });
   });
 }
 
-/** Without fast-check's bias to small integers, so that with many levels different values hardly ever have equal sums. */
+/**
+ * Without fast-check's bias to small integers, so that with many levels different values hardly ever have
+ * equal sums.
+ */
 function arbitraryValues(count: number, levels: number): fc.Arbitrary<Float32Array> {
   const level = fc.integer({ min: 1, max: levels });
   return fc

@@ -54,23 +54,23 @@ describe('a broken backend fails:', () => {
     ],
     [
       'the token itself among its neighbours',
-      { nearestKeys: async (_, of, k) => Uint32Array.from({ length: of.length * k }, () => of[0]) },
-      'nearestKeys: never the token itself, at most all others',
+      { nearest: async (_, of, k) => Uint32Array.from({ length: of.length * k }, () => of[0]) },
+      'nearest: never the token itself, at most all others',
     ],
     [
       'ties to the higher index',
       {
-        nearestKeys: async ({ data, shape: [length, channels] }, of, k) => {
+        nearest: async ({ data, shape: [length, channels] }, of, k) => {
           const reversed = new Float32Array(data.length);
           for (let i = 0; i < length; i++) {
             reversed.set(data.subarray(i * channels, (i + 1) * channels), (length - 1 - i) * channels);
           }
           const mirrored = of.map((token) => length - 1 - token);
           const tensor = { data: reversed, shape: [length, channels] };
-          return (await referenceBackend.nearestKeys(tensor, mirrored, k)).map((token) => length - 1 - token);
+          return (await referenceBackend.nearest(tensor, mirrored, k)).map((token) => length - 1 - token);
         },
       },
-      'nearestKeys: by cosine, whatever the length, ties to the lower index',
+      'nearest: by cosine, whatever the length, ties to the lower index',
     ],
     [
       'weights ignored',

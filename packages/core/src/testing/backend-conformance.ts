@@ -23,7 +23,7 @@ interface Harness {
     shape: readonly number[],
     classToken: boolean,
   ) => Promise<AttentionMarginals>;
-  readonly nearestKeys: (
+  readonly nearest: (
     data: Float32Array,
     shape: readonly number[],
     of: readonly number[],
@@ -37,8 +37,8 @@ interface Harness {
 }
 
 /**
- * The tests that every tensor backend passes, for any test runner. Expected values are worked out by hand or from the definitions,
- * element by element; never by the reference backend.
+ * The tests that every tensor backend passes, for any test runner. Expected values are worked out by hand or
+ * from the definitions, element by element; never by the reference backend.
  */
 export function backendConformance<Tensor>(options: BackendConformanceOptions<Tensor>): ConformanceCase[] {
   const { tolerance = 1e-5, runs = 50 } = options;
@@ -149,23 +149,23 @@ function marginalCases(test: Test, tolerance: number, runs: number): Conformance
 
 function nearestCases(test: Test, tolerance: number, runs: number): ConformanceCase[] {
   // [5, 2]; directions in degrees: 0, 90, 45, 0 (twice as long), none
-  const keys = Float32Array.of(1, 0, 0, 1, 1, 1, 2, 0, 0, 0);
+  const rows = Float32Array.of(1, 0, 0, 1, 1, 1, 2, 0, 0, 0);
   return [
-    test('nearestKeys: by cosine, whatever the length, ties to the lower index', async ({ nearestKeys }) => {
+    test('nearest: by cosine, whatever the length, ties to the lower index', async ({ nearest }) => {
       // From 0: 3 (1), 2 (.71), then 1 and 4 (0 both). From 4: all 0.
-      ensureClose(await nearestKeys(keys, [5, 2], [0, 4], 4), [3, 2, 1, 4, 0, 1, 2, 3], 0, 'neighbours');
-      ensureClose(await nearestKeys(keys, [5, 2], [2], 2), [0, 1], 0, 'neighbours at 45 degrees');
+      ensureClose(await nearest(rows, [5, 2], [0, 4], 4), [3, 2, 1, 4, 0, 1, 2, 3], 0, 'neighbours');
+      ensureClose(await nearest(rows, [5, 2], [2], 2), [0, 1], 0, 'neighbours at 45 degrees');
     }),
-    test('nearestKeys: never the token itself, at most all others', async ({ nearestKeys }) => {
-      ensureClose(await nearestKeys(keys, [5, 2], [3], 32), [0, 2, 1, 4], 0, 'neighbours');
+    test('nearest: never the token itself, at most all others', async ({ nearest }) => {
+      ensureClose(await nearest(rows, [5, 2], [3], 32), [0, 2, 1, 4], 0, 'neighbours');
       ensureClose(
-        await nearestKeys(Float32Array.of(1, 2), [1, 2], [0], 3),
+        await nearest(Float32Array.of(1, 2), [1, 2], [0], 3),
         [],
         0,
         'neighbours of the only token',
       );
     }),
-    test('nearestKeys: as their definition', async ({ nearestKeys }) => {
+    test('nearest: as their definition', async ({ nearest }) => {
       const inputs = fc.integer({ min: 2, max: 9 }).chain((length) =>
         fc.record({
           length: fc.constant(length),
@@ -179,7 +179,7 @@ function nearestCases(test: Test, tolerance: number, runs: number): ConformanceC
           const cosineTo = (other: number): number => cosine(data, token, other, 3);
           const others = Array.from({ length }, (_, other) => other).filter((other) => other !== token);
           const expected = others.map(cosineTo).sort((a, b) => b - a);
-          const actual = await nearestKeys(data, [length, 3], [token], k);
+          const actual = await nearest(data, [length, 3], [token], k);
           ensure(
             new Set(actual).size === k && !actual.includes(token),
             `neighbours of ${token}: ${actual.join()}`,
@@ -190,26 +190,24 @@ function nearestCases(test: Test, tolerance: number, runs: number): ConformanceC
         { numRuns: runs },
       );
     }),
-    test('nearestKeys: refuses other shapes, indices out of range, k below 1, NaN', async ({
-      nearestKeys,
-    }) => {
+    test('nearest: refuses other shapes, indices out of range, k below 1, NaN', async ({ nearest }) => {
       const refuse = (
         shape: readonly number[],
         of: readonly number[],
         k: number,
-        data: Float32Array = keys,
+        data: Float32Array = rows,
       ): Promise<void> =>
         ensureRejects(
           FoveateError,
-          () => nearestKeys(data, shape, of, k),
-          `keys [${shape.join()}], of ${of.join()}, k ${k}`,
+          () => nearest(data, shape, of, k),
+          `rows [${shape.join()}], of ${of.join()}, k ${k}`,
         );
       await refuse([10], [0], 1);
       await refuse([1, 5, 2], [0], 1);
       await refuse([5, 2], [5], 1);
       await refuse([5, 2], [0], 0);
       await refuse([5, 2], [0], 1.5);
-      await refuse([5, 2], [0], 1, keys.with(3, NaN));
+      await refuse([5, 2], [0], 1, rows.with(3, NaN));
     }),
   ];
 }
@@ -281,9 +279,9 @@ function createHarness<Tensor>(backend: TensorBackend<Tensor>): Harness {
   return {
     marginals: (data, shape, classToken) =>
       withTensor(backend, data, shape, (attention) => backend.marginals(attention, { classToken })),
-    nearestKeys: (data, shape, of, k) =>
-      withTensor(backend, data, shape, async (keys) => [
-        ...(await backend.nearestKeys(keys, Uint32Array.from(of), k)),
+    nearest: (data, shape, of, k) =>
+      withTensor(backend, data, shape, async (rows) => [
+        ...(await backend.nearest(rows, Uint32Array.from(of), k)),
       ]),
     applyPlan: (data, shape, plan) =>
       withTensor(backend, data, shape, async (features) => {

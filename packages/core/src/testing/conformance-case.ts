@@ -1,6 +1,8 @@
 import { FoveateError } from '../errors.js';
 
-/** One test of a conformance suite, for any test runner: `for (const { name, run } of cases) test(name, run);` */
+/**
+ * One test of a conformance suite, for any test runner: `for (const { name, run } of cases) test(name, run);`
+ */
 export interface ConformanceCase {
   readonly name: string;
   /** Resolves where the subject conforms, rejects where it does not. */

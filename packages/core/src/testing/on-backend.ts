@@ -1,29 +1,22 @@
 import type { TensorBackend } from '../backend.js';
-import type { TokenReducer } from '../reducer.js';
-import type { VisualTokens } from '../visual-tokens.js';
+import type { TokenSource } from '../token-source.js';
 
 /**
- * The same reducer, its signals held by a backend while it plans and `nearest` answered there: what `reducerConformance` is given to try a reducer on
- * that backend. Every tensor is disposed.
+ * The same tokens, whose signals a backend holds while they are read, and `nearest` answered there: how
+ * `reducerConformance` tries a reducer on that backend (`tokens: (source) => onBackend(source, backend)`).
+ * Every tensor is disposed.
  */
-export function onBackend<Reducer extends TokenReducer, Tensor>(
-  reducer: Reducer,
-  backend: TensorBackend<Tensor>,
-): Reducer {
-  return { ...reducer, plan: (tokens) => reducer.plan(holdTokens(tokens, backend)) };
-}
-
-function holdTokens<Tensor>(tokens: VisualTokens, backend: TensorBackend<Tensor>): VisualTokens {
+export function onBackend<Tensor>(tokens: TokenSource, backend: TensorBackend<Tensor>): TokenSource {
   return {
     ...tokens,
     signal: async (request) => {
       const values = await tokens.signal(request);
       return withTensor(backend, values, [values.length], (tensor) => backend.download(tensor));
     },
-    nearest: async (of, k, layer = 'features') => {
-      const keys = await tokens.signal({ signal: 'keys', layer });
-      const shape = [tokens.length, Math.max(1, Math.floor(keys.length / tokens.length))]; // [N, C]
-      return withTensor(backend, keys, shape, (tensor) => backend.nearestKeys(tensor, of, k));
+    nearest: async (rows, of, k) => {
+      const values = await tokens.signal(rows);
+      const shape = [tokens.length, Math.max(1, Math.floor(values.length / tokens.length))]; // [N, D]
+      return withTensor(backend, values, shape, (tensor) => backend.nearest(tensor, of, k));
     },
   };
 }

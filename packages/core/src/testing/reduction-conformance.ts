@@ -1,12 +1,12 @@
 import * as fc from 'fast-check';
 import type { TensorBackend } from '../backend.js';
 import type { ReductionPlan } from '../plan.js';
-import type { TokenReducer } from '../reducer.js';
-import { nearestKeys } from '../nearest-keys.js';
+import { createBackendTokens } from '../backend-tokens.js';
+import { nearestRows } from '../nearest-rows.js';
+import { planTokens, type TokenReducer } from '../reducer.js';
 import { referenceBackend } from '../reference-backend.js';
-import type { PromptSignalRequest } from '../signals.js';
-import { createTensorTokens } from '../tensor-tokens.js';
-import type { VisualTokens } from '../visual-tokens.js';
+import type { SignalRequest } from '../signals/define-signal.js';
+import { requestsOf, type TokenSource } from '../token-source.js';
 import { arbitraryAttention, arbitraryFeatures } from './arbitraries.js';
 import { ensure, type ConformanceCase } from './conformance-case.js';
 
@@ -23,8 +23,9 @@ export interface ReductionConformanceOptions<Tensor> {
 }
 
 /**
- * Whole reductions, from attention map, keys and features to reduced features, on a backend and on the reference: plans of the same tokens wherever
- * the reference's own do not hang on differences of `tolerance`, and then the same weights and features within it.
+ * Whole reductions, from attention map, keys and features to reduced features, on a backend and on the
+ * reference: plans of the same tokens wherever the reference's own do not hang on differences of `tolerance`,
+ * and then the same weights and features within it.
  */
 export function reductionConformance<Tensor>(
   options: ReductionConformanceOptions<Tensor>,
@@ -38,7 +39,9 @@ export function reductionConformance<Tensor>(
         fc.asyncProperty(arbitraryImage(), async (image) => {
           const expected = await reduce(referenceBackend, reducer, image);
           for (let seed = 0; seed < 8; seed++) {
-            const nudged = await reduce(referenceBackend, nudge(reducer, tolerance, seed), image);
+            const nudged = await reduce(referenceBackend, reducer, image, (tokens) =>
+              nudge(tokens, tolerance, seed),
+            );
             fc.pre(sameTokens(nudged.plan, expected.plan));
           }
           const actual = await reduce(backend, reducer, image);
@@ -90,6 +93,7 @@ async function reduce<Tensor>(
   backend: TensorBackend<Tensor>,
   reducer: TokenReducer,
   { rows, columns, heads, ...image }: Image,
+  change: (tokens: TokenSource) => TokenSource = (tokens) => tokens,
 ): Promise<{ plan: ReductionPlan; features: Float32Array }> {
   const length = rows * columns;
   const tensors: Tensor[] = [];
@@ -99,18 +103,17 @@ async function reduce<Tensor>(
     return tensor;
   };
   try {
-    const tokens = createTensorTokens(backend, {
+    const map = hold(image.attention, [heads, length + 1, length + 1]);
+    const tokens = createBackendTokens(backend, {
       length,
       grid: { rows, columns },
-      attention: hold(image.attention, [heads, length + 1, length + 1]),
-      classToken: true,
-      keys: hold(image.keys, [length, channels]),
-      signals: promptSignals(reducer).map((request) => ({
-        ...request,
-        values: hold(image.prompt, [length]),
-      })),
+      attention: [{ values: map, classToken: true }],
+      signals: requestsOf(reducer.requires, reducer.at[0]).flatMap((request) => {
+        const given = valuesOf(request, image, length);
+        return given ? [{ ...request, values: hold(given.values, given.shape) }] : [];
+      }),
     });
-    const plan = await reducer.plan(tokens);
+    const plan = await planTokens(reducer, change(tokens));
     const reduced = await backend.applyPlan(hold(image.features, [length, channels]), plan);
     tensors.push(reduced);
     return { plan, features: await backend.download(reduced) };
@@ -119,13 +122,21 @@ async function reduce<Tensor>(
   }
 }
 
-/** What no encoder gives: it is handed over as a vector. */
-function promptSignals({ requires }: TokenReducer): PromptSignalRequest[] {
-  return requires.filter((request) => request.signal === 'promptAttention');
+/**
+ * What no attention map gives is handed over: rows as the keys, a vector of the language model as the
+ * attention of the prompt.
+ */
+function valuesOf(
+  { signal }: SignalRequest,
+  { keys, prompt }: Pick<Image, 'keys' | 'prompt'>,
+  length: number,
+): { values: Float32Array; shape: number[] } | undefined {
+  if (signal.shape.join() === 'N,D') return { values: keys, shape: [length, channels] };
+  return signal.of === 'language-layer' ? { values: prompt, shape: [length] } : undefined;
 }
 
-/** The reducer on signals that are off by `amount`, each value up or down by chance. */
-function nudge(reducer: TokenReducer, amount: number, seed: number): TokenReducer {
+/** The tokens with signals that are off by `amount`, each value up or down by chance. */
+function nudge(tokens: TokenSource, amount: number, seed: number): TokenSource {
   let state = seed;
   const off = (values: Float32Array): Float32Array =>
     values.map((value) => {
@@ -133,13 +144,11 @@ function nudge(reducer: TokenReducer, amount: number, seed: number): TokenReduce
       const moved = value + (state < 2 ** 31 ? amount : -amount);
       return value >= 0 ? Math.max(0, moved) : moved;
     });
-  const nudgeTokens = (tokens: VisualTokens): VisualTokens => ({
+  return {
     ...tokens,
     signal: async (request) => off(await tokens.signal(request)),
-    nearest: async (of, k, layer = 'features') =>
-      nearestKeys(off(await tokens.signal({ signal: 'keys', layer })), tokens.length, of, k),
-  });
-  return { ...reducer, plan: (tokens) => reducer.plan(nudgeTokens(tokens)) };
+    nearest: async (rows, of, k) => nearestRows(off(await tokens.signal(rows)), tokens.length, of, k),
+  };
 }
 
 function sameTokens(first: ReductionPlan, second: ReductionPlan): boolean {

@@ -1,5 +1,9 @@
-/** Units that a method ranks, single tokens or whole grid rows: permuting them, and telling whether two are equal. */
+/**
+ * Units that a method ranks, single tokens or whole grid rows: permuting them, and telling whether two are
+ * equal.
+ */
 import * as fc from 'fast-check';
+import type { GivenSignal } from '../token-source.js';
 import type { TokenSample } from './arbitraries.js';
 
 type UnitKind = 'tokens' | 'rows';
@@ -29,7 +33,9 @@ export function arbitraryPermutation(
     });
 }
 
-/** Moves unit `order[u]` to place u. `origin[i]` is the place in the first sample of token i of the moved one. */
+/**
+ * Moves unit `order[u]` to place u. `origin[i]` is the place in the first sample of token i of the moved one.
+ */
 export function permuteUnits(
   sample: TokenSample,
   order: readonly number[],
@@ -38,7 +44,8 @@ export function permuteUnits(
   const size = unitSize(sample, kind);
   const origin = order.flatMap((unit) => Array.from({ length: size }, (_, i) => unit * size + i));
   const signals = sample.signals.map((signal) => {
-    const channels = signal.values.length / sample.length; // 1, or D for keys
+    if (!ofTokens(signal)) return signal;
+    const channels = signal.values.length / sample.length; // 1, or D
     const values = origin.flatMap((token) => [
       ...signal.values.subarray(token * channels, (token + 1) * channels),
     ]);
@@ -49,16 +56,21 @@ export function permuteUnits(
 
 /** Whether two units have the same values in every signal. */
 export function equalUnit(sample: TokenSample, first: number, second: number, size: number): boolean {
-  return sample.signals.every(({ values }) => {
+  return sample.signals.filter(ofTokens).every(({ values }) => {
     const width = (size * values.length) / sample.length;
     const unit = (index: number): Float32Array => values.subarray(index * width, (index + 1) * width);
     return unit(first).every((value, i) => value === unit(second)[i]);
   });
 }
 
+/** Whether a signal has a row for each token; the others stay where tokens move. */
+function ofTokens({ signal }: GivenSignal): boolean {
+  return signal.shape[0] === 'N';
+}
+
 function unitsDiffer(sample: TokenSample, kind: UnitKind): boolean {
   const count = sample.length / unitSize(sample, kind);
-  return sample.signals.every(({ values }) => {
+  return sample.signals.filter(ofTokens).every(({ values }) => {
     const width = values.length / count;
     const sums = Array.from({ length: count }, (_, unit) =>
       values.subarray(unit * width, (unit + 1) * width).reduce((sum, value) => sum + value, 0),

@@ -2,10 +2,20 @@
 import { existsSync } from 'node:fs';
 import { cp, mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { readModel, serializeModel } from '@foveate/onnx-graph';
+import { serializeModel } from '@foveate/onnx-graph';
+import { readModel } from '@foveate/onnx-graph/files';
 import { describe, expect, test } from 'vitest';
 import { copyOfFixture, editJson, FIXTURE, picture, temporaryFolder } from '../../test/bundles.js';
+import {
+  atFeatures,
+  attentionGiven,
+  defineReducer,
+  type Requirements,
+  type TokenReducer,
+} from '@foveate/core';
 import { openCheckedEncoder } from '../engine/identity-check.js';
+import { createSessions } from '../engine/sessions.js';
+import { nodePlatform } from '../platform/node.js';
 import { BundleError, Lvlm, type LoadOptions } from '../index.js';
 
 /** Loads a bundle that must be refused, and returns the message. */
@@ -174,7 +184,7 @@ describe('weights outside the bundle', () => {
     const ask = { images: [picture(1)], prompt: 'What?', maxNewTokens: 5 };
     await using lvlm = await Lvlm.load(bundle);
     await using original = await Lvlm.load(FIXTURE);
-    expect((await lvlm.generate(ask)).tokens).toEqual((await original.generate(ask)).tokens);
+    expect((await lvlm.generate(ask)).tokenIds).toEqual((await original.generate(ask)).tokenIds);
   });
 
   test('above it, or behind a link, are refused', async () => {
@@ -225,25 +235,26 @@ test('a template in a file of its own', async () => {
     await expect(lvlm.generate(ask)).rejects.toThrow(/no chat template: use rawPrompt/);
   }
   await using original = await Lvlm.load(FIXTURE);
-  const { tokens } = await original.generate(ask);
+  const { tokenIds } = await original.generate(ask);
   for (const [name, content] of [
     ['chat_template.json', JSON.stringify({ chat_template: template })],
     ['chat_template.jinja', template],
   ]) {
     await writeFile(path.join(bundle, name), content);
     await using lvlm = await Lvlm.load(bundle);
-    expect((await lvlm.generate(ask)).tokens).toEqual(tokens);
+    expect((await lvlm.generate(ask)).tokenIds).toEqual(tokenIds);
   }
 });
 
 describe('the identity check', () => {
-  const reducer = {
-    specificationVersion: 1,
-    stage: 'vision',
-    name: 'mine',
-    requires: [{ signal: 'attentionGiven' }],
-    plan: () => Promise.reject(new Error('unused')),
-  } as const;
+  const reading = (requires: Requirements): TokenReducer =>
+    defineReducer({
+      name: 'mine',
+      at: [atFeatures],
+      requires,
+      plan: () => Promise.reject(new Error('unused')),
+    });
+  const reducer = reading({ given: attentionGiven() });
   const verdicts = async (folder: string): Promise<string[]> => {
     return existsSync(path.join(folder, 'identity')) ? readdir(path.join(folder, 'identity')) : [];
   };
@@ -260,7 +271,7 @@ describe('the identity check', () => {
     });
     await load(await copyOfFixture()); // the same content elsewhere
     expect(await verdicts(cacheDirectory)).toEqual([verdict]);
-    await (await Lvlm.load(FIXTURE, { cacheDirectory, reducers: [{ ...reducer, requires: [] }] })).dispose();
+    await (await Lvlm.load(FIXTURE, { cacheDirectory, reducers: [reading({})] })).dispose();
     expect(await verdicts(cacheDirectory)).toHaveLength(2);
   });
 
@@ -272,15 +283,12 @@ describe('the identity check', () => {
 
   test('refuses an encoder that computes something else', async () => {
     const cacheDirectory = await temporaryFolder();
-    const settings = {
-      file: path.join(FIXTURE, 'onnx/vision_encoder.onnx'),
-      threads: 1,
-      patchSize: 8,
-      layers: 3,
-    };
+    const file = path.join(FIXTURE, 'onnx/vision_encoder.onnx');
+    const platform = await nodePlatform(cacheDirectory);
+    const settings = { file, model: readModel(file), weightBytes: 0, visionLayers: 3 };
+    const request = { sites: [], route: 'split', signals: [], atFeatures: true } as const;
     // No difference is below a negative tolerance.
-    const check = openCheckedEncoder({ signals: [], maps: [] }, settings, {
-      cacheDirectory,
+    const check = openCheckedEncoder(platform, createSessions(platform, 1), settings, request, {
       probe: { width: 64, height: 64 },
       tolerance: -1,
     });

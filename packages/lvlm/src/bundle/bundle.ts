@@ -2,10 +2,13 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { BundleError } from '../platform/errors.js';
-import { isJson, type Json } from './json.js';
-import { readPreprocessing, type Preprocessing } from './preprocessing.js';
+import { readFamily } from '../families/index.js';
+import type { FamilySettings } from '../families/family.js';
+import { isJson, memberOf, wholeNumber, type Json } from './json.js';
 import { readTextCodec, type TextCodec } from './text-codec.js';
-import type { Dtype } from '../caller/types.js';
+
+/** Which variant of the bundle's ONNX files to read, by the file name's suffix: `fp32` has none, the others `_fp16`, `_q4` ... */
+export type Dtype = 'fp32' | 'fp16' | 'int8' | 'uint8' | 'quantized' | 'q4' | 'q4f16' | 'bnb4';
 
 /** The graphs of a bundle, by the name of their file. */
 export type GraphName = 'vision_encoder' | 'embed_tokens' | 'decoder_model_merged';
@@ -13,24 +16,16 @@ export type GraphName = 'vision_encoder' | 'embed_tokens' | 'decoder_model_merge
 /** A bundle's own description of itself, checked. */
 export interface Bundle {
   readonly directory: string;
-  readonly modelType: string;
+  readonly family: FamilySettings;
   /** Paths of the ONNX files. */
   readonly graphs: Readonly<Record<GraphName, string>>;
-  readonly imageTokenId: number;
   readonly endTokenIds: readonly number[];
-  /** Pixels of a side of a patch. */
-  readonly patchSize: number;
-  /** Layers that the vision encoder was trained with; exports may lack the last ones. */
-  readonly visionLayers: number;
   readonly contextLength: number | null;
-  readonly preprocessing: Preprocessing;
   readonly text: TextCodec;
   /** What the bundle asks for and this runner does not do, one sentence each. */
   readonly warnings: readonly string[];
 }
 
-/** Model types whose image features replace one image token each, in the order of the tokens. */
-const MODEL_TYPES = ['llava'];
 const MAX_JSON_BYTES = 2 ** 27;
 const SUFFIX: Record<Dtype, string> = {
   fp32: '',
@@ -71,38 +66,22 @@ export async function readBundle(directory: string, dtype: Dtype): Promise<Bundl
     readJson(folder, 'tokenizer.json'),
     readJson(folder, 'tokenizer_config.json'),
   ]);
-  const modelType = String(config.model_type);
-  if (!MODEL_TYPES.includes(modelType)) {
-    throw new BundleError(
-      `${folder}: config.json says model_type ${JSON.stringify(config.model_type)}; this runner knows ${MODEL_TYPES.join(', ')}.`,
-    );
-  }
-  const text = member(config, 'text_config');
-  const vision = member(config, 'vision_config');
-  const imageTokenId = count(
-    folder,
-    'config.json: image_token_index',
-    config.image_token_index ?? config.image_token_id,
-  );
-  const preprocessing = readPreprocessing(folder, preprocessor);
+  const family = readFamily({ directory: folder, config, preprocessor, processor });
+  const { imageTokenId } = family;
+  const text = memberOf(config, 'text_config');
   return {
     directory: folder,
-    modelType,
+    family,
     graphs: await graphPaths(folder, dtype),
-    imageTokenId,
     endTokenIds: endTokens(folder, generation.eos_token_id ?? text.eos_token_id ?? config.eos_token_id),
-    // Defaults of CLIPVisionConfig, which configs of older libraries leave out.
-    patchSize: count(folder, 'patch_size', processor.patch_size ?? vision.patch_size ?? 32),
-    visionLayers: count(
-      folder,
-      'config.json: vision_config.num_hidden_layers',
-      vision.num_hidden_layers ?? 12,
-    ),
     contextLength:
       text.max_position_embeddings === undefined
         ? null
-        : count(folder, 'config.json: text_config.max_position_embeddings', text.max_position_embeddings),
-    preprocessing,
+        : wholeNumber(
+            folder,
+            'config.json: text_config.max_position_embeddings',
+            text.max_position_embeddings,
+          ),
     text: await readTextCodec({
       directory: folder,
       tokenizer,
@@ -142,21 +121,9 @@ async function readJson(folder: string, name: string, fallback?: Json): Promise<
   return value;
 }
 
-function member(config: Json, name: string): Json {
-  const value = config[name];
-  return isJson(value) ? value : {};
-}
-
-function count(folder: string, what: string, value: unknown): number {
-  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
-  throw new BundleError(
-    `${folder}: ${what} must be a whole number; it is ${value === undefined ? 'missing' : JSON.stringify(value)}.`,
-  );
-}
-
 function endTokens(folder: string, value: unknown): number[] {
   const ids = Array.isArray(value) ? value : [value];
-  return ids.map((id) => count(folder, 'eos_token_id', id));
+  return ids.map((id) => wholeNumber(folder, 'eos_token_id', id));
 }
 
 async function graphPaths(folder: string, dtype: Dtype): Promise<Record<GraphName, string>> {

@@ -45,7 +45,7 @@ describe('region of a report', () => {
       prompt: 'what?',
       maxNewTokens: 1,
     });
-    expect(images[0]).toMatchObject({
+    expect(images[0].crops[0]).toMatchObject({
       grid: { rows: 8, columns: 8 },
       region: { left: 0.25, top: 0, width: 0.5, height: 1 },
     });

@@ -1,9 +1,7 @@
 /** From decoded pixels to the encoder's input, as the ImageProcessor of transformers.js 4.3 does it, value by value. */
 import { BundleError, ImageError } from '../platform/errors.js';
-import type { DecodedImage } from '../platform/image-files.js';
 import { isJson, type Json } from './json.js';
-import { loadSharp } from '../platform/native-libraries.js';
-import type { Region } from '../caller/types.js';
+import type { Region } from '../engine/api.js';
 
 /** preprocessor_config.json, checked. */
 export interface Preprocessing {
@@ -14,6 +12,16 @@ export interface Preprocessing {
   /** [3][256] What a byte becomes, by channel: rescaled and normalised. */
   readonly levels: readonly Float32Array[];
 }
+
+/** RGB bytes, row-major. */
+export interface DecodedImage {
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Resamples an image as sharp does; the platform's. */
+export type Resize = (image: DecodedImage, size: Size, interpolation: Interpolation) => Promise<DecodedImage>;
 
 /** In pixels. */
 export interface Size {
@@ -30,7 +38,8 @@ export interface PixelValues {
 }
 
 type ResizeRule = { readonly size: Size } | { readonly shortestEdge?: number; readonly longestEdge?: number };
-type Interpolation = 'nearest' | 'bilinear' | 'bicubic' | 'lanczos';
+/** How pixels are resampled. */
+export type Interpolation = 'nearest' | 'bilinear' | 'bicubic' | 'lanczos';
 
 /** PIL's numbers; transformers.js takes 4 (box) and 5 (hamming) as bilinear. */
 const INTERPOLATIONS: readonly Interpolation[] = [
@@ -141,9 +150,10 @@ function levels(config: Json, refuse: (problem: string) => never): Float32Array[
  */
 export async function preprocess(
   image: DecodedImage,
-  { resize, crop, levels }: Preprocessing,
+  { resize: rule, crop, levels }: Preprocessing,
+  resize: Resize,
 ): Promise<PixelValues> {
-  const source = resize ? await resized(image, targetSize(image, resize), resize.interpolation) : image;
+  const source = rule ? await resize(image, targetSize(image, rule), rule.interpolation) : image;
   const { width, height } = crop ?? source;
   const left = cropStart(source.width, width);
   const top = cropStart(source.height, height);
@@ -202,20 +212,4 @@ function targetSize({ width, height }: Size, rule: ResizeRule): Size {
     );
   }
   return target;
-}
-
-async function resized(
-  image: DecodedImage,
-  { width, height }: Size,
-  interpolation: Interpolation,
-): Promise<DecodedImage> {
-  if (image.width === width && image.height === height) return image;
-  const sharp = await loadSharp();
-  const input = sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } });
-  const scaled =
-    interpolation === 'lanczos'
-      ? input.resize({ width, height, fit: 'fill', kernel: 'lanczos3' })
-      : input.affine([width / image.width, 0, 0, height / image.height], { interpolator: interpolation });
-  const { data, info } = await scaled.raw().toBuffer({ resolveWithObject: true });
-  return { data, width: info.width, height: info.height };
 }

@@ -7,6 +7,7 @@ import { loadReference, type Reference } from '../../test/transformers-js.js';
 import { readBundle } from './bundle.js';
 import { decodeImage } from '../platform/image-files.js';
 import { Lvlm, type ImageInput } from '../index.js';
+import { resize } from '../platform/node.js';
 import { preprocess } from './preprocessing.js';
 
 let lvlm: Lvlm;
@@ -30,8 +31,8 @@ describe('answers', () => {
   ])('picture %i, %s', async (seed, prompt) => {
     const image = picture(seed);
     const expected = await reference.answer([image], reference.render(prompt, 1), 12);
-    const { tokens, text } = await lvlm.generate({ images: [image], prompt, maxNewTokens: 12 });
-    expect(tokens).toEqual(expected);
+    const { tokenIds, text } = await lvlm.generate({ images: [image], prompt, maxNewTokens: 12 });
+    expect(tokenIds).toEqual(expected);
     expect(text).toBe(reference.decode(expected).trim());
   });
 
@@ -43,34 +44,34 @@ describe('answers', () => {
         ),
       ),
     );
-    expect(new Set(answers.map(({ tokens }) => tokens.join())).size).toBeGreaterThan(5);
+    expect(new Set(answers.map(({ tokenIds }) => tokenIds.join())).size).toBeGreaterThan(5);
   });
 
   test('several images, each where its token stands', async () => {
     const images = [picture(5), picture(6, 100, 40), picture(7)];
     const rawPrompt = 'First <image> then <image><image>: which?';
     const expected = await reference.answer(images, rawPrompt, 12);
-    expect((await lvlm.generate({ images, rawPrompt, maxNewTokens: 12 })).tokens).toEqual(expected);
+    expect((await lvlm.generate({ images, rawPrompt, maxNewTokens: 12 })).tokenIds).toEqual(expected);
     const prompt = 'Which?';
     const inTemplate = await reference.answer(images, reference.render(prompt, 3), 12);
-    expect((await lvlm.generate({ images, prompt, maxNewTokens: 12 })).tokens).toEqual(inTemplate);
+    expect((await lvlm.generate({ images, prompt, maxNewTokens: 12 })).tokenIds).toEqual(inTemplate);
   });
 
   test('no image', async () => {
     const expected = await reference.answer([], 'Hello', 12);
-    expect((await lvlm.generate({ rawPrompt: 'Hello', maxNewTokens: 12 })).tokens).toEqual(expected);
+    expect((await lvlm.generate({ rawPrompt: 'Hello', maxNewTokens: 12 })).tokenIds).toEqual(expected);
   });
 
   test('a prompt that writes its begin token gets no second one', async () => {
     const answer = (rawPrompt: string) => lvlm.generate({ images: [picture(0)], rawPrompt, maxNewTokens: 6 });
-    expect((await answer('<s>a <image>')).tokens).toEqual((await answer('a <image>')).tokens);
+    expect((await answer('<s>a <image>')).tokenIds).toEqual((await answer('a <image>')).tokenIds);
   });
 });
 
 describe('pixels', () => {
   const pixels = async (bundle: string, image: ImageInput): Promise<Float32Array> => {
-    const { preprocessing } = await readBundle(bundle, 'fp32');
-    return (await preprocess(await decodeImage(image, 'image', 2 ** 26), preprocessing)).data;
+    const { family } = await readBundle(bundle, 'fp32');
+    return (await preprocess(await decodeImage(image, 'image', 2 ** 26), family.preprocessing, resize)).data;
   };
 
   test.each([

@@ -1,96 +1,102 @@
-/** Reduces one image on a tensor backend in the caller's thread: attention maps are reduced, nearest keys found and plans applied there. */
+/** Reduces a crop on a tensor backend in the caller's thread: attention maps are reduced, nearest rows found and plans applied there. */
 import {
-  carryTokens,
-  createVisualTokens,
-  type AttentionMarginals,
+  attentionMap,
+  createBackendTokens,
+  mapGivesExactly,
+  requestsOf,
+  signalId,
+  type AttentionTensor,
   type ReductionPlan,
+  type SignalRequest,
   type TensorBackend,
-  type VisionReducer,
-  type VisualTokens,
+  type TensorSignal,
+  type TokenSource,
 } from '@foveate/core';
-import { WorkerError } from '../platform/errors.js';
-import type { AttentionMap, FromWorker, Rows } from '../engine/protocol.js';
-import { isMarginal, planImage, visionReports } from './reduction.js';
-import type { StageReport } from './types.js';
+import type { Features, ReducedCrop } from '../engine/api.js';
+import { planSite } from './plan-chain.js';
+import { requestInModel, type SiteReducers, type TowerLayers } from './reduction-chain.js';
 
-/** What became of an image. */
-interface BackendReduction {
-  readonly stages: StageReport[];
-  readonly features: Rows;
+/** A crop whose features were handed out. */
+interface HandedOutCrop {
+  /** With `attentionMap` of the layers whose maps the backend reduces. */
+  readonly tokens: TokenSource;
+  readonly features: Features;
+  /** Whether row and column 0 of the maps are the class token's. */
+  readonly classToken: boolean;
 }
 
 /**
- * Reduces an image whose features were handed out. No tensor is left on the backend, on errors either.
+ * Reduces a crop on its features. No tensor is left on the backend, on errors either.
  * @throws what a reducer or the backend throws; InvalidPlanError where a reducer breaks the rules of a plan
  */
 export async function reduceOnBackend<Tensor>(
   backend: TensorBackend<Tensor>,
-  reducers: readonly VisionReducer[],
-  message: Extract<FromWorker, { type: 'encoded' }>,
-  key: string,
-): Promise<BackendReduction> {
-  const { handedOut } = message;
-  if (!handedOut) throw new WorkerError('The worker kept the features that a backend was to reduce.');
-  const plans = await planImage(
-    reducers,
-    backendTokens(backend, message, handedOut.maps, key),
-    (...carried) => withNearest(backend, carryTokens(...carried)),
+  site: SiteReducers,
+  crop: HandedOutCrop,
+  layers: TowerLayers,
+): Promise<ReducedCrop> {
+  const held: Tensor[] = [];
+  const hold = (data: Float32Array, shape: readonly number[]): Tensor => {
+    const tensor = backend.upload(data, shape);
+    held.push(tensor);
+    return tensor;
+  };
+  const requests = site.reducers.flatMap(({ requires }) =>
+    requestsOf(requires, site.site).map((request) => requestInModel(request, layers)),
   );
-  return {
-    stages: visionReports(reducers, plans),
-    features: await applyPlans(backend, handedOut.features, plans),
-  };
+  try {
+    const { plans } = await planSite(site, await backendTokens(backend, crop, requests, hold), layers);
+    return { plans, features: await applyPlans(backend, crop.features, plans) };
+  } finally {
+    for (const tensor of held) backend.dispose(tensor);
+  }
 }
 
-/** The image's tokens: marginals of its maps and nearest keys come from the backend, each map read once, and the other signals are at hand. */
-function backendTokens<Tensor>(
+/** The tokens, with maps and rows on the backend and what is a vector each at hand. */
+async function backendTokens<Tensor>(
   backend: TensorBackend<Tensor>,
-  { length, grid, signals }: Extract<FromWorker, { type: 'encoded' }>,
-  maps: readonly AttentionMap[],
-  key: string,
-): VisualTokens {
-  const tokens = createVisualTokens({ length, ...(grid && { grid }), key, signals });
-  const read = new Map<AttentionMap, Promise<AttentionMarginals>>();
-  const marginalsOf = (map: AttentionMap): Promise<AttentionMarginals> => {
-    const { data, heads, side } = map;
-    const marginals =
-      read.get(map) ??
-      withTensor(backend, data, [heads, side, side], (attention) =>
-        backend.marginals(attention, { classToken: side > length }),
-      );
-    read.set(map, marginals);
-    return marginals;
-  };
-  return withNearest(backend, {
+  { tokens, classToken }: HandedOutCrop,
+  requests: readonly SignalRequest[],
+  hold: (data: Float32Array, shape: readonly number[]) => Tensor,
+): Promise<TokenSource> {
+  const { length } = tokens;
+  const side = length + (classToken ? 1 : 0);
+  const attention = new Map<SignalRequest['layer'], AttentionTensor<Tensor>>();
+  const rows = new Map<string, TensorSignal<Tensor>>();
+  for (const request of requests) {
+    const { layer = 'features', signal } = request;
+    if (mapGivesExactly(request)) {
+      if (attention.has(layer)) continue;
+      const values = await tokens.signal(attentionMap({ layer })); // [H, side, side]
+      attention.set(layer, {
+        layer,
+        classToken,
+        values: hold(values, [values.length / side ** 2, side, side]),
+      });
+    } else if (signal.shape.join() === 'N,D') {
+      const values = await tokens.signal(request);
+      rows.set(signalId(request), { ...request, values: hold(values, [length, values.length / length]) });
+    }
+  }
+  const onBackend = createBackendTokens(backend, {
     ...tokens,
-    signal: async (request) => {
-      const map = isMarginal(request) && maps.find(({ layer }) => layer === (request.layer ?? 'features'));
-      if (!map) return tokens.signal(request);
-      const { given, received } = await marginalsOf(map);
-      return request.signal === 'attentionGiven' ? given : received;
-    },
+    attention: [...attention.values()],
+    signals: [...rows.values()],
   });
-}
-
-/** The tokens, whose nearest keys the backend finds. */
-function withNearest<Tensor>(backend: TensorBackend<Tensor>, tokens: VisualTokens): VisualTokens {
+  const isHeld = (request: SignalRequest): boolean =>
+    rows.has(signalId(request)) || (attention.has(request.layer ?? 'features') && mapGivesExactly(request));
   return {
-    ...tokens,
-    nearest: async (of, k, layer = 'features') => {
-      const values = await tokens.signal({ signal: 'keys', layer }); // [N, D]
-      return withTensor(backend, values, [tokens.length, values.length / tokens.length], (keys) =>
-        backend.nearestKeys(keys, of, k),
-      );
-    },
+    ...onBackend,
+    signal: (request) => (isHeld(request) ? onBackend : tokens).signal(request),
   };
 }
 
 /** Features [N, D] by one plan after the other, without coming back between them. */
 async function applyPlans<Tensor>(
   backend: TensorBackend<Tensor>,
-  { data, length }: Rows,
+  { data, length }: Features,
   plans: readonly ReductionPlan[],
-): Promise<Rows> {
+): Promise<Features> {
   let features = backend.upload(data, [length, data.length / length]);
   try {
     for (const plan of plans) {
@@ -101,20 +107,5 @@ async function applyPlans<Tensor>(
     return { data: await backend.download(features), length: plans.at(-1)?.outputLength ?? length };
   } finally {
     backend.dispose(features);
-  }
-}
-
-/** Works with a tensor that lives for that long. */
-async function withTensor<Tensor, Result>(
-  backend: TensorBackend<Tensor>,
-  data: Float32Array,
-  shape: readonly number[],
-  work: (tensor: Tensor) => Promise<Result>,
-): Promise<Result> {
-  const tensor = backend.upload(data, shape);
-  try {
-    return await work(tensor);
-  } finally {
-    backend.dispose(tensor);
   }
 }

@@ -1,5 +1,5 @@
 /** How calls follow each other, stream, stop and end. */
-import { selectionPlan, identityPlan, type VisionReducer } from '@foveate/core';
+import { atFeatures, defineReducer, selectionPlan, identityPlan, type TokenReducer } from '@foveate/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CACHE, FIXTURE, picture } from '../../test/bundles.js';
 import { DisposedError, Lvlm, type GenerateOptions } from '../index.js';
@@ -14,16 +14,15 @@ const ask: GenerateOptions = { images: [picture(1)], prompt: 'What is this?', ma
 const long: GenerateOptions = { ...ask, maxNewTokens: 500 };
 
 /** A reducer that never makes up its mind. */
-const stuck: VisionReducer = {
-  specificationVersion: 1,
-  stage: 'vision',
+const stuck: TokenReducer = defineReducer({
   name: 'stuck',
-  requires: [],
+  at: [atFeatures],
+  requires: {},
   plan: () => new Promise(() => undefined),
-};
+});
 
 test('concurrent calls wait for each other and keep their own images, prompts and reducers', async () => {
-  const keep: VisionReducer = {
+  const keep: TokenReducer = {
     ...stuck,
     name: 'keep',
     plan: async ({ length }) => selectionPlan([1, 5, 9], length),
@@ -35,10 +34,10 @@ test('concurrent calls wait for each other and keep their own images, prompts an
   ]);
   for (const call of calls) if (call.prompt === undefined) delete (call as { prompt?: string }).prompt;
   const alone: number[][] = [];
-  for (const call of calls) alone.push([...(await lvlm.generate(call)).tokens]);
+  for (const call of calls) alone.push([...(await lvlm.generate(call)).tokenIds]);
   const together = await Promise.all(calls.map((call) => lvlm.generate(call)));
-  expect(together.map(({ tokens }) => tokens)).toEqual(alone);
-  const queue = together.map(({ timings }) => timings.queue);
+  expect(together.map(({ tokenIds }) => tokenIds)).toEqual(alone);
+  const queue = together.map(({ timings }) => timings.queueMs);
   expect(queue).toEqual([...queue].sort((a, b) => a - b));
 });
 
@@ -57,9 +56,9 @@ describe('tokens as they come', () => {
     const result = await lvlm.generate({
       ...ask,
       maxNewTokens: 60,
-      onToken: (token) => void (ids.push(token.id), (text += token.text)),
+      onToken: (token) => void (ids.push(token.tokenId), (text += token.text)),
     });
-    expect(ids).toEqual(result.tokens);
+    expect(ids).toEqual(result.tokenIds);
     expect(result.text.startsWith(text.trim())).toBe(true); // bytes of an unfinished character may be held back at the end
   });
 
@@ -71,7 +70,7 @@ describe('tokens as they come', () => {
     };
     await expect(lvlm.generate({ ...long, onToken })).rejects.toThrow(new RangeError('enough'));
     expect(calls).toBe(1);
-    expect((await lvlm.generate(ask)).tokens).toHaveLength(8);
+    expect((await lvlm.generate(ask)).tokenIds).toHaveLength(8);
   });
 });
 
@@ -86,7 +85,7 @@ describe('an abort signal', () => {
       new RangeError('stop'),
     );
     const after = await lvlm.generate(ask);
-    expect(after.tokens).toHaveLength(8);
+    expect(after.tokenIds).toHaveLength(8);
     expect(tokens).toBeLessThan(20);
   });
 
@@ -100,11 +99,11 @@ describe('an abort signal', () => {
     }, 200);
     await expect(running).rejects.toMatchObject({ name: 'AbortError' });
     await expect(waiting).rejects.toMatchObject({ name: 'AbortError' });
-    expect((await untouched).tokens).toHaveLength(8);
+    expect((await untouched).tokenIds).toHaveLength(8);
   });
 
   test('may come at any time', async () => {
-    const keep: VisionReducer = {
+    const keep: TokenReducer = {
       ...stuck,
       plan: ({ length }) => Promise.resolve(selectionPlan([3], length)),
     };
@@ -113,7 +112,7 @@ describe('an abort signal', () => {
       const outcome = lvlm.generate({ ...long, reducers: [keep], abortSignal });
       await expect(outcome).rejects.toMatchObject({ name: 'TimeoutError' });
     }
-    expect((await lvlm.generate(ask)).tokens).toHaveLength(8);
+    expect((await lvlm.generate(ask)).tokenIds).toHaveLength(8);
   });
 
   test('that is aborted already runs nothing', async () => {
@@ -125,7 +124,7 @@ describe('an abort signal', () => {
   test('a reducer that comes too late changes nothing', async () => {
     const controller = new AbortController();
     let decide = (): void => undefined;
-    const late: VisionReducer = {
+    const late: TokenReducer = {
       ...stuck,
       plan: ({ length }) =>
         new Promise(
@@ -159,7 +158,7 @@ describe('an abort signal', () => {
 
 describe('sampling', () => {
   const sample = async (temperature: number, seed: number): Promise<string> =>
-    (await lvlm.generate({ ...ask, temperature, seed, maxNewTokens: 12 })).tokens.join();
+    (await lvlm.generate({ ...ask, temperature, seed, maxNewTokens: 12 })).tokenIds.join();
 
   test('is repeated by its seed and varies with it', async () => {
     expect(await sample(2, 7)).toBe(await sample(2, 7));
@@ -174,16 +173,16 @@ describe('sampling', () => {
 test('the end token ends the answer and is not part of it', async () => {
   // Among sampled answers some end by themselves; each of their tokens went through the decoder.
   for (let seed = 0; seed < 200; seed++) {
-    const { finishReason, tokens, memory } = await lvlm.generate({
+    const { finishReason, tokenIds, memory } = await lvlm.generate({
       ...ask,
       temperature: 5,
       seed,
       maxNewTokens: 20,
     });
     if (finishReason === 'length') continue;
-    expect(tokens.length).toBeLessThan(20);
-    expect(tokens).not.toContain(2);
-    expect(memory.cached.generated).toBe(tokens.length);
+    expect(tokenIds.length).toBeLessThan(20);
+    expect(tokenIds).not.toContain(2);
+    expect(memory.cached.generated).toBe(tokenIds.length);
     return;
   }
   throw new Error('no answer ended by itself');
@@ -191,14 +190,28 @@ test('the end token ends the answer and is not part of it', async () => {
 
 test('a full context ends the answer', async () => {
   const { contextLength } = lvlm.info;
-  const { tokens, finishReason, memory, warnings } = await lvlm.generate({
+  const { tokenIds, finishReason, memory, warnings } = await lvlm.generate({
     rawPrompt: 'x'.repeat(contextLength! - 10),
     maxNewTokens: 50,
   });
   const { text } = memory.cached;
   expect(finishReason).toBe('length');
-  expect(text + tokens.length).toBe(contextLength);
+  expect(text + tokenIds.length).toBe(contextLength);
   expect(warnings).toEqual([expect.stringContaining('leaves room for')]);
+});
+
+test('a reducer that asks its own model is told, instead of waiting for ever', async () => {
+  const selfish: TokenReducer = {
+    ...stuck,
+    plan: async ({ length }) => {
+      await lvlm.generate(ask);
+      return identityPlan(length);
+    },
+  };
+  await expect(lvlm.generate({ ...ask, reducers: [selfish] })).rejects.toThrow(
+    /load the model a second time/,
+  );
+  expect((await lvlm.generate(ask)).tokenIds).toHaveLength(8);
 });
 
 describe('dispose', () => {
@@ -214,7 +227,7 @@ describe('dispose', () => {
   });
 
   test('may come at any time', async () => {
-    const keep: VisionReducer = {
+    const keep: TokenReducer = {
       ...stuck,
       plan: ({ length }) => Promise.resolve(selectionPlan([3], length)),
     };
@@ -232,7 +245,7 @@ describe('dispose', () => {
     {
       await using model = await Lvlm.load(FIXTURE);
       kept = model;
-      expect((await model.generate(ask)).tokens).toHaveLength(8);
+      expect((await model.generate(ask)).tokenIds).toHaveLength(8);
     }
     await expect(kept.generate(ask)).rejects.toThrow(DisposedError);
   });

@@ -1,6 +1,6 @@
 /** A worker that dies, and libraries that are not there. */
 import type * as Threads from 'node:worker_threads';
-import { FoveateError, SignalUnavailableError } from '@foveate/core';
+import { atFeatures, defineReducer, FoveateError, SignalUnavailableError } from '@foveate/core';
 import { afterEach, expect, test, vi } from 'vitest';
 import { CACHE, FIXTURE, picture } from '../../test/bundles.js';
 import { receiveError, sendError } from '../engine/error-transfer.js';
@@ -26,16 +26,15 @@ afterEach(() => {
 test('a worker that dies fails the running, waiting and later calls', async () => {
   const lvlm = await Lvlm.load(FIXTURE, { cacheDirectory: CACHE });
   const ask = { images: [picture(1)], prompt: 'x' };
-  const deadly = {
-    specificationVersion: 1,
-    stage: 'vision',
+  const deadly = defineReducer({
     name: 'deadly',
-    requires: [],
+    at: [atFeatures],
+    requires: {},
     plan: async () => {
       await workers.at(-1)?.terminate();
       return new Promise<never>(() => undefined);
     },
-  } as const;
+  });
   const running = lvlm.generate({ ...ask, reducers: [deadly] });
   const waiting = lvlm.generate(ask);
   await expect(running).rejects.toThrow(/The worker thread ended with code 1. Load the model again./);

@@ -11,8 +11,8 @@ beforeAll(async () => {
   lvlm = await Lvlm.load(FIXTURE, { cacheDirectory: CACHE, maxImagePixels: 1_000_000 });
 });
 afterAll(async () => {
-  const { tokens } = await lvlm.generate({ images: [picture(1)], prompt: 'Still there?', maxNewTokens: 3 });
-  expect(tokens).toHaveLength(3);
+  const { tokenIds } = await lvlm.generate({ images: [picture(1)], prompt: 'Still there?', maxNewTokens: 3 });
+  expect(tokenIds).toHaveLength(3);
   await lvlm.dispose();
 });
 
@@ -149,7 +149,7 @@ describe('prompts', () => {
     for (const value of [null, 'fopru-rank', () => undefined, {}]) {
       const reducers = [value as never];
       await expect(lvlm.generate({ prompt: 'a', reducers })).rejects.toThrow(
-        'reducers[0] must be a reducer of specificationVersion 1',
+        'reducers[0] must be a reducer of specificationVersion 2',
       );
     }
     await expect(lvlm.generate({ prompt: 'a', reducers: {} as never })).rejects.toThrow(

@@ -1,55 +1,44 @@
-import type { Grid, TensorBackend } from '@foveate/core';
-import { reduceOnBackend } from './backend-reduction.js';
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { TensorBackend } from '@foveate/core';
 import { readBundle, type Bundle } from '../bundle/bundle.js';
+import type { GenerateRequest, Outcome, PreparedImage } from '../engine/api.js';
+import { familyOf } from '../families/index.js';
 import { defaultCacheDirectory } from '../platform/cache-directory.js';
-import { DisposedError, PromptError } from '../platform/errors.js';
-import { decodeImage, imageKey } from '../platform/image-files.js';
-import {
-  addLanguageStage,
-  equivalentTokens,
-  languageRequest,
-  languageWarnings,
-  promptTokens,
-} from './language-stage.js';
+import { DisposedError, PromptError, UnsupportedReducerError } from '../platform/errors.js';
+import { decodeImage, hashImage } from '../platform/image-files.js';
+import { startEngineThread } from '../platform/node-thread.js';
 import { measurePeakRss } from '../platform/peak-memory.js';
+import { now } from '../platform/clock.js';
+import { defaultThreads, resize } from '../platform/node.js';
+import { Call } from './call.js';
+import { EngineClient } from './engine-client.js';
 import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
-import { inputRegion, preprocess, probeSize, type PixelValues } from '../bundle/preprocessing.js';
-import { now, type FromWorker, type Outcome } from '../engine/protocol.js';
-import { checkPlan, encoderRequest, imageTokens, planImage, visionReports } from './reduction.js';
-import { defaultThreads } from '../engine/sessions.js';
+import {
+  chainWarnings,
+  formsRequest,
+  reductionChain,
+  type ReductionChain,
+  type TowerLayers,
+} from './reduction-chain.js';
+import { equivalentTokens, imageReports } from './reports.js';
 import { createTokenStream } from './token-stream.js';
-import type {
-  GenerateOptions,
-  GenerateResult,
-  ImageInput,
-  ImageReport,
-  LoadOptions,
-  LvlmInfo,
-  Region,
-  StageReport,
-} from './types.js';
-import { WorkerClient } from './worker-client.js';
+import type { GenerateOptions, GenerateResult, ImageInput, LoadOptions, LvlmInfo } from './types.js';
 
 /** Texts with more for each token of the context are refused before the tokenizer works on them: tokens are hardly ever so long. */
 const MAX_CHARACTERS_PER_TOKEN = 64;
 
-/** An image, decoded and preprocessed. */
-interface ReadImage {
-  readonly key: string;
-  readonly pixels: PixelValues;
-  /** What the pixels are of the upright image. */
-  readonly region: Region;
-}
+/** The model whose reducer is planning, in the code that runs for it. */
+const planning = new AsyncLocalStorage<Lvlm>();
 
 /**
- * A loaded model. It runs in a worker thread, one call at a time, so that the caller's event loop stays free; reducers run in the caller's
- * thread. Only their signals come out of the worker and only their plans go in, unless a backend in the caller's thread does the heavy operations.
+ * A loaded model. Its engine runs in a thread of its own, one call at a time, so that the caller's event loop stays free; reducers run in the caller's
+ * thread. Only their signals come out of the engine and only their plans go in, unless a backend in the caller's thread does the heavy operations.
  */
 export class Lvlm implements AsyncDisposable {
   /** What the bundle says of itself. */
   readonly info: LvlmInfo;
   readonly #bundle: Bundle;
-  readonly #worker: WorkerClient;
+  readonly #engine: EngineClient;
   readonly #maxImagePixels: number;
   readonly #backend: TensorBackend<unknown> | null;
   #queue: Promise<unknown> = Promise.resolve();
@@ -57,12 +46,12 @@ export class Lvlm implements AsyncDisposable {
 
   private constructor(
     bundle: Bundle,
-    worker: WorkerClient,
+    engine: EngineClient,
     info: LvlmInfo,
     { maxImagePixels, backend }: ReturnType<typeof checkLoadOptions>,
   ) {
     this.#bundle = bundle;
-    this.#worker = worker;
+    this.#engine = engine;
     this.info = info;
     this.#maxImagePixels = maxImagePixels;
     this.#backend = backend;
@@ -75,32 +64,29 @@ export class Lvlm implements AsyncDisposable {
    */
   static async load(directory: string, options: LoadOptions = {}): Promise<Lvlm> {
     const checked = checkLoadOptions(options);
-    const {
-      dtype,
-      threads = defaultThreads(),
-      reducers,
-      backend,
-      cacheDirectory = defaultCacheDirectory(),
-    } = checked;
+    const { dtype, threads = defaultThreads(), reducers, backend } = checked;
     const bundle = await readBundle(directory, dtype);
-    const { client, dimensions } = await WorkerClient.start({
+    const { cacheDirectory = defaultCacheDirectory() } = checked;
+    const { client, dimensions } = await EngineClient.start(startEngineThread({ cacheDirectory }), {
       graphs: bundle.graphs,
       threads,
-      patchSize: bundle.patchSize,
-      visionLayers: bundle.visionLayers,
-      identityCheck: {
-        cacheDirectory,
-        probe: probeSize(bundle.preprocessing),
-        tolerance: dtype === 'fp32' ? 1e-4 : 2e-2,
-      },
-      encoder: encoderRequest(reducers.vision, backend !== null),
-      language: reducers.language && languageRequest(reducers.language),
+      family: bundle.family,
+      identityTolerance: dtype === 'fp32' ? 1e-4 : 2e-2,
     });
     const { layers, kvHeads, headDim } = dimensions;
+    const { visionLayers } = bundle.family;
+    try {
+      const chain = reductionChain(reducers, { vision: visionLayers, language: layers });
+      await client.prepare(formsRequest(chain, backend !== null));
+    } catch (error) {
+      await client.end();
+      throw error;
+    }
     const info = {
       directory: bundle.directory,
-      modelType: bundle.modelType,
+      modelType: bundle.family.modelType,
       imageToken: bundle.text.imageToken,
+      visionLayers,
       layers,
       kvHeads,
       headDim,
@@ -111,80 +97,79 @@ export class Lvlm implements AsyncDisposable {
 
   /**
    * Answers one prompt about its images. Calls wait for earlier ones.
-   * @throws InvalidArgumentError, ImageError, PromptError, UnsupportedReducerError; SignalUnavailableError and BundleError where the encoder
-   * cannot give a signal; IdentityCheckError; what a reducer throws; WorkerError where the worker died; DisposedError; the abort signal's reason
+   * @throws InvalidArgumentError, ImageError, PromptError, UnsupportedReducerError; SignalUnavailableError and BundleError where the model
+   * cannot give a signal; IdentityCheckError; what a reducer throws; WorkerError where the engine died; DisposedError; the abort signal's reason
    */
   async generate(options: GenerateOptions): Promise<GenerateResult> {
     const calledAt = now();
     const call = checkGenerateOptions(options);
+    if (planning.getStore() === this) {
+      throw new UnsupportedReducerError(
+        'A reducer called generate() of the model that waits for its plan, which would never answer: load the model a second time for it.',
+      );
+    }
     const turn = this.#queue.then(() => this.#answer(call, calledAt));
     this.#queue = turn.catch(() => undefined);
     return call.abortSignal ? unlessAborted(turn, call.abortSignal) : turn;
   }
 
-  /** Ends the worker and frees the model. Running, waiting and later calls reject with DisposedError. May be called again. */
+  /** Ends the engine and frees the model. Running, waiting and later calls reject with DisposedError. May be called again. */
   async dispose(): Promise<void> {
     this.#disposed = true;
-    await this.#worker.end();
+    await this.#engine.end();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }
 
-  async #answer(call: CheckedCall, calledAt: number): Promise<GenerateResult> {
+  async #answer(options: CheckedCall, calledAt: number): Promise<GenerateResult> {
     if (this.#disposed) throw new DisposedError();
-    call.abortSignal?.throwIfAborted();
+    options.abortSignal?.throwIfAborted();
     const startedAt = now();
     const peakRss = measurePeakRss();
-    const ids = this.#promptIds(call);
-    const images = await Promise.all(call.images.map((image, index) => this.#readImage(image, index)));
-    const preparedAt = now();
-    const { outcome, stages } = await this.#run(call, ids, images);
-    const kvBytes = outcome.kvBytesPerLayer.reduce((sum, bytes) => sum + bytes, 0);
-    const { language } = call.reducers;
-    const { languagePlan: plan } = outcome;
-    const entered = outcome.images.map((image, index): ImageReport => ({
-      ...image,
-      region: image.grid && this.#gridRegion(image.grid, images[index]),
-      stages: stages[index] ?? [],
-    }));
+    const chain = reductionChain(options.reducers, this.#layers);
+    const promptIds = this.#promptIds(options);
+    const promptMs = now() - startedAt;
+    const call = this.#call(options, chain);
+    const outcome = await this.#run(call, options, this.#request(options, chain, promptIds, call.stop));
     return {
-      text: this.#bundle.text.decode(outcome.tokens).trim(),
-      tokens: outcome.tokens,
-      finishReason: outcome.finishReason,
-      images: language && plan ? addLanguageStage(entered, language.name, plan) : entered,
-      equivalentTokens: equivalentTokens(
-        this.info.layers,
-        outcome.cached.visual,
-        language && plan && { layer: language.layer, kept: plan.outputLength },
-      ),
+      ...this.#answerOf(outcome),
+      images: imageReports(chain, outcome, call.plans),
+      equivalentTokens: equivalentTokens(chain, outcome),
       timings: {
-        queue: startedAt - calledAt,
-        preprocess: preparedAt - startedAt,
-        vision: outcome.vision,
-        reduce: outcome.reduce,
-        prefill: outcome.prefill,
-        ttft: outcome.firstTokenAt - calledAt,
-        tpot: outcome.steps > 0 ? (outcome.lastTokenAt - outcome.firstTokenAt) / outcome.steps : null,
-        total: now() - calledAt,
+        queueMs: startedAt - calledAt,
+        preprocessMs: promptMs + call.imageMs,
+        visionMs: outcome.visionMs,
+        reduceMs: outcome.reduceMs,
+        prefillMs: outcome.prefillMs,
+        ttftMs: outcome.firstTokenAt - calledAt,
+        tpotMs: outcome.steps > 0 ? (outcome.lastTokenAt - outcome.firstTokenAt) / outcome.steps : null,
+        totalMs: now() - calledAt,
       },
       memory: {
-        peakRss: peakRss(),
+        peakRssBytes: peakRss(),
         kvBytesPerLayer: outcome.kvBytesPerLayer,
-        kvBytes,
+        kvBytes: outcome.kvBytesPerLayer.reduce((sum, bytes) => sum + bytes, 0),
         cached: outcome.cached,
       },
-      warnings: [
-        ...new Set([
-          ...this.#bundle.warnings,
-          ...stages.flat().flatMap(({ plan: { warnings } }) => warnings),
-          ...(language ? languageWarnings(language, this.info.layers) : []),
-          ...(plan?.warnings ?? []),
-          ...outcome.warnings,
-        ]),
-      ],
+      warnings: distinctWarnings([
+        this.#bundle.warnings,
+        ...call.plans.flat(2).map(({ warnings }) => warnings),
+        ...outcome.crops.flat().flatMap(({ graphPlans }) => graphPlans.map(({ warnings }) => warnings)),
+        chainWarnings(chain),
+        ...outcome.languagePlans.flat().map(({ warnings }) => warnings),
+        outcome.warnings,
+      ]),
     };
+  }
+
+  get #layers(): TowerLayers {
+    return { vision: this.info.visionLayers, language: this.info.layers };
+  }
+
+  #answerOf({ tokenIds, finishReason }: Outcome): Pick<GenerateResult, 'text' | 'tokenIds' | 'finishReason'> {
+    return { text: this.#bundle.text.decode(tokenIds).trim(), tokenIds, finishReason };
   }
 
   #promptIds({ text, template, images }: CheckedCall): number[] {
@@ -198,114 +183,76 @@ export class Lvlm implements AsyncDisposable {
     return codec.encode(template ? codec.render(text, images.length) : text, images.length);
   }
 
-  async #readImage(image: ImageInput, index: number): Promise<ReadImage> {
-    const { preprocessing } = this.#bundle;
-    const decoded = await decodeImage(image, `images[${index}]`, this.#maxImagePixels);
+  #call({ images, onToken }: CheckedCall, chain: ReductionChain): Call {
+    const textOf = createTokenStream(this.#bundle.text);
+    return new Call({
+      chain,
+      images: images.length,
+      backend: this.#backend,
+      ask: this.#engine.ask,
+      plan: (work) => planning.run(this, work),
+      prepareImage: (index) => this.#prepareImage(images[index], `images[${index}]`),
+      onToken: (tokenId) => onToken?.({ tokenId, text: textOf(tokenId) }),
+    });
+  }
+
+  async #prepareImage(input: ImageInput, what: string): Promise<PreparedImage> {
+    const { family } = this.#bundle;
+    const decoded = await decodeImage(input, what, this.#maxImagePixels);
+    const crops = await familyOf(family).preprocess(decoded, family, resize);
+    return { imageHash: hashImage(decoded), size: { width: decoded.width, height: decoded.height }, crops };
+  }
+
+  #request(
+    options: CheckedCall,
+    chain: ReductionChain,
+    promptIds: readonly number[],
+    stop: Int32Array,
+  ): GenerateRequest {
+    const { endTokenIds, contextLength, family } = this.#bundle;
+    const { images, newlines, reuseEncoding, maxNewTokens, temperature, seed, onToken } = options;
     return {
-      key: imageKey(decoded),
-      pixels: await preprocess(decoded, preprocessing),
-      region: inputRegion(decoded, preprocessing),
+      ...formsRequest(chain, this.#backend !== null),
+      ...{
+        promptIds,
+        endTokenIds,
+        contextLength,
+        newlines,
+        reuseEncoding,
+        maxNewTokens,
+        temperature,
+        seed,
+        stop,
+      },
+      imageTokenId: family.imageTokenId,
+      images: images.length,
+      handOut: this.#backend !== null,
+      stream: onToken !== undefined,
     };
   }
 
-  /** What the grid's patches cover: the encoder's input, less what is no whole patch at its end. */
-  #gridRegion({ rows, columns }: Grid, { region, pixels }: ReadImage): Region {
-    const { patchSize } = this.#bundle;
-    return {
-      ...region,
-      width: (region.width * columns * patchSize) / pixels.width,
-      height: (region.height * rows * patchSize) / pixels.height,
-    };
-  }
-
-  /** Has the worker run the call, and reduces its images on the way. */
-  async #run(
-    call: CheckedCall,
-    ids: readonly number[],
-    images: readonly ReadImage[],
-  ): Promise<{ outcome: Outcome; stages: StageReport[][] }> {
-    const worker = this.#worker;
-    const stop = new Int32Array(new SharedArrayBuffer(4));
-    const stages: StageReport[][] = [];
-    let failure: { readonly cause: unknown } | undefined;
-    const end = (cause: unknown): void => {
-      failure ??= { cause };
-      Atomics.store(stop, 0, 1);
-      worker.post({ type: 'plans', plans: null }); // in case it waits for plans
-    };
-    const backend = this.#backend;
-    const reduce = async (message: Extract<FromWorker, { type: 'encoded' }>): Promise<void> => {
-      const { vision } = call.reducers;
-      if (backend) {
-        const reduced = await reduceOnBackend(backend, vision, message, images[message.image].key);
-        stages[message.image] = reduced.stages;
-        if (!failure) worker.post({ type: 'reduced', features: reduced.features });
-        return;
-      }
-      const tokens = imageTokens(message, images[message.image].key, (query) =>
-        failure ? Promise.reject(new DisposedError()) : worker.query(query),
-      );
-      const plans = await planImage(vision, tokens);
-      if (!failure) worker.post({ type: 'plans', plans });
-      stages[message.image] = visionReports(vision, plans); // while the worker goes on
-    };
-    const reducePrompt = async (message: Extract<FromWorker, { type: 'prompted' }>): Promise<void> => {
-      const { language } = call.reducers;
-      if (!language) return; // nobody else is asked
-      const tokens = promptTokens(
-        message,
-        images.map(({ key }) => key),
-      );
-      const plan = checkPlan(await language.plan(tokens), language, tokens);
-      if (!failure) worker.post({ type: 'plans', plans: [plan] });
-    };
-    const textOf = call.onToken && createTokenStream(this.#bundle.text);
+  /** Has the engine run a call, unless it ends before: by the abort signal, by what a reducer or `onToken` throws, or because the model is disposed. */
+  async #run(call: Call, { abortSignal }: CheckedCall, request: GenerateRequest): Promise<Outcome> {
     const abort = (): void => {
-      end(call.abortSignal?.reason);
+      call.end(abortSignal?.reason);
     };
-    call.abortSignal?.addEventListener('abort', abort);
+    abortSignal?.addEventListener('abort', abort);
     try {
-      const outcome = await worker.call(
-        {
-          ids,
-          imageTokenId: this.#bundle.imageTokenId,
-          endTokenIds: this.#bundle.endTokenIds,
-          contextLength: this.#bundle.contextLength,
-          images: images.map(({ pixels }) => pixels),
-          reuse: call.reuseEncoding ? images.map(({ key }) => key) : null,
-          encoder: encoderRequest(call.reducers.vision, backend !== null),
-          handOut: backend !== null,
-          language: call.reducers.language && languageRequest(call.reducers.language),
-          maxNewTokens: call.maxNewTokens,
-          temperature: call.temperature,
-          seed: call.seed,
-          stream: call.onToken !== undefined,
-          stop,
-        },
-        {
-          encoded: (message) => {
-            reduce(message).catch(end);
-          },
-          prompted: (message) => {
-            reducePrompt(message).catch(end);
-          },
-          token: (id) => {
-            if (failure) return;
-            try {
-              call.onToken?.({ id, text: textOf?.(id) ?? '' });
-            } catch (cause) {
-              end(cause);
-            }
-          },
-        },
-      );
-      if (failure) throw failure.cause;
+      const outcome = await this.#engine.generate(request, call, call.end);
+      call.throwIfEnded();
       if (!outcome) throw new DisposedError(); // stopped, but not by this call
-      return { outcome, stages };
+      return outcome;
+    } catch (error) {
+      call.throwIfEnded(); // what ended the call, and not what became of that on the way through the engine
+      throw error;
     } finally {
-      call.abortSignal?.removeEventListener('abort', abort);
+      abortSignal?.removeEventListener('abort', abort);
     }
   }
+}
+
+function distinctWarnings(lists: readonly (readonly string[])[]): string[] {
+  return [...new Set(lists.flat())];
 }
 
 /** The promise, or the signal's reason as soon as it is aborted; the worker's turn ends behind it. */

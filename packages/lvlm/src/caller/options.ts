@@ -1,9 +1,10 @@
 /** The caller's options, checked and with their defaults. */
 import { checkReducer, InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
+import type { Newlines } from '../engine/api.js';
 import { PromptError } from '../platform/errors.js';
 import { DEFAULT_MAX_PIXELS } from '../platform/image-files.js';
-import { stagesOf, type Stages } from './reduction.js';
-import type { Dtype, GenerateOptions, ImageInput, LoadOptions } from './types.js';
+import type { Dtype } from '../bundle/bundle.js';
+import type { GenerateOptions, ImageInput, LoadOptions } from './types.js';
 
 /** One call's options. */
 export interface CheckedCall {
@@ -11,7 +12,8 @@ export interface CheckedCall {
   readonly text: string;
   /** Whether `text` goes through the chat template. */
   readonly template: boolean;
-  readonly reducers: Stages;
+  readonly reducers: readonly TokenReducer[];
+  readonly newlines: Newlines;
   readonly maxNewTokens: number;
   readonly temperature: number;
   readonly seed: number;
@@ -20,18 +22,20 @@ export interface CheckedCall {
   readonly onToken: GenerateOptions['onToken'];
 }
 
+const NEWLINES: readonly Newlines[] = ['drop', 'keep', 'nonempty'];
 const DTYPES: readonly Dtype[] = ['fp32', 'fp16', 'int8', 'uint8', 'quantized', 'q4', 'q4f16', 'bnb4'];
 /** Longer texts are refused before a tokenizer works on them: no model's context holds so much. */
 const MAX_PROMPT_CHARACTERS = 2 ** 21;
 const MAX_IMAGES = 256;
 
-/** @throws InvalidArgumentError, PromptError, UnsupportedReducerError */
+/** @throws InvalidArgumentError, PromptError */
 export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
   const {
     images = [],
     prompt,
     rawPrompt,
     reducers = [],
+    newlines = 'drop',
     maxNewTokens = 64,
     temperature = 0,
     seed = 0,
@@ -56,6 +60,7 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
   if (!Array.isArray(images) || images.length > MAX_IMAGES) {
     throw new InvalidArgumentError('images', images, `an array of at most ${MAX_IMAGES} images`);
   }
+  if (!NEWLINES.includes(newlines)) throw new InvalidArgumentError('newlines', newlines, NEWLINES.join(', '));
   if (!isInteger(maxNewTokens, 1, 2 ** 20))
     throw new InvalidArgumentError('maxNewTokens', maxNewTokens, 'an integer from 1 to 1,048,576');
   if (!(Number.isFinite(temperature) && temperature >= 0))
@@ -69,6 +74,7 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
     text,
     template: prompt !== undefined,
     reducers: checkReducers(reducers),
+    newlines,
     maxNewTokens,
     temperature,
     seed,
@@ -78,7 +84,7 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
   };
 }
 
-/** @throws InvalidArgumentError, UnsupportedReducerError */
+/** @throws InvalidArgumentError */
 export function checkLoadOptions({
   dtype = 'fp32',
   threads,
@@ -89,7 +95,7 @@ export function checkLoadOptions({
 }: LoadOptions): {
   readonly dtype: Dtype;
   readonly threads: number | undefined;
-  readonly reducers: Stages;
+  readonly reducers: readonly TokenReducer[];
   readonly backend: TensorBackend<unknown> | null;
   readonly cacheDirectory: string | undefined;
   readonly maxImagePixels: number;
@@ -110,7 +116,7 @@ export function checkLoadOptions({
 }
 
 function checkBackend(backend: TensorBackend<unknown>): TensorBackend<unknown> {
-  const operations = ['upload', 'download', 'dispose', 'marginals', 'nearestKeys', 'applyPlan'] as const;
+  const operations = ['upload', 'download', 'dispose', 'marginals', 'nearest', 'applyPlan'] as const;
   const given = (backend as Partial<typeof backend> | null) ?? {};
   if (operations.every((operation) => typeof given[operation] === 'function')) return backend;
   throw new InvalidArgumentError(
@@ -120,10 +126,11 @@ function checkBackend(backend: TensorBackend<unknown>): TensorBackend<unknown> {
   );
 }
 
-function checkReducers(reducers: readonly TokenReducer[]): Stages {
-  if (!Array.isArray(reducers)) throw new InvalidArgumentError('reducers', reducers, 'an array of reducers');
+function checkReducers(reducers: readonly TokenReducer[]): readonly TokenReducer[] {
+  const isList: boolean = Array.isArray(reducers);
+  if (!isList) throw new InvalidArgumentError('reducers', reducers, 'an array of reducers');
   for (const [index, reducer] of reducers.entries()) checkReducer(`reducers[${index}]`, reducer);
-  return stagesOf(reducers);
+  return [...reducers];
 }
 
 function isInteger(value: number, lowest: number, highest: number): boolean {

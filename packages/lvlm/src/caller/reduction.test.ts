@@ -1,25 +1,36 @@
 /** Calls with reducers, against the graphs run one by one in test/plain-decoding.ts. */
 import {
+  atFeatures,
+  attentionGiven,
+  attentionReceived,
+  attentionShare,
+  classAttention,
   createPlan,
-  createVisualTokens,
+  createTokens,
+  defineReducer,
+  features,
   identityPlan,
   InvalidPlanError,
+  keys,
   maxPlan,
   mergePlan,
+  neighboursBy,
+  projectedFeatures,
   selectionPlan,
-  SignalUnavailableError,
+  textEmbeddings,
   type ReductionPlan,
-  type SignalRequest,
-  type VisionReducer,
+  type Requirements,
+  type TokenReducer,
   type VisualTokens,
 } from '@foveate/core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CACHE, FIXTURE, picture, temporaryFolder } from '../../test/bundles.js';
 import { openPlainDecoding, type PlainDecoding, type Rows } from '../../test/plain-decoding.js';
 import { readBundle, type Bundle } from '../bundle/bundle.js';
-import { decodeImage, imageKey } from '../platform/image-files.js';
+import { decodeImage, hashImage } from '../platform/image-files.js';
 import { Lvlm, type GenerateResult, type RawImage } from '../index.js';
 import { preprocess } from '../bundle/preprocessing.js';
+import { resize } from '../platform/node.js';
 
 let lvlm: Lvlm;
 let plain: PlainDecoding;
@@ -35,21 +46,18 @@ const PROMPT = 'What is this?';
 const VISUAL_TOKENS = 64;
 
 /** A reducer with a plan of the test's own. */
-function reducer(
-  plan: (tokens: VisualTokens) => ReductionPlan | Promise<ReductionPlan>,
-  requires: readonly SignalRequest[] = [],
-): VisionReducer {
-  return {
-    specificationVersion: 1,
-    stage: 'vision',
-    name: 'mine',
-    requires,
-    plan: async (tokens) => plan(tokens),
-  };
+function reducer<R extends Requirements>(
+  plan: (tokens: VisualTokens<R>) => ReductionPlan | Promise<ReductionPlan>,
+  requires: R = {} as R,
+): TokenReducer {
+  const definition = { name: 'mine', at: [atFeatures], requires };
+  return defineReducer({ ...definition, plan: async (tokens: VisualTokens<R>) => plan(tokens) });
 }
 
 async function featuresOf(image: RawImage): Promise<Rows> {
-  return plain.features(await preprocess(await decodeImage(image, 'image', 2 ** 26), bundle.preprocessing));
+  return plain.features(
+    await preprocess(await decodeImage(image, 'image', 2 ** 26), bundle.family.preprocessing, resize),
+  );
 }
 
 /** Rows combined as a plan says, in the plainest way. */
@@ -115,30 +123,30 @@ describe('the answer is the one of the reduced tokens', () => {
   };
   test.each(Object.keys(cases))('%s', async (name) => {
     const { result, expected } = await both([picture(1)], cases[name]);
-    expect(result.tokens).toEqual(expected);
+    expect(result.tokenIds).toEqual(expected);
     expect(result.images[0].outputTokens).toBe(cases[name].at(-1)!.outputLength);
   });
 
   test('several images, each on its own', async () => {
     const { result, expected } = await both([picture(1), picture(2, 90, 30)], cases.merge);
-    expect(result.tokens).toEqual(expected);
+    expect(result.tokenIds).toEqual(expected);
     expect(result.images.map(({ outputTokens }) => outputTokens)).toEqual([16, 16]);
   });
 
   test('nothing reduced is the call without reducers', async () => {
     const images = [picture(3)];
     const all = await lvlm.generate({ images, prompt: PROMPT });
-    const { tokens } = await lvlm.generate({
+    const { tokenIds } = await lvlm.generate({
       images,
       prompt: PROMPT,
       reducers: [reducer(({ length }) => identityPlan(length))],
     });
-    expect(tokens).toEqual(all.tokens);
+    expect(tokenIds).toEqual(all.tokenIds);
   });
 });
 
 describe('the report', () => {
-  test('names the tokens that each stage kept', async () => {
+  test('names the tokens that each step kept', async () => {
     const { result } = await both(
       [picture(1)],
       [
@@ -147,29 +155,30 @@ describe('the report', () => {
         mergePlan([{ sources: [0, 1], weights: [1, 1] }], 2),
       ],
     );
-    const [image] = result.images;
-    expect(image).toMatchObject({ grid: { rows: 8, columns: 8 }, inputTokens: 64, outputTokens: 1 });
-    expect(image.stages.map(({ kept }) => kept)).toEqual([[3, 5, 9, 40], [3, 5], null]);
-    expect(image.stages.map(({ inputTokens, outputTokens }) => [inputTokens, outputTokens])).toEqual([
+    expect(result.images[0]).toMatchObject({ inputTokens: 64, outputTokens: 1 });
+    const [crop] = result.images[0].crops;
+    expect(crop).toMatchObject({ grid: { rows: 8, columns: 8 }, inputTokens: 64, outputTokens: 1 });
+    expect(crop.steps.map(({ kept }) => kept)).toEqual([[3, 5, 9, 40], [3, 5], null]);
+    expect(crop.steps.map(({ inputTokens, outputTokens }) => [inputTokens, outputTokens])).toEqual([
       [64, 4],
       [4, 2],
       [2, 1],
     ]);
-    expect(image.stages[0].plan.sources).toEqual(Uint32Array.of(9, 5, 40, 3));
+    expect(crop.steps[0].plan.sources).toEqual(Uint32Array.of(9, 5, 40, 3));
   });
 
   test('counts the KV cache exactly', async () => {
     const reducers = [reducer(({ length }) => selectionPlan([1, 2, 3], length))];
     const text = bundle.text.encode(bundle.text.render(PROMPT, 1), 1).length - 1;
     for (const maxNewTokens of [1, 7]) {
-      const { memory, tokens, finishReason } = await lvlm.generate({
+      const { memory, tokenIds, finishReason } = await lvlm.generate({
         images: [picture(1)],
         prompt: PROMPT,
         reducers,
         maxNewTokens,
       });
       expect(finishReason).toBe('length');
-      expect(tokens).toHaveLength(maxNewTokens);
+      expect(tokenIds).toHaveLength(maxNewTokens);
       // The last token was never run: its keys and values do not exist.
       expect(memory.cached).toEqual({ text, visual: 3, generated: maxNewTokens - 1 });
       const layer = 2 * lvlm.info.kvHeads * lvlm.info.headDim * 4 * (text + 3 + maxNewTokens - 1);
@@ -192,103 +201,138 @@ describe('the report', () => {
       reducers: [reducer(({ length }) => identityPlan(length))],
       maxNewTokens: 3,
     });
-    const parts = timings.queue + timings.preprocess + timings.vision + timings.reduce + timings.prefill;
+    const { queueMs, preprocessMs, visionMs, reduceMs, prefillMs } = timings;
+    const parts = queueMs + preprocessMs + visionMs + reduceMs + prefillMs;
     expect(Math.min(...(Object.values(timings) as number[]))).toBeGreaterThanOrEqual(0);
-    expect(parts).toBeLessThanOrEqual(timings.ttft);
-    expect(timings.total).toBeGreaterThanOrEqual(timings.ttft + 2 * timings.tpot!);
-    if (process.platform === 'linux') expect(memory.peakRss).toBeGreaterThan(50e6);
+    expect(parts).toBeLessThanOrEqual(timings.ttftMs);
+    expect(timings.totalMs).toBeGreaterThanOrEqual(timings.ttftMs + 2 * timings.tpotMs!);
+    if (process.platform === 'linux') expect(memory.peakRssBytes).toBeGreaterThan(50e6);
   });
 });
 
 describe('what a reducer sees', () => {
-  const all: SignalRequest[] = [
-    { signal: 'attentionGiven' },
-    { signal: 'attentionReceived' },
-    { signal: 'classAttention' },
-    { signal: 'keys' },
-    { signal: 'attentionShare' },
-  ];
+  const all = {
+    given: attentionGiven(),
+    received: attentionReceived(),
+    joined: classAttention(),
+    mean: classAttention({ heads: 'mean' }),
+    keys: keys(),
+    meanKeys: keys({ heads: 'mean' }),
+    share: attentionShare(),
+  };
 
   test('the signals it asked for, shaped as core says', async () => {
-    let seen: { tokens: VisualTokens; values: Float32Array[] } | undefined;
-    const look = reducer(async (tokens) => {
-      seen = { tokens, values: await Promise.all(all.map((request) => tokens.signal(request))) };
+    let seen: VisualTokens<typeof all> | undefined;
+    const look = reducer((tokens) => {
+      seen = tokens;
       return identityPlan(tokens.length);
     }, all);
     const image = picture(1);
     await lvlm.generate({ images: [image], prompt: PROMPT, reducers: [look] });
-    expect(seen?.tokens).toMatchObject({
+    expect(seen).toMatchObject({
       length: 64,
       grid: { rows: 8, columns: 8 },
       spans: [{ start: 0, length: 64 }],
-      key: imageKey(await decodeImage(image, 'image', 2 ** 26)),
+      imageHash: hashImage(await decodeImage(image, 'image', 2 ** 26)),
     });
-    expect(seen?.values.map(({ length }) => length)).toEqual([64, 64, 64, 64 * 32, 2]);
-    const [given, received] = seen!.values.map((values) => values.reduce((sum, value) => sum + value, 0));
-    expect(given).toBeCloseTo(received, 4); // both are all of the attention between patches, N times
+    const lengths = Object.values(seen!.signals).map(({ length }) => length);
+    expect(lengths).toEqual([64, 64, 64, 64, 64 * 32, 64 * 16, 2]);
+    const sum = (values: Float32Array): number => values.reduce((total, value) => total + value, 0);
+    // Both are all of the attention between patches, N times.
+    expect(sum(seen!.signals.given)).toBeCloseTo(sum(seen!.signals.received), 4);
   });
 
   test('nothing it did not ask for', async () => {
-    const greedy = reducer(
-      async (tokens) => {
-        await tokens.signal({ signal: 'attentionReceived' });
-        return identityPlan(tokens.length);
-      },
-      [{ signal: 'attentionGiven' }],
-    );
-    await expect(lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [greedy] })).rejects.toThrow(
-      SignalUnavailableError,
-    );
-    const keyless = reducer(async (tokens) => {
-      await tokens.nearest(Uint32Array.of(0), 1);
-      return identityPlan(tokens.length);
-    });
-    await expect(
-      lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [keyless] }),
-    ).rejects.toThrow(SignalUnavailableError);
-  });
-
-  test('neighbours by the keys that stay in the worker', async () => {
-    let found: { keys: Float32Array; nearest: Uint32Array } | undefined;
+    let names: string[] = [];
     const look = reducer(
-      async (tokens) => {
-        found = {
-          keys: await tokens.signal({ signal: 'keys' }),
-          nearest: await tokens.nearest(Uint32Array.of(0, 63), 5),
-        };
-        return identityPlan(tokens.length);
+      ({ length, signals }) => {
+        names = Object.keys(signals);
+        return identityPlan(length);
       },
-      [{ signal: 'keys' }],
+      { given: attentionGiven() },
     );
     await lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [look] });
-    const reference = createVisualTokens({ length: 64, signals: [{ signal: 'keys', values: found!.keys }] });
-    expect(found!.nearest).toEqual(await reference.nearest(Uint32Array.of(0, 63), 5));
+    expect(names).toEqual(['given']);
+  });
+
+  test('layers that count from the end: of the two that the encoder was trained with in front, and the last', async () => {
+    const values: Float32Array[] = [];
+    const look = reducer(
+      ({ length, signals }) => {
+        values.push(signals.fromStart, signals.fromEnd);
+        return identityPlan(length);
+      },
+      {
+        fromStart: attentionReceived({ layer: 0 }),
+        fromEnd: attentionReceived({ layer: -lvlm.info.visionLayers }),
+      },
+    );
+    await lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [look] });
+    expect(values[1]).toEqual(values[0]);
+  });
+
+  test('neighbours by the keys that stay in the engine', async () => {
+    let found: { keys: Float32Array; nearest: Uint32Array } | undefined;
+    const look = reducer(
+      async ({ length, signals }) => {
+        found = { keys: signals.keys, nearest: await signals.similar.nearest(Uint32Array.of(0, 63), 5) };
+        return identityPlan(length);
+      },
+      { keys: keys(), similar: neighboursBy(keys()) },
+    );
+    await lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [look] });
+    const reference = createTokens({ length: 64, signals: [{ ...keys(), values: found!.keys }] });
+    expect(found!.nearest).toEqual(await reference.nearest(keys(), Uint32Array.of(0, 63), 5));
+  });
+
+  test('features, projected features and the question, which no cache of the image serves stale', async () => {
+    const seen: { features: Float32Array; projected: Float32Array; text: Float32Array }[] = [];
+    const look = reducer(
+      ({ length, signals }) => {
+        seen.push(signals);
+        return identityPlan(length);
+      },
+      { features: features(), projected: projectedFeatures(), text: textEmbeddings() },
+    );
+    const prompts = ['What is this?', 'What is that thing there?'];
+    for (const prompt of prompts) {
+      await lvlm.generate({ images: [picture(1)], prompt, reducers: [look], reuseEncoding: true });
+    }
+    const rows = await featuresOf(picture(1));
+    const flat = (values: Rows): number[] => values.flatMap((row) => [...row]);
+    for (const [i, prompt] of prompts.entries()) {
+      const text = bundle.text
+        .encode(bundle.text.render(prompt, 1), 1)
+        .filter((id) => id !== bundle.family.imageTokenId);
+      const expected = [rows, plain.project(rows), await plain.embed(text)].map(flat);
+      for (const [j, values] of Object.values(seen[i]).entries()) {
+        expect(values).toHaveLength(expected[j].length);
+        expect(values.every((value, at) => Math.abs(value - expected[j][at]) < 1e-5)).toBe(true);
+      }
+    }
   });
 
   test('what the reducer before it left', async () => {
     const lengths: number[] = [];
     const first = reducer(({ length }) => selectionPlan([2, 4, 6], length));
     const second = reducer(
-      async (tokens) => {
-        lengths.push(tokens.length, (await tokens.signal({ signal: 'attentionGiven' })).length);
-        return identityPlan(tokens.length);
+      ({ length, signals }) => {
+        lengths.push(length, signals.given.length);
+        return identityPlan(length);
       },
-      [{ signal: 'attentionGiven' }],
+      { given: attentionGiven() },
     );
     await lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [first, second] });
     expect(lengths).toEqual([3, 3]);
   });
 
   test('a layer that the export left out is a typed error', async () => {
-    const last = reducer(
-      (tokens) => identityPlan(tokens.length),
-      [{ signal: 'classAttention', layer: 'last' }],
-    );
+    const last = reducer(({ length }) => identityPlan(length), { attention: classAttention({ layer: -1 }) });
     await expect(lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [last] })).rejects.toThrow(
-      /classAttention@last is not available.*layers 0 to 1/,
+      /classAttention@2:joined is not available.*layers 0 to 1/,
     );
     expect(
-      (await lvlm.generate({ images: [picture(1)], prompt: PROMPT, maxNewTokens: 1 })).tokens,
+      (await lvlm.generate({ images: [picture(1)], prompt: PROMPT, maxNewTokens: 1 })).tokenIds,
     ).toHaveLength(1);
   });
 });
@@ -306,7 +350,7 @@ describe('a reducer that fails ends its own call alone', () => {
     await expect(lvlm.generate({ images: [image], prompt: PROMPT, reducers: [failing] })).rejects.toThrow(
       new RangeError('mine'),
     );
-    expect((await answers()).tokens).toEqual(before.tokens);
+    expect((await answers()).tokenIds).toEqual(before.tokenIds);
   });
 
   test('by a plan for other tokens', async () => {
@@ -317,6 +361,12 @@ describe('a reducer that fails ends its own call alone', () => {
   });
 
   test('by a plan that points out of the tokens', async () => {
+    for (const no of [null, undefined, 7, 'all', {}]) {
+      const none = reducer(() => no as ReductionPlan);
+      await expect(lvlm.generate({ images: [image], prompt: PROMPT, reducers: [none] })).rejects.toThrow(
+        InvalidPlanError,
+      );
+    }
     const wild = reducer(({ length }) => ({
       ...identityPlan(length),
       sources: Uint32Array.from({ length }, () => 4_000_000_000),
@@ -330,11 +380,11 @@ describe('a reducer that fails ends its own call alone', () => {
 
 test('reducers named at load are ready', async () => {
   const cacheDirectory = await temporaryFolder();
-  const keep = reducer(({ length }) => selectionPlan([7], length), [{ signal: 'attentionGiven' }]);
+  const keep = reducer(({ length }) => selectionPlan([7], length), { given: attentionGiven() });
   const loaded = await Lvlm.load(FIXTURE, { reducers: [keep], cacheDirectory });
-  const { tokens } = await loaded.generate({ images: [picture(1)], prompt: PROMPT, reducers: [keep] });
+  const { tokenIds } = await loaded.generate({ images: [picture(1)], prompt: PROMPT, reducers: [keep] });
   await loaded.dispose();
-  expect(tokens).toEqual(
-    (await lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [keep] })).tokens,
+  expect(tokenIds).toEqual(
+    (await lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [keep] })).tokenIds,
   );
 });

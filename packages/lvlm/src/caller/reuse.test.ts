@@ -1,10 +1,12 @@
 /** Answers with `reuseEncoding` are those without it. */
-import { createFopruRank } from '@foveate/fopru-rank';
-import { createPooling, createRandom } from '@foveate/pooling';
+import { fopruRank } from '@foveate/fopru-rank';
+import { random } from '@foveate/baselines';
+import { pooling } from '@foveate/pooling';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CACHE, FIXTURE, picture, temporaryFolder } from '../../test/bundles.js';
-import { withLastImage, type EncodedImage } from '../engine/encoder.js';
+import type { EncodedCrop } from '../engine/encoder.js';
+import { encodingOnce } from '../engine/vision.js';
 import { ImageError, Lvlm, readImage } from '../index.js';
 import type { PixelValues } from '../bundle/preprocessing.js';
 
@@ -16,13 +18,7 @@ afterAll(() => lvlm.dispose());
 
 describe('reuseEncoding', () => {
   it('changes no answer, whatever the order of images, reducers and calls', async () => {
-    const chains = [
-      [],
-      [createFopruRank()],
-      [createPooling()],
-      [createRandom()],
-      [createPooling(), createRandom()],
-    ];
+    const chains = [[], [fopruRank()], [pooling()], [random()], [pooling(), random()]];
     const images = [[picture(1)], [picture(1)], [picture(2)], [picture(2), picture(1)], [picture(1)]];
     for (const reducers of chains) {
       for (const pictures of images) {
@@ -30,8 +26,8 @@ describe('reuseEncoding', () => {
         const reused = await lvlm.generate({ ...call, reuseEncoding: true });
         const again = await lvlm.generate({ ...call, reuseEncoding: true });
         const anew = await lvlm.generate(call);
-        for (const { tokens, images: reports } of [reused, again]) {
-          expect(tokens).toEqual(anew.tokens);
+        for (const { tokenIds, images: reports } of [reused, again]) {
+          expect(tokenIds).toEqual(anew.tokenIds);
           expect(reports).toEqual(anew.images);
         }
       }
@@ -39,28 +35,32 @@ describe('reuseEncoding', () => {
   });
 });
 
-describe('withLastImage', () => {
-  it('encodes an image once for callers who name it, and always for those who do not', async () => {
+describe('encodingOnce', () => {
+  it('encodes the crops of an image once for callers who name it, and always for those who do not', async () => {
     const encoded: PixelValues[] = [];
-    const encoder = withLastImage({
-      encode: async (pixels) => {
+    const encoder = {
+      encode: async (pixels: PixelValues) => {
         encoded.push(pixels);
-        return { width: pixels.width } as unknown as EncodedImage;
+        return { width: pixels.width } as unknown as EncodedCrop;
       },
-      project: async (features) => features,
-      release: async () => undefined,
-    });
-    const [a, b] = [1, 2].map((width) => ({ data: new Float32Array(0), width, height: 1 }));
+    };
+    const encode = encodingOnce();
+    const [a, a1, b] = [1, 2, 3].map((width) => ({ data: new Float32Array(0), width, height: 1 }));
     for (const [pixels, key] of [
-      [a, 'a'],
-      [a, 'a'],
-      [b, 'b'],
-      [a, 'a'],
-      [a, undefined],
-      [a, 'a'],
+      [a, { imageHash: 'a', crop: 0 }],
+      [a1, { imageHash: 'a', crop: 1 }],
+      [a, { imageHash: 'a', crop: 0 }],
+      [a1, { imageHash: 'a', crop: 1 }],
+      [b, { imageHash: 'b', crop: 0 }],
+      [a, { imageHash: 'a', crop: 0 }],
+      [a, null],
+      [a, { imageHash: 'a', crop: 0 }],
     ] as const)
-      expect(await encoder.encode(pixels, key)).toEqual({ width: pixels.width });
-    expect(encoded).toEqual([a, b, a, a, a]);
+      expect(await encode(encoder, pixels, key)).toEqual({ width: pixels.width });
+    expect(encoded).toEqual([a, a1, b, a, a, a]);
+    expect(await encode({ encode: async () => ({}) as EncodedCrop }, a, { imageHash: 'a', crop: 0 })).toEqual(
+      {},
+    );
   });
 });
 

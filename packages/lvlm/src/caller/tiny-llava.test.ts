@@ -1,8 +1,8 @@
 /** The embedded model is loaded the way any bundle is: transformers.js answers the same tokens from it, and a Llama in plain JS does where FastV prunes. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { createFastv } from '@foveate/fastv';
-import { createFopruRank } from '@foveate/fopru-rank';
+import { fastv } from '@foveate/fastv';
+import { fopruRank } from '@foveate/fopru-rank';
 import { modelDirectory, questionsFile } from '@foveate/tiny-llava';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { enteringRows, referenceAnswer } from '../../test/language-models.js';
@@ -12,6 +12,7 @@ import { loadReference, type Reference } from '../../test/transformers-js.js';
 import { readBundle } from '../bundle/bundle.js';
 import { decodeImage } from '../platform/image-files.js';
 import { Lvlm } from '../index.js';
+import { resize } from '../platform/node.js';
 import { preprocess } from '../bundle/preprocessing.js';
 
 const EVERY = 90; // of the shipped questions: 13 of 1,088, of all kinds
@@ -42,8 +43,8 @@ async function questions(every: number): Promise<{ image: string; question: stri
 test('answers of the embedded model', async () => {
   for (const { image, question, bytes } of await questions(EVERY)) {
     const expected = await reference.answer([bytes], reference.render(question, 1), 8);
-    const { tokens } = await lvlm.generate({ images: [bytes], prompt: question, maxNewTokens: 8 });
-    expect(tokens, `${image}: ${question}`).toEqual(expected);
+    const { tokenIds } = await lvlm.generate({ images: [bytes], prompt: question, maxNewTokens: 8 });
+    expect(tokenIds, `${image}: ${question}`).toEqual(expected);
   }
 });
 
@@ -52,17 +53,21 @@ test.each([1, 2])('answers where FastV prunes before layer %i', async (layer) =>
   const plain = await openPlainDecoding(modelDirectory);
   const sizes = { heads: lvlm.info.kvHeads, kvHeads: lvlm.info.kvHeads, headDim: 32, epsilon: 1e-6 };
   const llama = readLlama(bundle.graphs.decoder_model_merged, sizes);
-  const fastv = createFastv({ layer, budget: { keepRatio: 0.25 } });
-  const fopru = createFopruRank({ budget: { keepRatio: 0.5 } });
+  const fast = fastv({ layer, keepRatio: 0.25 });
+  const fopru = fopruRank({ keepRatio: 0.5 });
   for (const [index, { image, question, bytes }] of (await questions(600)).entries()) {
-    const reducers = index % 2 === 0 ? [fastv] : [fopru, fastv];
+    const reducers = index % 2 === 0 ? [fast] : [fopru, fast];
     const result = await lvlm.generate({ images: [bytes], prompt: question, reducers, maxNewTokens: 3 });
-    const pixels = await preprocess(await decodeImage(bytes, 'image', 2 ** 26), bundle.preprocessing);
-    const rows = await enteringRows(plain, pixels, result.images[0].stages);
+    const pixels = await preprocess(
+      await decodeImage(bytes, 'image', 2 ** 26),
+      bundle.family.preprocessing,
+      resize,
+    );
+    const rows = await enteringRows(plain, pixels, result.images[0].crops[0].steps);
     const ids = bundle.text.encode(bundle.text.render(question, 1), 1);
-    const expected = await referenceAnswer({ llama, plain }, ids, [rows], fastv, 3);
-    expect(result.images[0].stages.at(-1)?.plan.sources, image).toEqual(expected.plan.sources);
-    expect(result.tokens, `${image}: ${question}`).toEqual(expected.tokens);
+    const expected = await referenceAnswer({ llama, plain }, ids, [rows], fast, 3);
+    expect(result.images[0].crops[0].steps.at(-1)?.plan.sources, image).toEqual(expected.plan.sources);
+    expect(result.tokenIds, `${image}: ${question}`).toEqual(expected.tokens);
     expect(result.equivalentTokens).toBe((rows.length * layer + (rows.length / 4) * (6 - layer)) / 6);
   }
 });

@@ -1,4 +1,6 @@
-import type { ReductionPlan, TensorBackend, TokenReducer } from '@foveate/core';
+import type { Grid, ReductionPlan, Site, TensorBackend, TokenReducer } from '@foveate/core';
+import type { Dtype } from '../bundle/bundle.js';
+import type { Newlines, Region } from '../engine/api.js';
 
 /** Decoded pixels: `height` rows of `width` pixels of `channels` bytes (1 grey, 3 RGB, 4 RGBA), row-major, no padding. */
 export interface RawImage {
@@ -10,9 +12,6 @@ export interface RawImage {
 
 /** A path of an image file, the bytes of one (PNG, JPEG, WebP, GIF, AVIF, TIFF), or decoded pixels. Never a URL. */
 export type ImageInput = string | Uint8Array | RawImage;
-
-/** Which variant of the bundle's ONNX files to read, by the file name's suffix: `fp32` has none, the others `_fp16`, `_q4` ... */
-export type Dtype = 'fp32' | 'fp16' | 'int8' | 'uint8' | 'quantized' | 'q4' | 'q4f16' | 'bnb4';
 
 /** Options of {@link Lvlm.load}. */
 export interface LoadOptions {
@@ -26,7 +25,7 @@ export interface LoadOptions {
    */
   readonly reducers?: readonly TokenReducer[];
   /**
-   * Where the reducers of the vision stage work: the attention maps, keys and features of an image are handed to this backend in the caller's thread, which makes
+   * Where reducers that act on the features work: the attention maps, keys and features of an image are handed to this backend in the caller's thread, which makes
    * the marginals, finds nearest keys and applies the plans. It must work as long as the model is used. Default: none. Without one the
    * encoder's graph makes the signals, and the worker applies the plans.
    */
@@ -45,8 +44,13 @@ export interface GenerateOptions {
   readonly prompt?: string;
   /** The prompt word for word, with the bundle's image token (`<image>`) once for each image. */
   readonly rawPrompt?: string;
-  /** What reduces the visual tokens, one after the other; one of the language stage at most, and last. Default `[]`. */
+  /** What reduces the visual tokens, in the order of the data: inside the encoder, on its features, inside the language model. Default `[]`. */
   readonly reducers?: readonly TokenReducer[];
+  /**
+   * What becomes of the newline tokens that a model puts at the end of each row of a picture's tokens (LLaVA-NeXT), once a reducer acts before the language model:
+   * `'drop'` all of them, `'keep'` one a row, or those of rows that kept a token (`'nonempty'`). Without a reducer they are the model's. Default `'drop'`.
+   */
+  readonly newlines?: Newlines;
   /** Most tokens to generate, at least 1. Default 64. */
   readonly maxNewTokens?: number;
   /** 0 takes the likeliest token (ties: the lowest id); above 0 samples from softmax(logits / temperature). Default 0. */
@@ -54,8 +58,8 @@ export interface GenerateOptions {
   /** Seed of the sampling, an integer in [0, 2^32). Default 0, so that a call can be repeated. No effect at temperature 0. */
   readonly seed?: number;
   /**
-   * Whether an image that the last call with the same signals ended with need not be encoded again. The answer is the same, `timings.vision` is not: for
-   * runs that put one image to many reducers and measure no time. Default false.
+   * Reuse the previous call's encoding of an image when image and signals are the same. The answer is the same, `timings.visionMs` is not: for runs that put one
+   * image to many reducers and measure no time. What a reducer reads of the prompt is never reused. Default false.
    */
   readonly reuseEncoding?: boolean;
   /** Ends the call between two runs of the model; the call rejects with the signal's reason. */
@@ -66,7 +70,8 @@ export interface GenerateOptions {
 
 /** One token as it is generated. */
 export interface GeneratedToken {
-  readonly id: number;
+  /** Of the vocabulary. */
+  readonly tokenId: number;
   /** The text that this token adds; empty while a character is still incomplete. */
   readonly text: string;
 }
@@ -76,15 +81,14 @@ export interface GenerateResult {
   /** The answer, without special tokens. */
   readonly text: string;
   /** Ids of the generated tokens, the end token excluded. */
-  readonly tokens: readonly number[];
+  readonly tokenIds: readonly number[];
   /** `'end'`: the model ended its answer. `'length'`: maxNewTokens, or the model's context, was reached. */
   readonly finishReason: 'end' | 'length';
   /** What became of each image's tokens, in the order of the images. */
   readonly images: readonly ImageReport[];
   /**
-   * The visual tokens that a layer of the language model sees on average, which is what the reduction costs: T = (N * K + kept * (L - K)) / L. N is the visual
-   * tokens of all images that enter the first of L layers, behind the projector and every reducer of the vision stage; `kept` those that are left from layer K on,
-   * where a reducer of the language stage works. Without one, T = N. Text is not counted.
+   * The visual tokens that a layer of the language model sees on average, which is what the reduction costs. With N tokens that enter the first of L layers, and
+   * `kept` that are left from layer K on, T = (N * K + kept * (L - K)) / L; with more sites accordingly, without one T = N. Text is not counted.
    */
   readonly equivalentTokens: number;
   readonly timings: Timings;
@@ -95,39 +99,41 @@ export interface GenerateResult {
 
 /** The visual tokens of one image on their way into the language model. */
 export interface ImageReport {
+  /** Visual tokens out of the encoder, of all crops. */
+  readonly inputTokens: number;
+  /** Visual tokens left after all steps, of all crops. */
+  readonly outputTokens: number;
+  /** What the encoder read of the image, in its order: one crop, or several where the model cuts large pictures. */
+  readonly crops: readonly CropReport[];
+}
+
+/** The visual tokens of one crop. */
+export interface CropReport {
   /** The encoder's grid of visual tokens, row-major; null where they do not fill one. */
-  readonly grid: { readonly rows: number; readonly columns: number } | null;
+  readonly grid: Grid | null;
   /** What the grid covers of the upright image: preprocessing may crop it, or pad it. Null where there is no grid. */
   readonly region: Region | null;
-  /** Visual tokens out of the encoder. */
+  /** Visual tokens out of the encoder, those left out that stand for padding. */
   readonly inputTokens: number;
-  /** Visual tokens left after all stages; with one of the language stage, the layers before its own read those that were left before it. */
+  /** Visual tokens left after all steps. */
   readonly outputTokens: number;
-  /** One entry a reducer, in their order; empty without reducers. */
-  readonly stages: readonly StageReport[];
+  /** One entry for each reducer at each of its sites, in the order of the data; empty without reducers. */
+  readonly steps: readonly StepReport[];
 }
 
-/** A rectangle in an image: shares of its width and height, from its upper left corner. */
-export interface Region {
-  readonly left: number;
-  readonly top: number;
-  readonly width: number;
-  readonly height: number;
-}
-
-/** What one reducer did to one image. */
-export interface StageReport {
-  /** Before the projector, or inside the language model. */
-  readonly stage: 'vision' | 'language';
+/** What one reducer did to one crop at one site. */
+export interface StepReport {
+  /** With its layer counted from the start. */
+  readonly site: Site;
   /** The reducer's name. */
   readonly reducer: string;
   readonly inputTokens: number;
   readonly outputTokens: number;
-  /** The encoder's visual tokens left after this stage, ascending; null once a stage merged tokens. */
+  /** The crop's `inputTokens` that are left after this step, ascending; null once a step merged tokens. */
   readonly kept: readonly number[] | null;
   /**
-   * The plan itself, from this stage's input tokens to its output tokens. Of the language stage, which reduces all images together, the part about this
-   * image: with no outputs at all where it kept none of the image's tokens.
+   * The plan itself, from this step's input tokens to its output tokens. Inside the language model, where all images are reduced together, the part about this
+   * crop: with no outputs at all where it kept none of the crop's tokens.
    */
   readonly plan: ReductionPlan;
 }
@@ -135,30 +141,30 @@ export interface StageReport {
 /** Milliseconds of one call. */
 export interface Timings {
   /** Waiting for earlier calls. */
-  readonly queue: number;
+  readonly queueMs: number;
   /** Decoding, hashing and preprocessing the images, rendering and tokenising the prompt. */
-  readonly preprocess: number;
+  readonly preprocessMs: number;
   /** The vision encoder with its projector, all images. */
-  readonly vision: number;
+  readonly visionMs: number;
   /** Signals to the reducers, their plans back, and applying them, all images. */
-  readonly reduce: number;
+  readonly reduceMs: number;
   /** Embedding, scattering the visual tokens, first run of the decoder. */
-  readonly prefill: number;
+  readonly prefillMs: number;
   /** From the call to the first token: all of the above. */
-  readonly ttft: number;
+  readonly ttftMs: number;
   /** Mean time of the later tokens; null where there was no decoder run after the first. */
-  readonly tpot: number | null;
+  readonly tpotMs: number | null;
   /** From the call to the last token. */
-  readonly total: number;
+  readonly totalMs: number;
 }
 
 /** Bytes of one call. */
 export interface Memory {
   /** Highest resident set of the whole process during this call; null where the system cannot tell. */
-  readonly peakRss: number | null;
+  readonly peakRssBytes: number | null;
   /**
    * Keys and values that the decoder held at the end, a number a layer: `2 * kvHeads * headDim * bytes per number * tokens`, where tokens is
-   * `cached.text + cached.visual + cached.generated`; from the layer of a reducer of the language stage on, what it kept in place of `cached.visual`.
+   * `cached.text + cached.visual + cached.generated`; from the layer of a reducer inside the language model on, what it kept in place of `cached.visual`.
    */
   readonly kvBytesPerLayer: readonly number[];
   /** The sum of `kvBytesPerLayer`. */
@@ -178,6 +184,8 @@ export interface LvlmInfo {
   readonly modelType: string;
   /** Text of the token that stands for an image in a prompt. */
   readonly imageToken: string;
+  /** Layers of the vision encoder, as it was trained. */
+  readonly visionLayers: number;
   /** Layers of the language model. */
   readonly layers: number;
   readonly kvHeads: number;

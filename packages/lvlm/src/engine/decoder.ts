@@ -1,38 +1,34 @@
 /** The language model: embeddings, and the decoder's graph in every form that calls have asked for. */
-import { totalmem } from 'node:os';
 import { identityPlan, resolveBudget, signalId, type ReductionPlan } from '@foveate/core';
 import {
   describeModel,
   OnnxGraphError,
   pruneAtLayer,
-  readModel,
   serializeModel,
   splitDecoder,
   type ModelDescription,
   type OnnxModel,
+  type PromptRows,
 } from '@foveate/onnx-graph';
-import type { InferenceSession, Tensor } from 'onnxruntime-node';
-import type { GraphName } from '../bundle/bundle.js';
-import { BundleError, UnsupportedReducerError } from '../platform/errors.js';
-import { loadOnnxRuntime } from '../platform/native-libraries.js';
-import type { DecoderDimensions, LanguageRequest, SplitRequest, TopKRequest } from './protocol.js';
+import type { InferenceSession } from 'onnxruntime-common';
+import { BundleError } from '../platform/errors.js';
+import type { InnerSite, LanguageRequest, ModelDimensions } from './api.js';
+import type { Form, Forms } from './forms.js';
 import { SingleGraphSequence, type DecoderSession, type Pruning, type Sequence } from './sequence.js';
-import { floats, openSession, run, type GraphInMemory } from './sessions.js';
+import { floats, run, type Sessions } from './sessions.js';
 import { SplitSequence, type SplitSessions } from './split-sequence.js';
 
 const PAST = 'past_key_values.';
 const PRESENT = 'present.';
 const INPUTS = ['inputs_embeds', 'attention_mask', 'position_ids', 'num_logits_to_keep', 'use_cache_branch'];
-/** Weights of all open forms of the decoder together: beyond this share of the machine's memory those used longest ago are closed. */
-const MEMORY_SHARE = 0.25;
 
-/** Sessions of the decoder in one form. */
-interface Form {
-  readonly sessions: readonly InferenceSession[];
+/** The decoder in one graph. */
+interface SingleForm extends Form {
+  readonly session: InferenceSession;
 }
 
 /** The decoder that drops tokens. */
-interface PrunedForm extends Form {
+interface PrunedForm extends SingleForm {
   readonly names: Pruning['names'];
 }
 
@@ -41,63 +37,56 @@ interface SplitForm extends Form, SplitSessions {}
 
 /** The graphs of the language model. */
 export class Decoder {
-  readonly dimensions: DecoderDimensions;
+  readonly dimensions: ModelDimensions;
+  readonly #sessions: Sessions;
+  readonly #forms: Forms;
   readonly #file: string;
-  readonly #threads: number;
+  readonly #model: OnnxModel;
   readonly #weightBytes: number;
   readonly #embedding: InferenceSession;
-  readonly #tensor: typeof Tensor;
-  /** Open forms, the one used last at the end. */
-  readonly #forms = new Map<string, Form>();
 
   private constructor(
+    sessions: Sessions,
+    forms: Forms,
     file: string,
-    threads: number,
-    description: ModelDescription,
+    model: OnnxModel,
     embedding: InferenceSession,
-    tensor: typeof Tensor,
   ) {
+    const description = describeModel(model);
+    this.#sessions = sessions;
+    this.#forms = forms;
     this.#file = file;
-    this.#threads = threads;
-    this.#embedding = embedding;
-    this.#tensor = tensor;
+    this.#model = model;
     this.#weightBytes = description.weightBytes;
+    this.#embedding = embedding;
     this.dimensions = readDimensions(description);
   }
 
   /**
-   * Opens the embeddings, and the decoder in the form that `language` needs.
-   * @throws BundleError, PlatformError, UnsupportedReducerError
+   * Opens the embeddings.
+   * @param file path of the decoder's graph
+   * @param model that graph
+   * @param embeddings path of the embeddings' graph
+   * @throws BundleError, PlatformError
    */
   static async open(
-    graphs: Readonly<Record<GraphName, string>>,
-    threads: number,
-    language: LanguageRequest | null,
+    sessions: Sessions,
+    forms: Forms,
+    { file, model, embeddings }: { file: string; model: OnnxModel; embeddings: string },
   ): Promise<Decoder> {
-    const { Tensor } = await loadOnnxRuntime();
-    const file = graphs.decoder_model_merged;
-    const description = describeModel(patching(() => readModel(file)));
-    const embedding = await openSession(graphs.embed_tokens, graphs.embed_tokens, threads);
-    const decoder = new Decoder(file, threads, description, embedding, Tensor);
-    if (language) {
-      decoder.check(language);
-      await (language.route === 'graph' ? decoder.#pruned(language) : decoder.#split(language));
-    } else await decoder.#whole();
-    return decoder;
+    return new Decoder(sessions, forms, file, model, await sessions.open(embeddings, embeddings));
   }
 
-  /** @throws UnsupportedReducerError where the model has no such layer */
-  check({ reducer, layer }: LanguageRequest): void {
-    const { layers } = this.dimensions;
-    if (layer < layers) return;
-    throw new UnsupportedReducerError(
-      `${reducer} reduces tokens before layer ${layer}; this language model has the layers 0 to ${layers - 1}. Choose a layer from 1 to ${layers - 1}.`,
-    );
+  /** Opens the form that calls of a kind need. @throws BundleError where the decoder cannot be patched */
+  async prepare(language: LanguageRequest | null): Promise<void> {
+    if (!language) await this.#whole();
+    else await (language.route === 'graph' ? this.#pruned(language.sites[0]) : this.#split(language));
   }
 
-  /** Embeddings [ids.length, D] of token ids. */
-  async embed(ids: readonly number[]): Promise<Float32Array> {
-    const input = new this.#tensor('int64', BigInt64Array.from(ids, BigInt), [1, ids.length]);
+  /** Embeddings [tokenIds.length, D]. */
+  async embed(tokenIds: readonly number[]): Promise<Float32Array> {
+    const { Tensor } = this.#sessions;
+    const input = new Tensor('int64', BigInt64Array.from(tokenIds, BigInt), [1, tokenIds.length]);
     return floats(await run(this.#embedding, { input_ids: input }), 'inputs_embeds');
   }
 
@@ -108,72 +97,87 @@ export class Decoder {
   async start(language: LanguageRequest | null, visualTokens: number): Promise<Sequence> {
     let unpruned: ReductionPlan | null = null;
     if (language?.route === 'split' && visualTokens > 0) {
-      const { layer, signals } = language;
-      const decoder = { tensor: this.#tensor, dimensions: this.dimensions };
-      return new SplitSequence(decoder, await this.#split(language), layer, signals);
+      return new SplitSequence(this.#parts(), await this.#split(language), language);
     }
     if (language?.route === 'graph' && visualTokens > 0) {
-      const { count, warnings } = resolveBudget(language.budget, visualTokens);
+      const [site] = language.sites;
+      const { count, warnings } = resolveBudget(ruleOf(site).budget, visualTokens);
       if (count < visualTokens) {
-        const { sessions, names } = await this.#pruned(language);
-        const pruning = { layer: language.layer, names, count, warnings };
-        return new SingleGraphSequence(this.#parts(sessions[0]), pruning);
+        const { session, names } = await this.#pruned(site);
+        const pruning = { layer: site.layer, names, count, warnings };
+        return new SingleGraphSequence({ ...this.#parts(), session }, pruning);
       }
       unpruned = identityPlan(visualTokens, { warnings });
     }
-    const { sessions } = await this.#whole();
-    return new SingleGraphSequence(this.#parts(sessions[0]), null, unpruned);
+    const { session } = await this.#whole();
+    return new SingleGraphSequence({ ...this.#parts(), session }, null, unpruned);
   }
 
-  #parts(session: InferenceSession): DecoderSession {
-    return { session, tensor: this.#tensor, dimensions: this.dimensions };
+  #parts(): Omit<DecoderSession, 'session'> {
+    return { tensor: this.#sessions.Tensor, dimensions: this.dimensions };
   }
 
   /** The bundle's own graph. */
-  async #whole(): Promise<Form> {
-    return this.#form('whole', async () => ({ sessions: [await this.#session(this.#file, this.#file)] }));
-  }
-
-  async #pruned({ layer, rows }: TopKRequest): Promise<PrunedForm> {
-    return this.#form(`pruned ${layer} ${rows}`, async () => {
-      const { model, ...names } = patching(() => pruneAtLayer(readModel(this.#file), { layer, rows }));
-      const name = `${this.#file} pruned at layer ${layer}`;
-      return { sessions: [await this.#session(serializeModel(model), name)], names };
+  #whole(): Promise<SingleForm> {
+    return this.#form('decoder', async () => {
+      const session = await this.#sessions.open(this.#file, this.#file);
+      return { session, ...this.#formOf([session]) };
     });
   }
 
-  async #split({ layer, signals }: SplitRequest): Promise<SplitForm> {
-    return this.#form(`split ${layer} ${signals.map(signalId).join(' ')}`, async () => {
-      const { lower, upper, ...names } = patching(() =>
-        splitDecoder(readModel(this.#file), { layer, signals }),
+  #pruned(site: InnerSite): Promise<PrunedForm> {
+    const { layer } = site;
+    const rows = rowsOf(ruleOf(site).score.parameters);
+    return this.#form(`decoder pruned ${layer} ${rows}`, async () => {
+      const { model, ...names } = patching(() => pruneAtLayer(this.#model, { layer, rows }));
+      const session = await this.#sessions.open(
+        serializeModel(model),
+        `${this.#file} pruned at layer ${layer}`,
       );
-      const open = async (part: OnnxModel, name: string): Promise<InferenceSession> =>
-        this.#session(serializeModel(part), `the ${name} part of ${this.#file}, cut before layer ${layer}`);
-      const parts = { lower: await open(lower, 'lower'), upper: await open(upper, 'upper') };
-      return { ...parts, names, sessions: Object.values(parts) };
+      return { session, names, ...this.#formOf([session]) };
     });
   }
 
-  async #session(graph: string | GraphInMemory, name: string): Promise<InferenceSession> {
-    return openSession(graph, name, this.#threads);
+  #split({ sites: [{ layer }], signals }: LanguageRequest): Promise<SplitForm> {
+    return this.#form(`decoder split ${layer} ${signals.map(signalId).join(' ')}`, async () => {
+      const wanted = signals.map((request) => ({
+        layer: request.layer as number,
+        rows: rowsOf(request.parameters),
+      }));
+      const { lower, upper, ...names } = patching(() =>
+        splitDecoder(this.#model, { layer, signals: wanted }),
+      );
+      const open = (part: OnnxModel, name: string): Promise<InferenceSession> =>
+        this.#sessions.open(
+          serializeModel(part),
+          `the ${name} part of ${this.#file}, cut before layer ${layer}`,
+        );
+      const parts = { lower: await open(lower, 'lower'), upper: await open(upper, 'upper') };
+      return { ...parts, names, ...this.#formOf(Object.values(parts)) };
+    });
   }
 
-  /** The form that `id` names: each has the weights in memory once more, so it is opened late, and closed where they are too many. */
-  async #form<T extends Form>(id: string, open: () => Promise<T>): Promise<T> {
-    const forms = this.#forms;
-    let form = forms.get(id) as T | undefined; // an id stands for one kind of form
-    if (!form) {
-      const room = Math.max(1, Math.floor((totalmem() * MEMORY_SHARE) / this.#weightBytes));
-      for (const [oldest, { sessions }] of [...forms].slice(0, Math.max(0, forms.size + 1 - room))) {
-        forms.delete(oldest);
-        for (const session of sessions) await session.release();
-      }
-      form = await open();
-    }
-    forms.delete(id);
-    forms.set(id, form);
-    return form;
+  #formOf(opened: readonly InferenceSession[]): Form {
+    return {
+      weightBytes: this.#weightBytes,
+      release: async () => {
+        for (const session of opened) await session.release();
+      },
+    };
   }
+
+  #form<T extends Form>(name: string, open: () => Promise<T>): Promise<T> {
+    return this.#forms.get(name, this.#weightBytes, open);
+  }
+}
+
+function ruleOf({ rule, reducer }: InnerSite): NonNullable<InnerSite['rule']> {
+  if (rule) return rule;
+  throw new BundleError(`${reducer} has no rule for the graph.`); // sites of the graph's route have one
+}
+
+function rowsOf({ rows }: Readonly<Record<string, string>>): PromptRows {
+  return rows === 'mean' ? 'mean' : 'last';
 }
 
 /** Errors of the graph's structure are the bundle's. @throws BundleError */
@@ -190,7 +194,7 @@ function patching<T>(patch: () => T): T {
  * What the decoder's inputs say of it.
  * @throws BundleError where there are inputs that this runner cannot give, or no cache
  */
-function readDimensions({ inputs, outputs }: ModelDescription): DecoderDimensions {
+function readDimensions({ inputs, outputs }: ModelDescription): ModelDimensions {
   const inputNames = inputs.map(({ name }) => name);
   const outputNames = outputs.map(({ name }) => name);
   const unknown = inputNames.find((name) => !name.startsWith(PAST) && !INPUTS.includes(name));

@@ -1,88 +1,77 @@
-/** The vision encoder: the bundle's own, or one patched for signals and cut at its projector, so that a plan applies between the two. */
-import { SignalUnavailableError, signalId, type EncoderLayer, type Grid, type Signal } from '@foveate/core';
+/** The vision encoder: the bundle's own, or one with signals and sites, cut at its projector, so that plans apply between the two. */
+import { SignalUnavailableError, signalId, type GivenSignal, type SignalRequest } from '@foveate/core';
 import {
   addSignals,
   findVisionEncoder,
+  graphSignals,
   OnnxGraphError,
-  readModel,
   serializeModel,
   splitAtFeatures,
+  type OnnxModel,
+  type SignalRequest as GraphSignal,
+  type SplitEncoder,
   type VisionEncoder,
-  type VisionSignalRequest as GraphSignalRequest,
 } from '@foveate/onnx-graph';
-import type { InferenceSession, Tensor } from 'onnxruntime-node';
-import { BundleError } from '../platform/errors.js';
-import { loadOnnxRuntime } from '../platform/native-libraries.js';
+import type { InferenceSession, Tensor } from 'onnxruntime-common';
 import type { PixelValues } from '../bundle/preprocessing.js';
-import type { AttentionMap, EncoderOutputs, Rows, VisionSignalRequest } from './protocol.js';
-import { floats, openSession, run } from './sessions.js';
+import { BundleError } from '../platform/errors.js';
+import type { Features, VisionRequest } from './api.js';
+import type { Form } from './forms.js';
+import { floats, run, type Sessions } from './sessions.js';
 
 const INPUT = 'pixel_values';
 const OUTPUT = 'image_features';
 
-/** What one image became. */
-export interface EncodedImage {
+/** What one crop became. */
+export interface EncodedCrop {
   /** Of the bundle's own encoder what the language model reads, otherwise what enters the projector. */
-  readonly features: Rows;
-  readonly grid: Grid | null;
-  readonly signals: readonly Signal[];
-  readonly maps: readonly AttentionMap[];
+  readonly features: Features;
+  readonly signals: readonly GivenSignal[];
 }
 
 /** An open encoder. */
-export interface Encoder {
-  /** @param key of the image, where the last encoding may be returned if it was of the same key */
-  encode(pixels: PixelValues, key?: string): Promise<EncodedImage>;
+export interface Encoder extends Form {
+  /** Whether attention maps have the class token first. */
+  readonly classToken: boolean;
+  encode(pixels: PixelValues): Promise<EncodedCrop>;
   /** From features (reduced or not) to what the language model reads. */
-  project(features: Rows): Promise<Rows>;
-  release(): Promise<void>;
-}
-
-/** The same encoder, which does not encode its last image again for a caller who names it by its key. */
-export function withLastImage(encoder: Encoder): Encoder {
-  let last: { readonly key: string; readonly encoded: EncodedImage } | null = null;
-  return {
-    ...encoder,
-    encode: async (pixels, key) => {
-      if (key !== undefined && last?.key === key) return last.encoded;
-      const encoded = await encoder.encode(pixels);
-      last = key === undefined ? null : { key, encoded };
-      return encoded;
-    },
-  };
+  project(features: Features): Promise<Features>;
 }
 
 /** What an encoder is opened with. */
 export interface EncoderSettings {
-  /** Path of the bundle's graph. */
+  /** Path of the bundle's graph, for messages. */
   readonly file: string;
-  readonly threads: number;
-  readonly patchSize: number;
+  /** The graph, its weights left in the bundle's files. */
+  readonly model: OnnxModel;
+  readonly weightBytes: number;
   /** Layers that the encoder was trained with. */
-  readonly layers: number;
+  readonly visionLayers: number;
 }
 
 /**
  * The bundle's own encoder, untouched.
  * @throws BundleError, PlatformError
  */
-export async function openOriginalEncoder({ file, threads, patchSize }: EncoderSettings): Promise<Encoder> {
-  const session = await openSession(file, file, threads);
+export async function openOriginalEncoder(sessions: Sessions, settings: EncoderSettings): Promise<Encoder> {
+  const { file, weightBytes } = settings;
+  const session = await sessions.open(file, file);
   checkInput(session, file);
-  const toTensor = await pixelTensor();
   return {
+    weightBytes,
+    classToken: false,
     encode: async (pixels) => {
-      const features = rows(await run(session, { [INPUT]: toTensor(session, pixels) }), OUTPUT);
-      return { features, grid: gridOf(pixels, patchSize, features.length), signals: [], maps: [] };
+      const features = rows(await run(session, { [INPUT]: pixelTensor(sessions, session, pixels) }), OUTPUT);
+      return { features, signals: [] };
     },
-    project: (features) => Promise.resolve(features),
+    project: async (features) => features,
     release: () => session.release(),
   };
 }
 
-/** One string an output: the same for encoders with the same outputs. */
-export function outputIds({ signals, maps }: EncoderOutputs): string[] {
-  return [...signals.map(signalId), ...maps.map((layer) => `attention@${layer}`)];
+/** One string for an encoder's form: the same for encoders with the same outputs. */
+export function encoderFormId({ signals }: VisionRequest): string {
+  return `encoder ${signals.map(signalId).sort().join(' ')}`;
 }
 
 /**
@@ -90,30 +79,25 @@ export function outputIds({ signals, maps }: EncoderOutputs): string[] {
  * @throws BundleError, PlatformError, SignalUnavailableError
  */
 export async function openPatchedEncoder(
-  wanted: EncoderOutputs,
-  { file, threads, patchSize, layers }: EncoderSettings,
+  sessions: Sessions,
+  settings: EncoderSettings,
+  { signals }: VisionRequest,
 ): Promise<Encoder> {
-  const { encoder, projector, features, outputs } = patch(file, wanted, layers);
-  const session = await openSession(serializeModel(encoder), `${file} with signals`, threads);
+  const { file, weightBytes } = settings;
+  const { encoder, projector, features, outputs, classToken } = patch(settings, signals);
+  const session = await sessions.open(serializeModel(encoder), `${file} with signals`);
   checkInput(session, file);
-  const projection = await openSession(serializeModel(projector), `the projector of ${file}`, threads);
-  const toTensor = await pixelTensor();
-  const { Tensor } = await loadOnnxRuntime();
+  const projection = await sessions.open(serializeModel(projector), `the projector of ${file}`);
   return {
+    weightBytes,
+    classToken,
     encode: async (pixels) => {
-      const result = await run(session, { [INPUT]: toTensor(session, pixels) });
-      const encoded = rows(result, features);
-      const signals = wanted.signals.map((request, index) => ({
-        ...request,
-        values: floats(result, outputs[index]),
-      }));
-      const maps = wanted.maps.map((layer, index) =>
-        attentionMap(layer, result, outputs[wanted.signals.length + index]),
-      );
-      return { features: encoded, grid: gridOf(pixels, patchSize, encoded.length), signals, maps };
+      const result = await run(session, { [INPUT]: pixelTensor(sessions, session, pixels) });
+      const given = signals.map((request, i) => ({ ...request, values: floats(result, outputs[i]) }));
+      return { features: rows(result, features), signals: given };
     },
     project: async ({ data, length }) => {
-      const input = new Tensor('float32', data, [1, length, data.length / length]);
+      const input = new sessions.Tensor('float32', data, [1, length, data.length / length]);
       return rows(await run(projection, { [features]: input }), OUTPUT);
     },
     release: async () => {
@@ -123,22 +107,20 @@ export async function openPatchedEncoder(
   };
 }
 
-/** The two graphs, and the names of the outputs with the features, with each signal and, behind them, each map. */
+/** The two graphs, and the name of the output with each signal. */
 function patch(
-  file: string,
-  { signals, maps }: EncoderOutputs,
-  layers: number,
-): ReturnType<typeof splitAtFeatures> & { outputs: string[] } {
+  { model, visionLayers }: EncoderSettings,
+  signals: readonly SignalRequest[],
+): SplitEncoder & { outputs: readonly string[]; classToken: boolean } {
   try {
-    const model = readModel(file);
     const encoder = findVisionEncoder(model, { output: OUTPUT });
-    const vectors = signals.map((request) => graphRequest(request, encoder, layers));
-    const whole = maps.map((layer): GraphSignalRequest => {
-      const read = graphRequest({ signal: 'attentionReceived', layer }, encoder, layers);
-      return { ...read, signal: 'attention' };
-    });
-    const patched = addSignals(model, encoder, [...vectors, ...whole]);
-    return { ...splitAtFeatures(patched.model, encoder), outputs: patched.outputs };
+    const requests = signals.map((request) => graphSignal(request, encoder, visionLayers));
+    const patched = addSignals(model, encoder, requests);
+    return {
+      ...splitAtFeatures(patched.model, encoder),
+      outputs: patched.outputs,
+      classToken: encoder.prefixTokens > 0,
+    };
   } catch (cause) {
     if (OnnxGraphError.isInstance(cause))
       throw new BundleError(`The vision encoder cannot be patched. ${cause.message}`, { cause });
@@ -146,30 +128,24 @@ function patch(
   }
 }
 
-function graphRequest(
-  request: VisionSignalRequest,
-  encoder: VisionEncoder,
-  layers: number,
-): GraphSignalRequest {
-  if (request.signal === 'attentionShare') return { signal: request.signal };
-  const { signal, layer = 'features' } = request;
-  if (signal === 'classAttention' && encoder.prefixTokens === 0) {
+/** The request as the graph reads it. @throws SignalUnavailableError where the graph cannot give the signal */
+function graphSignal(request: SignalRequest, encoder: VisionEncoder, visionLayers: number): GraphSignal {
+  const { signal, layer, parameters } = request;
+  const needed = { name: signal.name, ...parameters };
+  if (graphSignals.get(signal.name)?.needsClassToken && encoder.prefixTokens === 0) {
     throw new SignalUnavailableError(
       signalId(request),
       'this encoder has no class token. Use a method that reads the attention between patches, such as fopru-rank.',
     );
   }
-  if (layer === 'features') return { signal, layer };
-  const index = layer === 'last' ? layers - 1 : layer;
-  if (index < encoder.layers.length) return { signal, layer: index };
-  throw new SignalUnavailableError(
-    signalId(request),
-    `the graph has the encoder's layers 0 to ${encoder.layers.length - 1}, because exports leave out what the features do not need. Use the layer 'features'.`,
-  );
+  if (typeof layer !== 'number') return layer === undefined ? needed : { ...needed, layer: 'features' };
+  if (layer >= 0 && layer < encoder.layers.length) return { ...needed, layer };
+  const present = `the graph has the encoder's layers 0 to ${encoder.layers.length - 1} of ${visionLayers}, because exports leave out what the features do not need`;
+  throw new SignalUnavailableError(signalId(request), `${present}. Use the layer 'features'.`);
 }
 
 /** [1, N, D] or [N, D], float32. */
-function rows(outputs: Record<string, Tensor>, name: string): Rows {
+function rows(outputs: Record<string, Tensor>, name: string): Features {
   const data = floats(outputs, name);
   const [length, width] = outputs[name].dims.slice(-2);
   if (length * width !== data.length)
@@ -177,18 +153,6 @@ function rows(outputs: Record<string, Tensor>, name: string): Rows {
       `The encoder's output ${name} has the shape [${outputs[name].dims.join(', ')}]; this runner reads [1, N, D].`,
     );
   return { data, length };
-}
-
-/** [1, H, S, S], float32. */
-function attentionMap(layer: EncoderLayer, outputs: Record<string, Tensor>, name: string): AttentionMap {
-  const [, heads, side] = outputs[name].dims;
-  return { layer, data: floats(outputs, name), heads, side };
-}
-
-/** The grid of patches, where the visual tokens are one a patch. */
-function gridOf({ width, height }: PixelValues, patchSize: number, tokens: number): Grid | null {
-  const grid = { rows: Math.floor(height / patchSize), columns: Math.floor(width / patchSize) };
-  return grid.rows * grid.columns === tokens ? grid : null;
 }
 
 function checkInput(session: InferenceSession, file: string): void {
@@ -200,17 +164,18 @@ function checkInput(session: InferenceSession, file: string): void {
   }
 }
 
-/** Makes the input tensor [1, 3, height, width], after a look at what the graph declares. */
-async function pixelTensor(): Promise<(session: InferenceSession, pixels: PixelValues) => Tensor> {
-  const { Tensor } = await loadOnnxRuntime();
-  return (session, { data, height, width }) => {
-    const input = session.inputMetadata.find(({ name }) => name === INPUT);
-    const declared = input?.isTensor ? input.shape.slice(-2) : [];
-    if (declared.some((side, axis) => typeof side === 'number' && side !== [height, width][axis])) {
-      throw new BundleError(
-        `The encoder reads pictures of ${declared.join(' x ')}, but preprocessor_config.json makes ${height} x ${width} (height x width).`,
-      );
-    }
-    return new Tensor('float32', data, [1, 3, height, width]);
-  };
+/** The input tensor [1, 3, height, width], after a look at what the graph declares. */
+function pixelTensor(
+  { Tensor }: Sessions,
+  session: InferenceSession,
+  { data, height, width }: PixelValues,
+): Tensor {
+  const input = session.inputMetadata.find(({ name }) => name === INPUT);
+  const declared = input?.isTensor ? input.shape.slice(-2) : [];
+  if (declared.some((side, axis) => typeof side === 'number' && side !== [height, width][axis])) {
+    throw new BundleError(
+      `The encoder reads pictures of ${declared.join(' x ')}, but preprocessor_config.json makes ${height} x ${width} (height x width).`,
+    );
+  }
+  return new Tensor('float32', data, [1, 3, height, width]);
 }

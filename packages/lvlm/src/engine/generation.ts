@@ -1,124 +1,172 @@
-/** One call inside the worker: encode, have the tokens reduced, prefill, decode. */
-import type { Span } from '@foveate/core';
-import type { Decoder } from './decoder.js';
-import type { EncodedImage, Encoder } from './encoder.js';
+/** One call inside the engine: encode, have the tokens reduced, prefill, decode. */
+import { signalId, textEmbeddings, type Span } from '@foveate/core';
 import { BundleError, PromptError } from '../platform/errors.js';
-import { now, type GenerateRequest, type Outcome, type Rows } from './protocol.js';
+import type { CallerApi, Features, GenerateRequest, Outcome } from './api.js';
+import type { Awaited } from './awaited.js';
+import type { Decoder } from './decoder.js';
 import { createSampler } from './sampling.js';
-import type { Prompt, PromptPlanner } from './sequence.js';
+import type { Prompt, Sequence } from './sequence.js';
+import type { ReadImage, Vision, VisionContext } from './vision.js';
 
 /** The call was stopped by the caller's thread. */
 export class Stopped extends Error {}
 
-/** What a call needs of the worker around it. */
+/** What a call needs of the engine around it. */
 export interface CallContext {
+  readonly now: () => number;
   readonly decoder: Decoder;
-  readonly encoder: Encoder;
-  /** Tells the caller's thread of an image's signals, and resolves to what its plans leave. */
-  readonly reduceImage: (image: number, encoded: EncodedImage, handOut: boolean) => Promise<Rows>;
-  /** Resolves to the plan for all visual tokens of the prompt, inside the decoder. */
-  readonly requestPromptPlan: PromptPlanner;
-  readonly emitToken: (token: number) => void;
+  readonly vision: Vision;
+  readonly awaited: Awaited;
+  readonly caller: CallerApi;
 }
 
-/** @throws Stopped, PromptError, BundleError, UnsupportedReducerError, WorkerError */
+/** @throws Stopped, PromptError, BundleError, WorkerError, what the caller's thread throws */
 export async function generate(request: GenerateRequest, context: CallContext): Promise<Outcome> {
-  const { decoder } = context;
-  if (request.language) decoder.check(request.language);
+  const { decoder, now } = context;
   const stopIfAsked = (): void => {
     if (Atomics.load(request.stop, 0) === 1) throw new Stopped();
   };
-
-  const { visual, images, vision, reduce } = await readImages(request, context, stopIfAsked);
+  const words = request.promptIds.filter((id) => id !== request.imageTokenId);
+  const roomFor = promptLimit(request, words.length);
+  roomFor([]);
+  const text = await decoder.embed(words); // [T, D]
+  const images = await readImages(request, text, { ...context, stopIfAsked }, roomFor);
   const warnings: string[] = [];
-  const limit = tokenLimit(request, visual, warnings);
+  const limit = tokenLimit(request, roomFor(images), warnings);
 
-  const visualLength = visual.reduce((sum, rows) => sum + rows.length, 0);
-  const sequence = await decoder.start(request.language, visualLength);
   const prefillStart = now();
-  const prompt = await readPrompt(request, visual, decoder);
+  const prompt = layOut(request, text, images);
+  const sequence = await decoder.start(request.language, prompt.visual.length);
   stopIfAsked();
-  const sample = createSampler(request.temperature, request.seed);
-  let deciding = 0;
-  const first = await sequence.prefill(prompt, async (...signals) => {
-    const start = now();
-    stopIfAsked(); // as for an image
-    const plan = await context.requestPromptPlan(...signals);
-    deciding = now() - start;
-    return plan;
-  });
-  let { logits } = first;
-  const prefill = now() - prefillStart - deciding;
-
-  const tokens: number[] = [];
-  const ends = new Set(request.endTokenIds);
-  let token = sample(logits);
-  const firstTokenAt = now();
-  while (!ends.has(token)) {
-    tokens.push(token);
-    if (request.stream) context.emitToken(token);
-    if (tokens.length === limit) break;
-    stopIfAsked();
-    logits = await sequence.append(await decoder.embed([token]));
-    token = sample(logits);
-  }
-  const steps = sequence.length - prompt.length;
+  const { logits, plans, decidingMs } = await prefill(sequence, prompt, text, { ...context, stopIfAsked });
+  const prefillMs = now() - prefillStart - decidingMs;
+  const answer = await decode(request, { ...context, sequence, logits, limit, stopIfAsked });
   return {
-    tokens,
-    finishReason: ends.has(token) ? 'end' : 'length',
-    images,
-    languagePlan: first.plan,
-    vision,
-    reduce: reduce + deciding,
-    prefill,
-    firstTokenAt,
-    lastTokenAt: now(),
-    steps,
-    cached: { text: prompt.length - visualLength, visual: visualLength, generated: steps },
+    ...answer,
+    crops: images.map(({ crops }) => crops),
+    origins: originsOf(images),
+    languagePlans: plans,
+    visionMs: sum(images.map(({ visionMs }) => visionMs)),
+    reduceMs: sum(images.map(({ reduceMs }) => reduceMs)) + decidingMs,
+    prefillMs,
+    cached: {
+      text: prompt.length - prompt.visual.length,
+      visual: prompt.visual.length,
+      generated: answer.steps,
+    },
     kvBytesPerLayer: sequence.kvBytesPerLayer(),
     warnings,
   };
 }
 
-/** Encodes the images, and has their tokens reduced where the call asks for it. */
+/** Encodes the images one by one, so that no more than one is in memory, and has their tokens reduced where the call asks for it. */
 async function readImages(
   request: GenerateRequest,
-  { encoder, reduceImage }: CallContext,
-  stopIfAsked: () => void,
-): Promise<{ visual: Rows[]; images: Outcome['images'][number][]; vision: number; reduce: number }> {
-  let vision = 0;
-  let reduce = 0;
-  const visual: Rows[] = [];
-  const images: Outcome['images'][number][] = [];
-  for (const [index, pixels] of request.images.entries()) {
-    stopIfAsked();
-    const start = now();
-    const encoded = await encoder.encode(pixels, request.reuse?.[index]);
-    const encodedAt = now();
-    stopIfAsked(); // the last look at the flag before waiting; afterwards a message ends the wait
-    const reduced = request.encoder ? await reduceImage(index, encoded, request.handOut) : encoded.features;
-    const reducedAt = now();
-    visual.push(await encoder.project(reduced)); // [M, D]
-    vision += encodedAt - start + (now() - reducedAt);
-    reduce += reducedAt - encodedAt;
-    images.push({ grid: encoded.grid, inputTokens: encoded.features.length, outputTokens: reduced.length });
+  text: Float32Array,
+  context: VisionContext & Pick<CallContext, 'vision'>,
+  roomFor: (images: readonly ReadImage[]) => number,
+): Promise<ReadImage[]> {
+  const images: ReadImage[] = [];
+  for (let index = 0; index < request.images; index++) {
+    context.stopIfAsked();
+    const prepared = await context.caller.image(index);
+    images.push(await context.vision.readImage({ index, prepared, request, text }, context));
+    roomFor(images);
   }
-  return { visual, images, vision, reduce };
+  return images;
+}
+
+/** Runs the prompt; what the reducers inside the language model take is told apart. */
+async function prefill(
+  sequence: Sequence,
+  prompt: Prompt,
+  text: Float32Array,
+  { now, caller, awaited, stopIfAsked }: VisionContext,
+): Promise<{ logits: Float32Array; plans: Outcome['languagePlans']; decidingMs: number }> {
+  let decidingMs = 0;
+  const { logits, plans } = await sequence.prefill(prompt, async (site, spans, signals) => {
+    const start = now();
+    stopIfAsked(); // as for an image
+    const length = sum(spans.map((span) => span.length));
+    const asked = new Map([[signalId(textEmbeddings()), () => text]]);
+    const made = await awaited.during({ length, signals: asked }, () =>
+      caller.planPrompt({ site, spans, signals }),
+    );
+    decidingMs += now() - start;
+    return made;
+  });
+  return { logits, plans, decidingMs };
+}
+
+/** Chooses tokens until the model, or the limit, ends the answer. */
+async function decode(
+  request: GenerateRequest,
+  {
+    decoder,
+    caller,
+    now,
+    sequence,
+    limit,
+    stopIfAsked,
+    ...prefilled
+  }: CallContext & { sequence: Sequence; logits: Float32Array; limit: number; stopIfAsked: () => void },
+): Promise<Pick<Outcome, 'tokenIds' | 'finishReason' | 'firstTokenAt' | 'lastTokenAt' | 'steps'>> {
+  const sample = createSampler(request.temperature, request.seed);
+  const ends = new Set(request.endTokenIds);
+  const promptLength = sequence.length;
+  const tokenIds: number[] = [];
+  let token = sample(prefilled.logits);
+  const firstTokenAt = now();
+  while (!ends.has(token)) {
+    tokenIds.push(token);
+    if (request.stream) caller.token(token);
+    if (tokenIds.length === limit) break;
+    stopIfAsked();
+    token = sample(await sequence.append(await decoder.embed([token])));
+  }
+  return {
+    tokenIds,
+    finishReason: ends.has(token) ? 'end' : 'length',
+    firstTokenAt,
+    lastTokenAt: now(),
+    steps: sequence.length - promptLength,
+  };
+}
+
+/** [V * 3], see {@link Outcome}. */
+function originsOf(images: readonly ReadImage[]): Uint32Array {
+  return Uint32Array.from(
+    images.flatMap(({ origins }, image) =>
+      origins.flatMap((origin) => (origin ? [image, origin.crop, origin.token] : [])),
+    ),
+  );
+}
+
+/**
+ * A function that says how many tokens the context has left behind the prompt, as far as its images are known; each of the others has one token at least.
+ * @throws PromptError in that function, where there is no room: before any further image is decoded
+ */
+function promptLimit(
+  { contextLength, images }: GenerateRequest,
+  words: number,
+): (read: readonly ReadImage[]) => number {
+  return (read) => {
+    if (contextLength === null) return Infinity;
+    const length = words + sum(read.map(({ rows }) => rows.length)) + images - read.length;
+    if (contextLength - length >= 1) return contextLength - length;
+    const atLeast = read.length < images ? 'at least ' : '';
+    throw new PromptError(
+      `The prompt has ${atLeast}${length} tokens, visual ones included; the model's context holds ${contextLength}: ${length - contextLength + 1} too many. Shorten it or keep fewer visual tokens.`,
+    );
+  };
 }
 
 /** How many tokens may be generated. */
 function tokenLimit(
-  { ids, images, contextLength, maxNewTokens }: GenerateRequest,
-  visual: readonly Rows[],
+  { maxNewTokens, contextLength }: GenerateRequest,
+  room: number,
   warnings: string[],
 ): number {
-  if (contextLength === null) return maxNewTokens;
-  const length = visual.reduce((sum, rows) => sum + rows.length, ids.length - images.length);
-  const room = contextLength - length;
-  if (room < 1)
-    throw new PromptError(
-      `The prompt has ${length} tokens, visual ones included; the model's context holds ${contextLength}. Shorten it or keep fewer visual tokens.`,
-    );
   if (room < maxNewTokens)
     warnings.push(
       `The model's context of ${contextLength} tokens leaves room for ${room} new ones instead of ${maxNewTokens}.`,
@@ -126,35 +174,43 @@ function tokenLimit(
   return Math.min(room, maxNewTokens);
 }
 
-/** The prompt, each image token replaced by its image's visual tokens. */
-async function readPrompt(
-  { ids, imageTokenId }: GenerateRequest,
-  visual: readonly Rows[],
-  decoder: Decoder,
-): Promise<Prompt> {
-  const words = ids.filter((id) => id !== imageTokenId);
-  const text = await decoder.embed(words); // [words.length, D]
-  const width = text.length / words.length;
-  const length = visual.reduce((sum, rows) => sum + rows.length, words.length);
+/** The prompt, each image token replaced by its image's rows. */
+function layOut(
+  { promptIds, imageTokenId }: GenerateRequest,
+  text: Float32Array, // [T, D]
+  images: readonly ReadImage[],
+): Prompt {
+  const words = promptIds.length - images.length;
+  const width = text.length / words;
+  for (const { rows } of images) checkWidth(rows, width);
+  const length = words + sum(images.map(({ rows }) => rows.length));
   const embeddings = new Float32Array(length * width);
-  const places: number[] = [];
+  const visual: number[] = [];
   const spans: Span[] = [];
   let word = 0;
   let place = 0;
-  for (const { data: rows, length: count } of visual) {
-    if (rows.length === count * width) continue;
-    throw new BundleError(
-      `The encoder's features have ${rows.length / count} numbers a token, the embeddings ${width}: the graphs are of different models.`,
-    );
+  for (const id of promptIds) {
+    if (id !== imageTokenId) {
+      embeddings.set(text.subarray(word * width, ++word * width), place++ * width);
+      continue;
+    }
+    const { rows, origins } = images[spans.length];
+    const start = visual.length;
+    for (const [i, origin] of origins.entries()) if (origin) visual.push(place + i);
+    spans.push({ start, length: visual.length - start });
+    embeddings.set(rows.data, place * width);
+    place += rows.length;
   }
-  for (const id of ids) {
-    if (id === imageTokenId) {
-      const { data: rows, length: count } = visual[spans.length];
-      spans.push({ start: places.length, length: count });
-      for (let i = 0; i < count; i++) places.push(place + i);
-      embeddings.set(rows, place * width);
-      place += count;
-    } else embeddings.set(text.subarray(word * width, ++word * width), place++ * width);
-  }
-  return { embeddings, length, visual: places, spans };
+  return { embeddings, length, visual, spans };
+}
+
+function checkWidth({ data, length }: Features, width: number): void {
+  if (data.length === length * width) return;
+  throw new BundleError(
+    `The encoder's features have ${data.length / length} numbers a token, the embeddings ${width}: the graphs are of different models.`,
+  );
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
 }

@@ -1,5 +1,5 @@
-import type { Tensor } from 'onnxruntime-node';
-import type { DecoderDimensions } from './protocol.js';
+import type { Tensor } from 'onnxruntime-common';
+import type { ModelDimensions } from './api.js';
 
 const PAST = 'past_key_values.';
 const PRESENT = 'present.';
@@ -18,7 +18,7 @@ export interface CacheRun {
  */
 export class KvCache {
   readonly #tensor: typeof Tensor;
-  readonly #dimensions: DecoderDimensions;
+  readonly #dimensions: ModelDimensions;
   readonly #tokens: Map<number, number>;
   #past: Map<string, Tensor>;
   #buffers: [Map<string, ArrayBuffer>, Map<string, ArrayBuffer>] = [
@@ -29,7 +29,7 @@ export class KvCache {
   /** An empty cache of the layers from `first` up to but not including `end`. */
   constructor(
     tensor: typeof Tensor,
-    dimensions: DecoderDimensions,
+    dimensions: ModelDimensions,
     first: number = 0,
     end: number = dimensions.layers,
   ) {

@@ -1,8 +1,8 @@
 /** A prompt and its answer on their way through a decoder that is one graph: the bundle's own, or one patched to drop visual tokens before a layer. */
-import { selectionPlan, type ReductionPlan, type Signal, type Span } from '@foveate/core';
-import type { InferenceSession, Tensor } from 'onnxruntime-node';
+import { selectionPlan, type GivenSignal, type ReductionPlan, type Span } from '@foveate/core';
+import type { InferenceSession, Tensor } from 'onnxruntime-common';
 import { KvCache } from './kv-cache.js';
-import type { DecoderDimensions } from './protocol.js';
+import type { ModelDimensions } from './api.js';
 import { floats, run } from './sessions.js';
 
 /** What the decoder reads first. */
@@ -20,12 +20,16 @@ export interface Prompt {
 export interface Prefill {
   /** Behind the prompt's last token. [vocabulary] */
   readonly logits: Float32Array;
-  /** What became of the visual tokens inside the decoder; null without a language stage. */
-  readonly plan: ReductionPlan | null;
+  /** What became of the visual tokens inside the decoder, site by site; empty where there is none. */
+  readonly plans: readonly (readonly ReductionPlan[])[];
 }
 
-/** Has a reducer of the language stage decide, in the caller's thread. */
-export type PromptPlanner = (spans: readonly Span[], signals: readonly Signal[]) => Promise<ReductionPlan>;
+/** Has the reducers of a site decide, in the caller's thread. */
+export type PromptPlanner = (
+  site: number,
+  spans: readonly Span[],
+  signals: readonly GivenSignal[],
+) => Promise<readonly ReductionPlan[]>;
 
 /** Tokens that went through the decoder, with their keys and values. */
 export interface Sequence {
@@ -47,7 +51,7 @@ export interface Sequence {
 export interface DecoderSession {
   readonly session: InferenceSession;
   readonly tensor: typeof Tensor;
-  readonly dimensions: DecoderDimensions;
+  readonly dimensions: ModelDimensions;
 }
 
 /** How the graph drops tokens, see pruneAtLayer of @foveate/onnx-graph. */
@@ -84,7 +88,7 @@ export class SingleGraphSequence implements Sequence {
   async prefill({ embeddings, length, visual }: Prompt): Promise<Prefill> {
     const outputs = await this.#run(embeddings, length, visual);
     const plan = this.#pruning ? keptPlan(outputs, this.#pruning, visual) : this.#unpruned;
-    return { logits: lastLogits(outputs), plan };
+    return { logits: lastLogits(outputs), plans: plan ? [[plan]] : [] };
   }
 
   async append(embedding: Float32Array): Promise<Float32Array> {

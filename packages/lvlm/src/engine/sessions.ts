@@ -1,49 +1,34 @@
-/** onnxruntime sessions as the runner opens all of them. */
-import { readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
-import type { InferenceSession, Tensor } from 'onnxruntime-node';
+/** onnxruntime sessions as the engine opens and runs all of them. */
+import type { InferenceSession, Tensor } from 'onnxruntime-common';
 import { BundleError, WorkerError } from '../platform/errors.js';
-import { loadOnnxRuntime } from '../platform/native-libraries.js';
+import type { EnginePlatform, GraphInMemory } from '../platform/platform.js';
 
-/** A graph in memory whose weights lie in files of `folder`. */
-export interface GraphInMemory {
-  readonly bytes: Uint8Array;
-  readonly folder?: string;
+/** Opens sessions, all with the same settings. */
+export interface Sessions {
+  readonly Tensor: EnginePlatform['Tensor'];
+  /**
+   * Opens a session on an ONNX file, or on a graph in memory.
+   * @param name how messages call the graph
+   * @throws BundleError, PlatformError
+   */
+  open(graph: string | GraphInMemory, name: string): Promise<InferenceSession>;
 }
 
-/**
- * Opens a session on an ONNX file, or on a graph in memory.
- * @param name how messages call the graph
- * @param threads 0: as many as onnxruntime thinks
- * @throws BundleError, PlatformError
- */
-export async function openSession(
-  graph: string | GraphInMemory,
-  name: string,
-  threads: number,
-): Promise<InferenceSession> {
-  const { InferenceSession } = await loadOnnxRuntime();
-  const folder = typeof graph === 'string' ? undefined : graph.folder;
-  const options: InferenceSession.SessionOptions = {
-    intraOpNumThreads: threads,
-    logSeverityLevel: 4, // what goes wrong is thrown; onnxruntime need not write to stderr too
-    extra: {
-      session: {
-        force_spinning_stop: '1', // idle thread pools of one session would starve the next one
-        ...(folder !== undefined && { model_external_initializers_file_folder_path: folder }),
-      },
+/** @param threads of one session; 0: as many as onnxruntime thinks */
+export function createSessions(platform: EnginePlatform, threads: number): Sessions {
+  return {
+    Tensor: platform.Tensor,
+    open: async (graph, name) => {
+      try {
+        return await platform.openSession(graph, threads);
+      } catch (cause) {
+        throw new BundleError(
+          `onnxruntime cannot load ${name}: ${(cause as Error).message} The file is damaged, or is no model of this kind.`,
+          { cause },
+        );
+      }
     },
   };
-  try {
-    return await (typeof graph === 'string'
-      ? InferenceSession.create(graph, options)
-      : InferenceSession.create(graph.bytes, options));
-  } catch (cause) {
-    throw new BundleError(
-      `onnxruntime cannot load ${name}: ${(cause as Error).message} The file is damaged, or is no model of this kind.`,
-      { cause },
-    );
-  }
 }
 
 /**
@@ -75,23 +60,4 @@ export function floats(outputs: Readonly<Partial<Record<string, Tensor>>>, name:
   throw new BundleError(
     `The graph's output ${name} is ${outputs[name]?.type ?? 'missing'}; this runner reads float32. Try another dtype of the bundle.`,
   );
-}
-
-/**
- * Threads for one session: the physical cores this process may use, because a second thread on a core slows matrix products down.
- * 0 (onnxruntime's own choice, physical cores too) where the system does not tell.
- */
-export function defaultThreads(): number {
-  if (process.platform !== 'linux') return 0;
-  try {
-    const cores = new Set<string>();
-    for (const block of readFileSync('/proc/cpuinfo', 'utf8').split('\n\n')) {
-      const core = /^core id\s*:\s*(\d+)/m.exec(block);
-      const socket = /^physical id\s*:\s*(\d+)/m.exec(block);
-      if (core && socket) cores.add(`${socket[1]}:${core[1]}`);
-    }
-    return Math.min(cores.size || availableParallelism(), availableParallelism());
-  } catch {
-    return 0;
-  }
 }

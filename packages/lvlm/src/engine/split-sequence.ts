@@ -1,6 +1,7 @@
 /** A prompt and its answer on their way through a decoder in two graphs: between them any reducer decides, in the caller's thread. */
-import { applyPlan, type PromptSignalRequest, type ReductionPlan } from '@foveate/core';
-import type { InferenceSession, Tensor } from 'onnxruntime-node';
+import { applyPlan, type ReductionPlan, type SignalRequest } from '@foveate/core';
+import type { InferenceSession, Tensor } from 'onnxruntime-common';
+import type { LanguageRequest } from './api.js';
 import { KvCache } from './kv-cache.js';
 import {
   embeddingFeeds,
@@ -41,17 +42,15 @@ export class SplitSequence implements Sequence {
   length = 0;
   readonly #decoder: Omit<DecoderSession, 'session'>;
   readonly #sessions: SplitSessions;
-  readonly #signals: readonly PromptSignalRequest[];
+  readonly #signals: readonly SignalRequest[];
   readonly #lowerCache: KvCache;
   readonly #upperCache: KvCache;
   #upperLength = 0;
 
-  /** @param layer K: the first layer of the upper graph */
   constructor(
     decoder: Omit<DecoderSession, 'session'>,
     sessions: SplitSessions,
-    layer: number,
-    signals: readonly PromptSignalRequest[],
+    { sites: [{ layer }], signals }: LanguageRequest,
   ) {
     this.#decoder = decoder;
     this.#sessions = sessions;
@@ -67,9 +66,9 @@ export class SplitSequence implements Sequence {
       const attention = floats(outputs, promptAttention[i]); // [1, length]
       return { ...request, values: Float32Array.from(visual, (place) => attention[place]) };
     });
-    const plan = await planner(spans, signals);
-    const logits = await this.#runUpper(reducePrompt(floats(outputs, hidden), length, visual, plan));
-    return { logits, plan };
+    const plans = await planner(0, spans, signals);
+    const logits = await this.#runUpper(reducePrompt(floats(outputs, hidden), length, visual, plans));
+    return { logits, plans: [plans] };
   }
 
   async append(embedding: Float32Array): Promise<Float32Array> {
@@ -123,24 +122,27 @@ export class SplitSequence implements Sequence {
   }
 }
 
-/** Of the hidden states [length, D] those that go on: text, and the plan's outputs, each where its anchor stood (of one anchor, in the plan's order). */
+/** Of the hidden states [length, D] those that go on: text, and what the plans leave, each where its anchor stood (of one anchor, in the plan's order). */
 function reducePrompt(
   hidden: Float32Array,
   length: number,
   visual: readonly number[],
-  plan: ReductionPlan,
+  plans: readonly ReductionPlan[],
 ): Crossing {
   const width = hidden.length / length;
   const rowOf = (rows: Float32Array, i: number): Float32Array => rows.subarray(i * width, (i + 1) * width);
   const tokens = new Float32Array(visual.length * width);
   for (const [i, place] of visual.entries()) tokens.set(rowOf(hidden, place), i * width);
-  const reduced = applyPlan(plan, tokens); // [M, D]
+  let reduced: Float32Array = tokens; // [M, D]
+  let places: readonly number[] = visual;
+  for (const plan of plans) {
+    reduced = applyPlan(plan, reduced);
+    const before = places;
+    places = Array.from(plan.anchors, (anchor) => before[anchor]);
+  }
   const isVisual = new Set(visual);
   const staying = Array.from({ length }, (_, place) => ({ place, row: rowOf(hidden, place) }));
-  const outputs = Array.from(plan.anchors, (anchor, m) => ({
-    place: visual[anchor],
-    row: rowOf(reduced, m),
-  }));
+  const outputs = places.map((place, m) => ({ place, row: rowOf(reduced, m) }));
   const crossing = [...staying.filter(({ place }) => !isVisual.has(place)), ...outputs].sort(
     (a, b) => a.place - b.place,
   );

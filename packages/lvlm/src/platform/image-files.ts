@@ -1,16 +1,10 @@
 /** From what a caller calls an image to RGB pixels. */
 import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
+import type { DecodedImage } from '../bundle/preprocessing.js';
 import { ImageError } from './errors.js';
 import { loadSharp } from './native-libraries.js';
 import type { ImageInput, RawImage } from '../caller/types.js';
-
-/** RGB bytes, row-major. */
-export interface DecodedImage {
-  readonly data: Uint8Array;
-  readonly width: number;
-  readonly height: number;
-}
 
 const FORMATS = ['png', 'jpeg', 'webp', 'gif', 'heif', 'tiff'];
 /** Most pixels of a decoded image where the caller does not say. */
@@ -38,7 +32,7 @@ export async function readImage(file: string): Promise<RawImage> {
 }
 
 /** Hash of the pixels and their arrangement: the same for every file that holds the same picture. */
-export function imageKey({ data, width, height }: DecodedImage): string {
+export function hashImage({ data, width, height }: DecodedImage): string {
   return createHash('sha256').update(`${width}x${height}:`).update(data).digest('hex');
 }
 

@@ -1,2 +1,2 @@
-export { createMyMethod, myMethodDefaults } from './my-method.js';
+export { myMethod, myMethodEntry } from './my-method.js';
 export type { MyMethodOptions } from './my-method.js';

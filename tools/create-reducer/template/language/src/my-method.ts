@@ -1,48 +1,59 @@
 import {
-  checkBudget,
+  beforeLanguageLayer,
+  budgetOf,
+  budgetOptions,
+  defineOptions,
   defineReducer,
+  layerOption,
+  promptAttention,
   resolveBudget,
   selectionPlan,
-  topIndices,
-  type Budget,
-  type LanguageReducer,
-  type SignalRequest,
+  topIndicesAscending,
+  topK,
+  type OptionsOf,
+  type TokenReducer,
 } from '@foveate/core';
+import { reducerEntry, type ReducerEntry } from '@foveate/core/registry';
 
-/** Options of {@link createMyMethod}. */
-export interface MyMethodOptions {
-  /** K >= 1: layers 0 .. K-1 of the language model see every visual token, layer K and those above it the kept ones. Default 3. */
-  readonly layer?: number;
-  /**
-   * How many of all V visual tokens of the prompt to keep: `{ keepRatio }` in (0, 1], floor(V * keepRatio) tokens and at least 1; or `{ keepCount }`.
-   * Default `{ keepRatio: 0.25 }`.
-   */
-  readonly budget?: Budget;
-}
+const byDefault = { keepRatio: 0.25 };
 
-/** What holds where an option is absent. */
-export const myMethodDefaults: Required<MyMethodOptions> = { layer: 3, budget: { keepRatio: 0.25 } };
+const options = defineOptions({
+  layer: layerOption(
+    3,
+    'K: layers 0 to K-1 of the language model see every visual token, those from K on the kept ones',
+  ),
+  ...budgetOptions(byDefault),
+});
+
+/** Options of {@link myMethod}; the README's table says what each does. */
+export type MyMethodOptions = OptionsOf<typeof options.schema>;
 
 /**
  * Keeps the visual tokens that layer K-1 of the language model attends to most from the prompt's last token, ties to the lower index, in their
- * original order. `plan` is the reference for a runner that takes the `topK` inside its graph.
+ * original order. A runner may carry out the `rule` inside its graph; `plan` says the same.
  * @throws InvalidArgumentError on an option out of its range
+ * @example
+ * myMethod({ layer: 2, keepRatio: 0.5 });
  */
-export function createMyMethod(options: MyMethodOptions = {}): LanguageReducer {
-  const { layer, budget } = { ...myMethodDefaults, ...options };
-  checkBudget(budget);
-  const score: SignalRequest = { signal: 'promptAttention', layer: layer - 1, rows: 'last' };
-  return defineReducer<LanguageReducer>({
-    specificationVersion: 1,
+export function myMethod(given: MyMethodOptions = {}): TokenReducer {
+  const checked = options.check(given);
+  const budget = budgetOf(checked) ?? byDefault;
+  return defineReducer({
     name: 'my-method',
-    stage: 'language',
-    layer,
-    requires: [score],
-    topK: { score, budget },
-    plan: async (tokens) => {
-      const attention = await tokens.signal(score); // [V]
-      const { count, warnings } = resolveBudget(budget, tokens.length);
-      return selectionPlan(topIndices(attention, count).sort(), tokens.length, { warnings });
+    at: [beforeLanguageLayer(checked.layer)],
+    requires: { attention: promptAttention() },
+    rule: topK('attention', budget),
+    plan: async ({ length, signals }) => {
+      const { count, warnings } = resolveBudget(budget, length);
+      return selectionPlan(topIndicesAscending(signals.attention, count), length, { warnings });
     },
   });
 }
+
+/** How `foveate` and other registries know the method. */
+export const myMethodEntry: ReducerEntry = reducerEntry({
+  name: 'my-method',
+  description: 'the tokens that the last token of the prompt attends to most',
+  options,
+  create: myMethod,
+});

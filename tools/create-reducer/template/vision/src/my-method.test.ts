@@ -1,23 +1,23 @@
-import { createVisualTokens } from '@foveate/core';
+import { classAttention, createTokens, planTokens } from '@foveate/core';
 import { reducerConformance } from '@foveate/core/testing';
 import { describe, expect, it, test } from 'vitest';
-import { createMyMethod } from './my-method.js';
+import { myMethod } from './my-method.js';
 
 describe('conforms', () => {
-  const cases = reducerConformance({ create: createMyMethod, ranks: 'tokens' });
+  const cases = reducerConformance({ create: myMethod, ranks: 'tokens' });
   for (const { name, run } of cases) test(name, run);
 });
 
-describe('createMyMethod', () => {
-  const values = Float32Array.of(0.1, 0.4, 0.2, 0.3);
-  const tokens = createVisualTokens({ length: 4, signals: [{ signal: 'classAttention', values }] });
+describe('myMethod', () => {
+  const attention = { ...classAttention(), values: Float32Array.of(0.1, 0.4, 0.2, 0.3) };
+  const tokens = createTokens({ length: 4, signals: [attention] });
 
   it('keeps the most attended tokens, in their order', async () => {
-    const { sources } = await createMyMethod({ budget: { keepCount: 2 } }).plan(tokens);
+    const { sources } = await planTokens(myMethod({ keepCount: 2 }), tokens);
     expect([...sources]).toEqual([1, 3]);
   });
 
   it('keeps a quarter unless told otherwise', async () => {
-    expect([...(await createMyMethod().plan(tokens)).sources]).toEqual([1]);
+    expect([...(await planTokens(myMethod(), tokens)).sources]).toEqual([1]);
   });
 });

@@ -1,40 +1,48 @@
 import {
-  checkBudget,
+  atFeatures,
+  budgetOf,
+  budgetOptions,
+  classAttention,
+  defineOptions,
   defineReducer,
   resolveBudget,
   selectionPlan,
-  topIndices,
-  type Budget,
-  type VisionReducer,
+  topIndicesAscending,
+  type OptionsOf,
+  type TokenReducer,
 } from '@foveate/core';
+import { reducerEntry, type ReducerEntry } from '@foveate/core/registry';
 
-/** Options of {@link createMyMethod}. */
-export interface MyMethodOptions {
-  /**
-   * How many tokens to keep: `{ keepRatio }` in (0, 1], floor(N * keepRatio) tokens and at least 1; or `{ keepCount }`. Default `{ keepRatio: 0.25 }`.
-   */
-  readonly budget?: Budget;
-}
+const byDefault = { keepRatio: 0.25 };
 
-/** What holds where an option is absent. */
-export const myMethodDefaults: Required<MyMethodOptions> = { budget: { keepRatio: 0.25 } };
+const options = defineOptions(budgetOptions(byDefault));
+
+/** Options of {@link myMethod}; the README's table says what each does. */
+export type MyMethodOptions = OptionsOf<typeof options.schema>;
 
 /**
  * Keeps the tokens that the class token attends to most, ties to the lower index, in their original order.
- * @throws InvalidArgumentError on a budget out of its range
+ * @throws InvalidArgumentError on an option out of its range
+ * @example
+ * myMethod({ keepRatio: 0.5 });
  */
-export function createMyMethod(options: MyMethodOptions = {}): VisionReducer {
-  const { budget } = { ...myMethodDefaults, ...options };
-  checkBudget(budget);
-  return defineReducer<VisionReducer>({
-    specificationVersion: 1,
+export function myMethod(given: MyMethodOptions = {}): TokenReducer {
+  const budget = budgetOf(options.check(given)) ?? byDefault;
+  return defineReducer({
     name: 'my-method',
-    stage: 'vision',
-    requires: [{ signal: 'classAttention' }],
-    plan: async (tokens) => {
-      const attention = await tokens.signal({ signal: 'classAttention' }); // [N]
-      const { count, warnings } = resolveBudget(budget, tokens.length);
-      return selectionPlan(topIndices(attention, count).sort(), tokens.length, { warnings });
+    at: [atFeatures],
+    requires: { attention: classAttention() },
+    plan: async ({ length, signals }) => {
+      const { count, warnings } = resolveBudget(budget, length);
+      return selectionPlan(topIndicesAscending(signals.attention, count), length, { warnings });
     },
   });
 }
+
+/** How `foveate` and other registries know the method. */
+export const myMethodEntry: ReducerEntry = reducerEntry({
+  name: 'my-method',
+  description: 'the tokens that the class token attends to most',
+  options,
+  create: myMethod,
+});

@@ -1,0 +1,141 @@
+/** Methods by name, and their options as people write them in text, e.g. `keep=0.25`. */
+import { InvalidArgumentError, UnknownReducerError } from '../errors.js';
+import {
+  BUDGET_GROUP,
+  type OptionDefinition,
+  type Options,
+  type OptionsOf,
+  type OptionsSchema,
+} from '../options.js';
+import type { TokenReducer } from '../reducer.js';
+
+/** One option of a method as people write it in text. */
+export interface TextOption {
+  /** Its name in text, e.g. `keep` in `fopru-rank:keep=0.25`. */
+  readonly name: string;
+  /** Its name in the factory's options, e.g. `keepRatio`. */
+  readonly option: string;
+  readonly description: string;
+  /** What may be written, e.g. `original | score`, `(0, 1]`. */
+  readonly values: string;
+  /**
+   * What holds where it is absent, as it would be written; empty where another option or the method's own
+   * rule takes its place.
+   */
+  readonly default: string;
+  /** Whether it states how many tokens are kept; at most one such option is given. */
+  readonly isBudget: boolean;
+}
+
+/** A method as it is listed and made by name. */
+export interface ReducerEntry {
+  /** The reducer's own name. */
+  readonly name: string;
+  /** One line. */
+  readonly description: string;
+  readonly options: readonly TextOption[];
+  /**
+   * Makes the reducer from options in text, e.g. `{ keep: '0.25' }`.
+   * @throws InvalidArgumentError on an unknown option (lists the known ones), a value that cannot be read,
+   * two options that set the same thing
+   */
+  create(options?: Readonly<Record<string, string>>): TokenReducer;
+}
+
+/** What {@link reducerEntry} makes an entry from. */
+export interface ReducerEntryInit<Schema extends OptionsSchema> {
+  readonly name: string;
+  /** One line. */
+  readonly description: string;
+  readonly options: Options<Schema>;
+  /** The method's factory. */
+  readonly create: (options: OptionsOf<Schema>) => TokenReducer;
+}
+
+/** Methods by name. */
+export interface ReducerRegistry {
+  /** In the order in which they were registered. */
+  readonly entries: readonly ReducerEntry[];
+  /** @throws UnknownReducerError, which lists the known names */
+  get(name: string): ReducerEntry;
+}
+
+/**
+ * The entry of a method, made of its options and its factory.
+ * @example
+ * export const mineEntry = reducerEntry({ name: 'mine', description: 'keeps ...', options, create: mine });
+ */
+export function reducerEntry<Schema extends OptionsSchema>(init: ReducerEntryInit<Schema>): ReducerEntry {
+  const { name, description, options, create } = init;
+  return {
+    name,
+    description,
+    options: Object.entries(options.schema).map(([option, definition]) => describeOption(option, definition)),
+    create: (texts = {}) => create(parseOptions(name, options.schema, texts)),
+  };
+}
+
+/**
+ * A registry of methods.
+ * @throws InvalidArgumentError where two entries have one name
+ */
+export function createRegistry(entries: readonly ReducerEntry[]): ReducerRegistry {
+  const byName = new Map(entries.map((entry) => [entry.name, entry]));
+  if (byName.size < entries.length) {
+    const names = entries.map(({ name }) => name);
+    throw new InvalidArgumentError('entries', names, 'reducers of different names');
+  }
+  return {
+    entries,
+    get: (name) => {
+      const entry = byName.get(name);
+      if (!entry) throw new UnknownReducerError(name, [...byName.keys()]);
+      return entry;
+    },
+  };
+}
+
+function describeOption(option: string, definition: OptionDefinition): TextOption {
+  const { text = option, description, values, default: byDefault, group } = definition;
+  return {
+    name: text,
+    option,
+    description,
+    values,
+    default: byDefault === undefined ? '' : `${byDefault as string | number}`,
+    isBudget: group === BUDGET_GROUP,
+  };
+}
+
+function parseOptions<Schema extends OptionsSchema>(
+  reducer: string,
+  schema: Schema,
+  texts: Readonly<Record<string, string>>,
+): OptionsOf<Schema> {
+  const options = new Map(
+    Object.entries(schema).map(([option, definition]) => [definition.text ?? option, { option, definition }]),
+  );
+  const parsed = Object.entries(texts).map(([name, text]): [string, unknown] => {
+    const found = options.get(name);
+    if (!found) {
+      const known = [...options.keys()].join(', ') || 'none: it takes no options';
+      throw new InvalidArgumentError(`option of ${reducer}`, name, `one of its options (${known})`);
+    }
+    const { option, definition } = found;
+    return [option, definition.check(name, parseValue(name, text, definition))];
+  });
+  return Object.fromEntries(parsed) as OptionsOf<Schema>;
+}
+
+function parseValue(name: string, text: string, { kind, values }: OptionDefinition): unknown {
+  switch (kind) {
+    case 'choice':
+      return text;
+    case 'number': {
+      const value = Number(text);
+      if (text.trim() === '' || !Number.isFinite(value))
+        throw new InvalidArgumentError(name, text, `a number: ${values}`);
+      return value;
+    }
+  }
+}

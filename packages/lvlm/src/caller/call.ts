@@ -1,0 +1,155 @@
+/** One call, as the engine sees the caller's thread: its images are made ready, its reducers asked, its tokens passed on. */
+import { createTokens, type ReductionPlan, type TensorBackend, type TokenSource } from '@foveate/core';
+import type {
+  CallerApi,
+  CropTokens,
+  Features,
+  PreparedImage,
+  PromptTokens,
+  ReducedCrop,
+} from '../engine/api.js';
+import { DisposedError } from '../platform/errors.js';
+import { reduceOnBackend } from './backend-reduction.js';
+import { planSite } from './plan-chain.js';
+import type { ReductionChain, SiteReducers } from './reduction-chain.js';
+import { stagedTokens, type AskEngine } from './staged-tokens.js';
+
+/** What a call is made of. */
+interface CallParts {
+  readonly chain: ReductionChain;
+  readonly images: number;
+  readonly backend: TensorBackend<unknown> | null;
+  readonly ask: AskEngine;
+  /** Runs what reducers do. */
+  readonly plan: <T>(work: () => Promise<T>) => Promise<T>;
+  readonly prepareImage: (index: number) => Promise<PreparedImage>;
+  readonly onToken: (tokenId: number) => void;
+}
+
+/** What a crop's tokens were when the engine last asked about them. */
+interface CropState {
+  tokens: TokenSource | null;
+  plans: ReductionPlan[];
+}
+
+/** One call. Whatever fails on this side ends it, and is what the call fails with. */
+export class Call implements CallerApi {
+  /** Set to 1 to end the call between two runs of the model. */
+  readonly stop: Int32Array = new Int32Array(new SharedArrayBuffer(4));
+  /** Milliseconds spent on images. */
+  imageMs = 0;
+  readonly #parts: CallParts;
+  readonly #hashes: string[] = [];
+  readonly #crops: CropState[][];
+  readonly #ended: Promise<never>;
+  #end: (reason: unknown) => void = () => undefined;
+  #failure: { readonly cause: unknown } | null = null;
+
+  constructor(parts: CallParts) {
+    this.#parts = parts;
+    this.#crops = Array.from({ length: parts.images }, () => []);
+    this.#ended = new Promise((_, reject) => (this.#end = reject));
+    this.#ended.catch(() => undefined);
+  }
+
+  /** Ends the call: whatever the engine waits for is over. */
+  readonly end = (cause: unknown): void => {
+    this.#failure ??= { cause };
+    Atomics.store(this.stop, 0, 1);
+    this.#end(this.#failure.cause);
+  };
+
+  /** @throws why the call ended before its time */
+  throwIfEnded(): void {
+    if (this.#failure) throw this.#failure.cause;
+  }
+
+  /** [images][crops] The plans of this thread before the language model, in the order of the data. */
+  get plans(): readonly (readonly (readonly ReductionPlan[])[])[] {
+    return this.#crops.map((image) => image.map(({ plans }) => plans));
+  }
+
+  image(index: number): Promise<PreparedImage> {
+    return this.#answer(async () => {
+      const start = performance.now();
+      const image = await this.#parts.prepareImage(index);
+      this.imageMs += performance.now() - start;
+      this.#hashes[index] = image.imageHash;
+      return image;
+    });
+  }
+
+  planCrop(message: CropTokens): Promise<readonly ReductionPlan[]> {
+    return this.#plan(async () => {
+      const { chain } = this.#parts;
+      const crop = this.#cropOf(message);
+      const { plans, left } = await planSite(this.#siteOf(message), this.#tokensOf(message), chain.layers);
+      crop.tokens = left;
+      crop.plans.push(...plans);
+      return plans;
+    });
+  }
+
+  reduceCrop(message: CropTokens, features: Features): Promise<ReducedCrop> {
+    return this.#plan(async () => {
+      const { chain, backend } = this.#parts;
+      if (!backend) throw new DisposedError(); // features are handed out to a backend only
+      const { classToken } = message;
+      const crop = { tokens: this.#tokensOf(message), features, classToken };
+      const reduced = await reduceOnBackend(backend, this.#siteOf(message), crop, chain.layers);
+      this.#cropOf(message).plans.push(...reduced.plans);
+      return reduced;
+    });
+  }
+
+  planPrompt({ site, spans, signals }: PromptTokens): Promise<readonly ReductionPlan[]> {
+    return this.#plan(async () => {
+      const { chain, ask } = this.#parts;
+      const length = spans.reduce((total, span) => total + span.length, 0);
+      const given = createTokens({ length, spans, signals, imageHash: this.#hashes.join(' ') });
+      const tokens: TokenSource = {
+        ...given,
+        signal: (request) => (request.signal.of === 'prompt' ? ask.signal(request) : given.signal(request)),
+      };
+      const { plans } = await planSite(chain.language[site], tokens, chain.layers);
+      return plans;
+    });
+  }
+
+  token(tokenId: number): void {
+    if (this.#failure) return;
+    try {
+      this.#parts.onToken(tokenId);
+    } catch (cause) {
+      this.end(cause);
+    }
+  }
+
+  #siteOf({ site }: CropTokens): SiteReducers {
+    const { vision, features } = this.#parts.chain;
+    return vision.at(site) ?? { site: { tower: 'vision', layer: 'features' }, reducers: features };
+  }
+
+  #cropOf({ image, crop }: CropTokens): CropState {
+    return (this.#crops[image][crop] ??= { tokens: null, plans: [] });
+  }
+
+  #tokensOf(message: CropTokens): TokenSource {
+    const { tokens } = this.#cropOf(message);
+    return stagedTokens(tokens, message.stages, this.#hashes[message.image], this.#parts.ask);
+  }
+
+  #plan<T>(work: () => Promise<T>): Promise<T> {
+    return this.#answer(() => this.#parts.plan(work));
+  }
+
+  /** Answers the engine, unless the call ends before; what fails ends it. */
+  async #answer<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await Promise.race([work(), this.#ended]);
+    } catch (cause) {
+      this.end(cause);
+      throw cause;
+    }
+  }
+}

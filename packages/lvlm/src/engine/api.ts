@@ -1,0 +1,229 @@
+/**
+ * What the caller's thread and the engine's say to each other: two interfaces, and the plain data that their functions take. One call runs at a time. The KV cache
+ * never crosses; features and attention maps do only where the caller's thread reduces them on a backend of its own.
+ */
+import type { Budget, GivenSignal, Grid, ReductionPlan, SignalRequest, Span } from '@foveate/core';
+import type { GraphName } from '../bundle/bundle.js';
+import type { FamilySettings } from '../families/family.js';
+import type { PixelValues, Size } from '../bundle/preprocessing.js';
+
+/** The engine, as the caller's thread sees it. */
+export interface EngineApi {
+  /**
+   * Opens a bundle's embeddings and reads what its graphs say. Once, before anything else.
+   * @throws BundleError, PlatformError
+   */
+  open(settings: EngineSettings): Promise<ModelDimensions>;
+  /**
+   * Opens the forms of the graphs that a call of this kind will need.
+   * @throws BundleError, PlatformError, IdentityCheckError, UnsupportedReducerError, SignalUnavailableError
+   */
+  prepare(forms: FormsRequest): Promise<void>;
+  /** Runs a call; null where it was stopped. */
+  generate(request: GenerateRequest): Promise<Outcome | null>;
+  /** A signal of the crop (or prompt) whose plans are awaited, which did not come with its tokens. */
+  signal(request: SignalRequest): Promise<Float32Array>;
+  /** Neighbours by the rows of such a signal, see `TokenSource.nearest`. */
+  nearest(rows: SignalRequest, of: Uint32Array, k: number): Promise<Uint32Array>;
+  /** Ends the engine once nothing runs. */
+  dispose(): Promise<void>;
+}
+
+/** The caller's thread, as the engine sees it during a call. */
+export interface CallerApi {
+  /** Decodes and preprocesses one image of the call. */
+  image(index: number): Promise<PreparedImage>;
+  /** Plans for the tokens of one crop at one site: one a reducer that acts there, in the order of the chain. */
+  planCrop(tokens: CropTokens): Promise<readonly ReductionPlan[]>;
+  /** The same on the backend of the caller's thread, which also applies the plans. */
+  reduceCrop(tokens: CropTokens, features: Features): Promise<ReducedCrop>;
+  /** Plans for all visual tokens of the prompt at one site of the language model. */
+  planPrompt(tokens: PromptTokens): Promise<readonly ReductionPlan[]>;
+  /** One generated token, as soon as there is one. */
+  token(tokenId: number): void;
+}
+
+/** What the engine opens. */
+export interface EngineSettings {
+  /** Paths of the ONNX files. */
+  readonly graphs: Readonly<Record<GraphName, string>>;
+  /** 0: onnxruntime decides. */
+  readonly threads: number;
+  readonly family: FamilySettings;
+  /** Largest difference of a feature between a patched encoder and the bundle's own, as a share of the largest feature. */
+  readonly identityTolerance: number;
+}
+
+/** What the graphs say of the model. */
+export interface ModelDimensions {
+  /** Layers of the language model. */
+  readonly layers: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Bytes of one number of the KV cache. */
+  readonly kvBytes: number;
+}
+
+/** The forms of the graphs that a call needs. */
+export interface FormsRequest {
+  /** Null: the bundle's own encoder. */
+  readonly vision: VisionRequest | null;
+  /** Null: the bundle's own decoder. */
+  readonly language: LanguageRequest | null;
+}
+
+/** An encoder with further outputs, cut where tokens are reduced. */
+export interface VisionRequest {
+  /** Where tokens are reduced inside the encoder, from the pixels on. */
+  readonly sites: readonly InnerSite[];
+  /** Whether the encoder's graph decides at all of these sites, by their rules; otherwise the caller's thread does, between parts of the graph. */
+  readonly route: Route;
+  /** What reducers at the features read, and what those inside read (each of a layer that is counted from the start). */
+  readonly signals: readonly SignalRequest[];
+  /** Whether anything acts on the features. */
+  readonly atFeatures: boolean;
+}
+
+/** Who decides inside a tower: its graph by a rule, or the caller's thread between two parts of the graph. */
+export type Route = 'graph' | 'split';
+
+/** A site inside a tower. */
+export interface InnerSite {
+  /** The first layer that sees fewer tokens, counted from the start. */
+  readonly layer: number;
+  /** The reducer's name, for messages; of several the first's. */
+  readonly reducer: string;
+  /** The decision, where the graph makes it. */
+  readonly rule: { readonly score: SignalRequest; readonly budget: Budget } | null;
+}
+
+/** What a call does inside the language model. */
+export interface LanguageRequest {
+  /** From the first layer on; at least one. */
+  readonly sites: readonly InnerSite[];
+  readonly route: Route;
+  /** What reducers read there, where the caller's thread decides. */
+  readonly signals: readonly SignalRequest[];
+}
+
+/** One call. */
+export interface GenerateRequest extends FormsRequest {
+  /** Token ids of the prompt, one image token for each image. */
+  readonly promptIds: readonly number[];
+  readonly imageTokenId: number;
+  readonly endTokenIds: readonly number[];
+  readonly contextLength: number | null;
+  readonly images: number;
+  /** What becomes of newlines between rows of tokens once a reducer acted; see `GenerateOptions.newlines`. */
+  readonly newlines: Newlines;
+  /** Whether an image that the encoder saw last need not be encoded again. */
+  readonly reuseEncoding: boolean;
+  /** Whether the caller's thread gets the features, and applies its plans itself. */
+  readonly handOut: boolean;
+  readonly maxNewTokens: number;
+  readonly temperature: number;
+  readonly seed: number;
+  readonly stream: boolean;
+  /** [1] set to 1 by the caller's thread to end the call between two runs. */
+  readonly stop: Int32Array;
+}
+
+/** See `GenerateOptions.newlines`. */
+export type Newlines = 'drop' | 'keep' | 'nonempty';
+
+/** An image, decoded and preprocessed. */
+export interface PreparedImage {
+  readonly imageHash: string;
+  /** Of the upright image, in pixels. */
+  readonly size: Size;
+  /** The encoder's inputs, one a crop. */
+  readonly crops: readonly PixelValues[];
+}
+
+/** Rows of numbers: one a visual token. */
+export interface Features {
+  /** [length, width] */
+  readonly data: Float32Array;
+  readonly length: number;
+}
+
+/** The tokens of one crop, at one site. */
+export interface CropTokens {
+  readonly image: number;
+  readonly crop: number;
+  /** What happened to the crop's tokens since the caller's thread was last asked about them, if ever: from the encoder's input on. */
+  readonly stages: readonly TokenStage[];
+  /** Which of the request's vision sites; `sites.length` is the features. */
+  readonly site: number;
+  /** Whether attention maps have the class token first. */
+  readonly classToken: boolean;
+}
+
+/** A stretch of the encoder in which the tokens stayed the same. */
+export interface TokenStage {
+  /** Tokens in it. */
+  readonly length: number;
+  readonly grid: Grid | null;
+  readonly signals: readonly StageSignal[];
+  /** What was made of them at its end, by the graph or by the family; null where the caller's thread decides, or at the last one. */
+  readonly plan: ReductionPlan | null;
+}
+
+/** A signal of a stage. Those with one value a token come with it; null: the others stay in the engine, and are asked for. */
+export type StageSignal = SignalRequest & { readonly values: Float32Array | null };
+
+/** What a backend in the caller's thread made of a crop. */
+export interface ReducedCrop {
+  readonly features: Features;
+  readonly plans: readonly ReductionPlan[];
+}
+
+/** All visual tokens of a prompt, at a site of the language model. */
+export interface PromptTokens {
+  /** Which of the request's language sites. */
+  readonly site: number;
+  /** The run that each crop has among them. */
+  readonly spans: readonly Span[];
+  readonly signals: readonly GivenSignal[];
+}
+
+/** What became of a crop before the language model. */
+export interface CropOutcome {
+  readonly grid: Grid | null;
+  /** What the grid covers of the upright image. */
+  readonly region: Region;
+  /** Visual tokens out of the encoder, those left out that unpadding removes. */
+  readonly inputTokens: number;
+  /** Plans of the graph's rules inside the encoder, one a site. */
+  readonly graphPlans: readonly ReductionPlan[];
+}
+
+/** A rectangle in an image: shares of its width and height, from its upper left corner. */
+export interface Region {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** What became of a call. Points in time are milliseconds of a clock that both threads share. */
+export interface Outcome {
+  readonly tokenIds: readonly number[];
+  readonly finishReason: 'end' | 'length';
+  /** [images][crops] */
+  readonly crops: readonly (readonly CropOutcome[])[];
+  /** [V * 3] of each visual token that enters the language model its image, its crop, and its number among the crop's tokens that are left. */
+  readonly origins: Uint32Array;
+  /** What became of all visual tokens at each site of the language model: plans of the caller's thread, or of the graph's rules. */
+  readonly languagePlans: readonly (readonly ReductionPlan[])[];
+  readonly visionMs: number;
+  readonly reduceMs: number;
+  readonly prefillMs: number;
+  readonly firstTokenAt: number;
+  readonly lastTokenAt: number;
+  /** Decoder runs after the first. */
+  readonly steps: number;
+  readonly cached: { readonly text: number; readonly visual: number; readonly generated: number };
+  readonly kvBytesPerLayer: readonly number[];
+  readonly warnings: readonly string[];
+}

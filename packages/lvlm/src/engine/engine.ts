@@ -1,0 +1,127 @@
+/** The engine: holds sessions, features and the KV cache, and runs one call at a time. Runs in a thread of its own. */
+import { describeModel, OnnxGraphError } from '@foveate/onnx-graph';
+import { familyOf } from '../families/index.js';
+import { BundleError, WorkerError } from '../platform/errors.js';
+import type { EnginePlatform } from '../platform/platform.js';
+import type { CallerApi, EngineApi, EngineSettings, GenerateRequest, VisionRequest } from './api.js';
+import { Awaited } from './awaited.js';
+import { Decoder } from './decoder.js';
+import { encoderFormId, openOriginalEncoder, type Encoder, type EncoderSettings } from './encoder.js';
+import { Forms } from './forms.js';
+import { generate, Stopped } from './generation.js';
+import { openCheckedEncoder } from './identity-check.js';
+import { createNearestRows } from './nearest-rows.js';
+import { createSessions } from './sessions.js';
+import { createVision, type Vision } from './vision.js';
+
+/** Weights of all open forms together: beyond this share of the machine's memory those used longest ago are closed. */
+const MEMORY_SHARE = 0.25;
+
+/** An open model. */
+interface Model {
+  readonly platform: EnginePlatform;
+  readonly decoder: Decoder;
+  readonly vision: Vision;
+}
+
+/**
+ * An engine that has yet to open a bundle.
+ * @param caller the other thread; asked during calls only
+ * @param onDispose called once nothing runs any more
+ * @throws in its functions: BundleError, PlatformError, WorkerError, and what the caller's thread throws
+ */
+export function createEngine(
+  openPlatform: () => Promise<EnginePlatform>,
+  caller: () => CallerApi,
+  onDispose: () => void,
+): EngineApi {
+  const awaited = new Awaited();
+  let opened: Model | null = null;
+  let running: Promise<unknown> = Promise.resolve();
+  const model = (): Model => {
+    if (opened) return opened;
+    throw new WorkerError('The engine was asked before it opened a bundle.');
+  };
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const turn = running.then(work);
+    running = turn.catch(() => undefined);
+    return turn;
+  };
+  return {
+    open: (settings) =>
+      inTurn(async () => {
+        opened = await openModel(await openPlatform(), settings, awaited);
+        return opened.decoder.dimensions;
+      }),
+    prepare: ({ vision, language }) =>
+      inTurn(async () => {
+        await model().vision.encoderFor(vision);
+        await model().decoder.prepare(language);
+      }),
+    generate: (request: GenerateRequest) =>
+      inTurn(async () => {
+        const { platform, decoder, vision } = model();
+        const now = (): number => platform.now();
+        try {
+          return await generate(request, { now, decoder, vision, awaited, caller: caller() });
+        } catch (error) {
+          if (error instanceof Stopped) return null;
+          throw error;
+        }
+      }),
+    signal: (request) => awaited.signal(request),
+    nearest: (rows, of, k) => awaited.nearest(rows, of, k),
+    dispose: async () => {
+      await running;
+      onDispose();
+    },
+  };
+}
+
+/** @throws BundleError, PlatformError */
+async function openModel(
+  platform: EnginePlatform,
+  { graphs, threads, family, identityTolerance }: EngineSettings,
+  awaited: Awaited,
+): Promise<Model> {
+  const sessions = createSessions(platform, threads);
+  const forms = new Forms(platform.totalMemory * MEMORY_SHARE);
+  const encoderFile = graphs.vision_encoder;
+  const decoderFile = graphs.decoder_model_merged;
+  const [encoder, decoder] = await reading(() =>
+    Promise.all([encoderFile, decoderFile].map((file) => platform.readModel(file))),
+  );
+  const settings: EncoderSettings = {
+    file: encoderFile,
+    model: encoder,
+    weightBytes: describeModel(encoder).weightBytes,
+    visionLayers: family.visionLayers,
+  };
+  const check = { probe: familyOf(family).probeSize(family), tolerance: identityTolerance };
+  const encoderFor = (request: VisionRequest | null): Promise<Encoder> =>
+    forms.get(request ? encoderFormId(request) : 'encoder', settings.weightBytes, () =>
+      request
+        ? openCheckedEncoder(platform, sessions, settings, request, check)
+        : openOriginalEncoder(sessions, settings),
+    );
+  awaited.nearestRows = createNearestRows(sessions);
+  return {
+    platform,
+    vision: createVision(encoderFor, family),
+    decoder: await Decoder.open(sessions, forms, {
+      file: decoderFile,
+      model: decoder,
+      embeddings: graphs.embed_tokens,
+    }),
+  };
+}
+
+/** Errors of a graph's structure are the bundle's. @throws BundleError */
+async function reading<T>(read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (cause) {
+    if (!OnnxGraphError.isInstance(cause)) throw cause;
+    throw new BundleError(`The bundle's graphs cannot be read. ${cause.message}`, { cause });
+  }
+}

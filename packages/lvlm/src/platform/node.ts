@@ -1,0 +1,110 @@
+/** The platform Node: sharp, onnxruntime-node, files. */
+import { createHash } from 'node:crypto';
+import { createReadStream, readFileSync } from 'node:fs';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
+import path from 'node:path';
+import { readModel } from '@foveate/onnx-graph/files';
+import type { InferenceSession } from 'onnxruntime-node';
+import type { DecodedImage, Interpolation, Size } from '../bundle/preprocessing.js';
+import { now } from './clock.js';
+import { loadOnnxRuntime, loadSharp } from './native-libraries.js';
+import type { EnginePlatform, GraphInMemory, VerdictStore } from './platform.js';
+
+/**
+ * What the engine needs of Node.
+ * @param cacheDirectory folder of what is remembered; null: nothing is
+ * @throws PlatformError
+ */
+export async function nodePlatform(cacheDirectory: string | null): Promise<EnginePlatform> {
+  const { InferenceSession, Tensor } = await loadOnnxRuntime();
+  return {
+    Tensor,
+    openSession: (graph, threads) => openSession(InferenceSession, graph, threads),
+    readModel: async (file) => readModel(file),
+    hashFile,
+    totalMemory: totalmem(),
+    now,
+    verdicts: cacheDirectory === null ? null : verdictsIn(path.join(cacheDirectory, 'identity')),
+  };
+}
+
+async function openSession(
+  runtime: typeof InferenceSession,
+  graph: string | GraphInMemory,
+  threads: number,
+): Promise<InferenceSession> {
+  const folder = typeof graph === 'string' ? undefined : graph.folder;
+  const options: InferenceSession.SessionOptions = {
+    intraOpNumThreads: threads,
+    logSeverityLevel: 4, // what goes wrong is thrown; onnxruntime need not write to stderr too
+    extra: {
+      session: {
+        force_spinning_stop: '1', // idle thread pools of one session would starve the next one
+        ...(folder !== undefined && { model_external_initializers_file_folder_path: folder }),
+      },
+    },
+  };
+  return typeof graph === 'string' ? runtime.create(graph, options) : runtime.create(graph.bytes, options);
+}
+
+async function hashFile(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(file)) hash.update(chunk as Uint8Array);
+  return hash.digest('hex');
+}
+
+/** A file a verdict. Written under another name and moved, so that no reader meets half a file. */
+function verdictsIn(folder: string): VerdictStore {
+  const fileOf = (name: string): string =>
+    path.join(folder, `${createHash('sha256').update(name).digest('hex')}.json`);
+  return {
+    read: (name) => readFile(fileOf(name), 'utf8').catch(() => null),
+    write: async (name, text) => {
+      const temporary = `${fileOf(name)}.${process.pid}.${Date.now()}`;
+      try {
+        await mkdir(folder, { recursive: true });
+        await writeFile(temporary, text);
+        await rename(temporary, fileOf(name));
+      } catch {
+        // A cache: nothing is lost without it.
+      }
+    },
+  };
+}
+
+/** Resamples an image, as transformers.js does it through sharp. */
+export async function resize(
+  image: DecodedImage,
+  { width, height }: Size,
+  interpolation: Interpolation,
+): Promise<DecodedImage> {
+  if (image.width === width && image.height === height) return image;
+  const sharp = await loadSharp();
+  const input = sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } });
+  const scaled =
+    interpolation === 'lanczos'
+      ? input.resize({ width, height, fit: 'fill', kernel: 'lanczos3' })
+      : input.affine([width / image.width, 0, 0, height / image.height], { interpolator: interpolation });
+  const { data, info } = await scaled.raw().toBuffer({ resolveWithObject: true });
+  return { data, width: info.width, height: info.height };
+}
+
+/**
+ * Threads for one session: the physical cores this process may use, because a second thread on a core slows matrix products down.
+ * 0 (onnxruntime's own choice, physical cores too) where the system does not tell.
+ */
+export function defaultThreads(): number {
+  if (process.platform !== 'linux') return 0;
+  try {
+    const cores = new Set<string>();
+    for (const block of readFileSync('/proc/cpuinfo', 'utf8').split('\n\n')) {
+      const core = /^core id\s*:\s*(\d+)/m.exec(block);
+      const socket = /^physical id\s*:\s*(\d+)/m.exec(block);
+      if (core && socket) cores.add(`${socket[1]}:${core[1]}`);
+    }
+    return Math.min(cores.size || availableParallelism(), availableParallelism());
+  } catch {
+    return 0;
+  }
+}
