@@ -94,7 +94,7 @@ export class EngineClient {
       return await this.#engine.generate(request);
     } finally {
       this.#call = null;
-      if (!this.#death) this.#thread.keepAlive(false); // what ends the engine waits for it
+      if (!this.#dead) this.#thread.keepAlive(false); // what ends the engine waits for it
     }
   }
 
@@ -113,6 +113,10 @@ export class EngineClient {
     this.#die(new DisposedError());
     this.#thread.keepAlive(true); // the process must not end before what waits for the end goes on
     await this.#thread.ended.catch(() => undefined);
+  }
+
+  get #dead(): boolean {
+    return this.#death !== null;
   }
 
   #die(error: Error): void {
