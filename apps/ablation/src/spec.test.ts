@@ -75,7 +75,7 @@ describe('createReducers', () => {
     ['uniform:keep=1.5', InvalidArgumentError, 'keep must be'],
     ['uniform:keep=NaN', InvalidArgumentError, 'a number'],
     ['uniform:count=0', InvalidArgumentError, 'count must be'],
-    ['uniform:keep=0.5:count=3', InvalidArgumentError, 'keepCount'],
+    ['uniform:keep=0.5:count=3', InvalidArgumentError, 'keep and count'],
     ['fopru-rank:significance=high', InvalidArgumentError, "'variance' or 'low-variance'"],
     ['fopru-rank:order=none', InvalidArgumentError, "'original' or 'score'"],
     ['random:seed=-1', InvalidArgumentError, 'seed'],

@@ -88,11 +88,21 @@ export function defineOptions<const Schema extends OptionsSchema>(schema: Schema
   return { schema, check };
 }
 
-function checkAlone(schema: OptionsSchema, name: string, present: readonly string[]): void {
+/**
+ * Checks that of a group at most one option is given.
+ * @param nameOf how the caller calls an option
+ * @throws InvalidArgumentError
+ */
+export function checkAlone(
+  schema: OptionsSchema,
+  name: string,
+  present: readonly string[],
+  nameOf = (option: string): string => option,
+): void {
   const { group } = schema[name];
   const other = group !== undefined && present.find((each) => each !== name && schema[each].group === group);
   if (!other) return;
-  throw new InvalidArgumentError(`${name} and ${other}`, 'both', 'given one at a time');
+  throw new InvalidArgumentError(`${nameOf(name)} and ${nameOf(other)}`, 'both', 'given one at a time');
 }
 
 /** An option that takes one of a few words, the default first. */

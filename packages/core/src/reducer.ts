@@ -107,7 +107,14 @@ function checkSites(argument: string, sites: readonly Site[]): void {
  * @throws InvalidArgumentError, which says what to change in a reducer of an earlier version
  */
 export function checkReducer(argument: string, value: unknown): asserts value is TokenReducer {
-  const { specificationVersion, name = '', at, requires, plan } = Object(value) as Partial<TokenReducer>;
+  const {
+    specificationVersion,
+    name = '',
+    at,
+    requires,
+    plan,
+    rule,
+  } = Object(value) as Partial<TokenReducer>;
   if ((specificationVersion as number | undefined) === 1) {
     throw new InvalidArgumentError(
       argument,
@@ -127,6 +134,7 @@ export function checkReducer(argument: string, value: unknown): asserts value is
   }
   checkSites(`${argument}.at`, at);
   checkRequires(`${argument}.requires`, requires);
+  if (rule) checkRule(rule, requires);
 }
 
 /**

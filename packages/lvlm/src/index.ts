@@ -11,7 +11,7 @@ export {
 export { readImage } from './platform/image-files.js';
 export { Lvlm } from './caller/lvlm.js';
 export type { Dtype } from './bundle/bundle.js';
-export type { Newlines, Region } from './engine/api.js';
+export type { Region } from './engine/api.js';
 export type {
   CropReport,
   GeneratedToken,

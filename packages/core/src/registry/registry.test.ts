@@ -101,8 +101,8 @@ describe('an entry', () => {
     [{ mode: 'sum' }, "mode must be 'mean' or 'max'; received \"sum\""],
     [{ keep: '2' }, 'keep must be a number in (0, 1]'],
     [{ count: '1.5' }, 'count must be a positive integer'],
-    [{ keep: '0.5', count: '3' }, 'keepRatio and keepCount must be given one at a time'],
-    [{ keep: '0.5', mass: '0.8' }, 'keepRatio and attentionMass must be given one at a time'],
+    [{ keep: '0.5', count: '3' }, 'keep and count must be given one at a time'],
+    [{ keep: '0.5', mass: '0.8' }, 'keep and mass must be given one at a time'],
     [{ mass: 'most' }, 'mass must be a number: (0, 1]; received "most"'],
     [{ toString: 'x' }, 'received "toString"'],
   ])('refuses %j', (texts, message) => {

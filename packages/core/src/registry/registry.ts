@@ -2,6 +2,7 @@
 import { InvalidArgumentError, UnknownReducerError } from '../errors.js';
 import {
   BUDGET_GROUP,
+  checkAlone,
   type OptionDefinition,
   type Options,
   type OptionsOf,
@@ -124,6 +125,8 @@ function parseOptions<Schema extends OptionsSchema>(
     const { option, definition } = found;
     return [option, definition.check(name, parseValue(name, text, definition))];
   });
+  const present = parsed.map(([option]) => option);
+  for (const option of present) checkAlone(schema, option, present, (each) => schema[each].text ?? each);
   return Object.fromEntries(parsed) as OptionsOf<Schema>;
 }
 

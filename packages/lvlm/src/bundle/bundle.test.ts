@@ -286,7 +286,7 @@ describe('the identity check', () => {
     const file = path.join(FIXTURE, 'onnx/vision_encoder.onnx');
     const platform = await nodePlatform(cacheDirectory);
     const settings = { file, model: readModel(file), weightBytes: 0, visionLayers: 3 };
-    const request = { sites: [], route: 'split', signals: [], atFeatures: true } as const;
+    const request = { signals: [] };
     // No difference is below a negative tolerance.
     const check = openCheckedEncoder(platform, createSessions(platform, 1), settings, request, {
       probe: { width: 64, height: 64 },

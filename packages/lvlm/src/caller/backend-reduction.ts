@@ -45,7 +45,7 @@ export async function reduceOnBackend<Tensor>(
     requestsOf(requires, site.site).map((request) => requestInModel(request, layers)),
   );
   try {
-    const { plans } = await planSite(site, await backendTokens(backend, crop, requests, hold), layers);
+    const plans = await planSite(site, await backendTokens(backend, crop, requests, hold), layers);
     return { plans, features: await applyPlans(backend, crop.features, plans) };
   } finally {
     for (const tensor of held) backend.dispose(tensor);

@@ -10,9 +10,9 @@ import type {
 } from '../engine/api.js';
 import { DisposedError } from '../platform/errors.js';
 import { reduceOnBackend } from './backend-reduction.js';
+import { cropTokens, type AskEngine } from './crop-tokens.js';
 import { planSite } from './plan-chain.js';
-import type { ReductionChain, SiteReducers } from './reduction-chain.js';
-import { stagedTokens, type AskEngine } from './staged-tokens.js';
+import type { ReductionChain } from './reduction-chain.js';
 
 /** What a call is made of. */
 interface CallParts {
@@ -26,12 +26,6 @@ interface CallParts {
   readonly onToken: (tokenId: number) => void;
 }
 
-/** What a crop's tokens were when the engine last asked about them. */
-interface CropState {
-  tokens: TokenSource | null;
-  plans: ReductionPlan[];
-}
-
 /** One call. Whatever fails on this side ends it, and is what the call fails with. */
 export class Call implements CallerApi {
   /** Set to 1 to end the call between two runs of the model. */
@@ -40,14 +34,15 @@ export class Call implements CallerApi {
   imageMs = 0;
   readonly #parts: CallParts;
   readonly #hashes: string[] = [];
-  readonly #crops: CropState[][];
+  /** [images][crops] */
+  readonly #plans: (readonly ReductionPlan[])[][];
   readonly #ended: Promise<never>;
   #end: (reason: unknown) => void = () => undefined;
   #failure: { readonly cause: unknown } | null = null;
 
   constructor(parts: CallParts) {
     this.#parts = parts;
-    this.#crops = Array.from({ length: parts.images }, () => []);
+    this.#plans = Array.from({ length: parts.images }, () => []);
     this.#ended = new Promise((_, reject) => (this.#end = reject));
     this.#ended.catch(() => undefined);
   }
@@ -64,9 +59,9 @@ export class Call implements CallerApi {
     if (this.#failure) throw this.#failure.cause;
   }
 
-  /** [images][crops] The plans of this thread before the language model, in the order of the data. */
+  /** [images][crops] The plans on the features, in the order of the chain; nothing where none acts there. */
   get plans(): readonly (readonly (readonly ReductionPlan[])[])[] {
-    return this.#crops.map((image) => image.map(({ plans }) => plans));
+    return this.#plans;
   }
 
   image(index: number): Promise<PreparedImage> {
@@ -82,10 +77,8 @@ export class Call implements CallerApi {
   planCrop(message: CropTokens): Promise<readonly ReductionPlan[]> {
     return this.#plan(async () => {
       const { chain } = this.#parts;
-      const crop = this.#cropOf(message);
-      const { plans, left } = await planSite(this.#siteOf(message), this.#tokensOf(message), chain.layers);
-      crop.tokens = left;
-      crop.plans.push(...plans);
+      const plans = await planSite(chain.features, this.#tokensOf(message), chain.layers);
+      this.#plans[message.image][message.crop] = plans;
       return plans;
     });
   }
@@ -96,23 +89,23 @@ export class Call implements CallerApi {
       if (!backend) throw new DisposedError(); // features are handed out to a backend only
       const { classToken } = message;
       const crop = { tokens: this.#tokensOf(message), features, classToken };
-      const reduced = await reduceOnBackend(backend, this.#siteOf(message), crop, chain.layers);
-      this.#cropOf(message).plans.push(...reduced.plans);
+      const reduced = await reduceOnBackend(backend, chain.features, crop, chain.layers);
+      this.#plans[message.image][message.crop] = reduced.plans;
       return reduced;
     });
   }
 
-  planPrompt({ site, spans, signals }: PromptTokens): Promise<readonly ReductionPlan[]> {
+  planPrompt({ spans, signals }: PromptTokens): Promise<readonly ReductionPlan[]> {
     return this.#plan(async () => {
       const { chain, ask } = this.#parts;
+      if (!chain.language) throw new DisposedError(); // asked only where something acts there
       const length = spans.reduce((total, span) => total + span.length, 0);
       const given = createTokens({ length, spans, signals, imageHash: this.#hashes.join(' ') });
       const tokens: TokenSource = {
         ...given,
         signal: (request) => (request.signal.of === 'prompt' ? ask.signal(request) : given.signal(request)),
       };
-      const { plans } = await planSite(chain.language[site], tokens, chain.layers);
-      return plans;
+      return planSite(chain.language, tokens, chain.layers);
     });
   }
 
@@ -125,18 +118,8 @@ export class Call implements CallerApi {
     }
   }
 
-  #siteOf({ site }: CropTokens): SiteReducers {
-    const { vision, features } = this.#parts.chain;
-    return vision.at(site) ?? { site: { tower: 'vision', layer: 'features' }, reducers: features };
-  }
-
-  #cropOf({ image, crop }: CropTokens): CropState {
-    return (this.#crops[image][crop] ??= { tokens: null, plans: [] });
-  }
-
   #tokensOf(message: CropTokens): TokenSource {
-    const { tokens } = this.#cropOf(message);
-    return stagedTokens(tokens, message.stages, this.#hashes[message.image], this.#parts.ask);
+    return cropTokens(message, this.#hashes[message.image], this.#parts.ask);
   }
 
   #plan<T>(work: () => Promise<T>): Promise<T> {

@@ -2,6 +2,7 @@
 import {
   attentionGiven,
   beforeLanguageLayer,
+  beforeVisionLayer,
   defineReducer,
   identityPlan,
   InvalidPlanError,
@@ -11,6 +12,7 @@ import {
   selectionPlan,
   type ReductionPlan,
   type Requirements,
+  type Site,
   type TokenReducer,
   type VisualTokens,
 } from '@foveate/core';
@@ -53,8 +55,9 @@ function reducer<R extends Requirements>(
   plan: (tokens: VisualTokens<R>) => ReductionPlan | Promise<ReductionPlan>,
   requires: R = {} as R,
   layer = 2,
+  site: Site = beforeLanguageLayer(layer),
 ): TokenReducer {
-  const definition = { name: 'mine', at: [beforeLanguageLayer(layer)], requires };
+  const definition = { name: 'mine', at: [site], requires };
   return defineReducer({ ...definition, plan: async (tokens: VisualTokens<R>) => plan(tokens) });
 }
 
@@ -300,6 +303,16 @@ describe('what cannot be run', () => {
       await expect(lvlm.generate({ ...ask, reducers })).rejects.toThrow(message);
       await expect(lvlm.generate({ ...ask, reducers })).rejects.toThrow(UnsupportedReducerError);
     }
+  });
+
+  test.each([
+    ['a second layer', [fastv({ layer: 1, keepCount: 32 }), fastv({ layer: 3, keepCount: 8 })]],
+    ['a layer of the encoder', [reducer(({ length }) => identityPlan(length), {}, 2, beforeVisionLayer(1))]],
+  ])('%s is refused, not passed over', async (_, reducers) => {
+    await expect(lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers })).rejects.toThrow(
+      UnsupportedReducerError,
+    );
+    await expect(Lvlm.load(FIXTURE, { reducers })).rejects.toThrow(UnsupportedReducerError);
   });
 
   test('a signal of no lower layer is refused', async () => {

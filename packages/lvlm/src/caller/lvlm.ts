@@ -156,9 +156,8 @@ export class Lvlm implements AsyncDisposable {
       warnings: distinctWarnings([
         this.#bundle.warnings,
         ...call.plans.flat(2).map(({ warnings }) => warnings),
-        ...outcome.crops.flat().flatMap(({ graphPlans }) => graphPlans.map(({ warnings }) => warnings)),
         chainWarnings(chain),
-        ...outcome.languagePlans.flat().map(({ warnings }) => warnings),
+        ...outcome.languagePlans.map(({ warnings }) => warnings),
         outcome.warnings,
       ]),
     };
@@ -210,14 +209,13 @@ export class Lvlm implements AsyncDisposable {
     stop: Int32Array,
   ): GenerateRequest {
     const { endTokenIds, contextLength, family } = this.#bundle;
-    const { images, newlines, reuseEncoding, maxNewTokens, temperature, seed, onToken } = options;
+    const { images, reuseEncoding, maxNewTokens, temperature, seed, onToken } = options;
     return {
       ...formsRequest(chain, this.#backend !== null),
       ...{
         promptIds,
         endTokenIds,
         contextLength,
-        newlines,
         reuseEncoding,
         maxNewTokens,
         temperature,

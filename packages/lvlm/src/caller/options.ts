@@ -1,6 +1,5 @@
 /** The caller's options, checked and with their defaults. */
 import { checkReducer, InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
-import type { Newlines } from '../engine/api.js';
 import { PromptError } from '../platform/errors.js';
 import { DEFAULT_MAX_PIXELS } from '../platform/image-files.js';
 import type { Dtype } from '../bundle/bundle.js';
@@ -13,7 +12,6 @@ export interface CheckedCall {
   /** Whether `text` goes through the chat template. */
   readonly template: boolean;
   readonly reducers: readonly TokenReducer[];
-  readonly newlines: Newlines;
   readonly maxNewTokens: number;
   readonly temperature: number;
   readonly seed: number;
@@ -22,7 +20,6 @@ export interface CheckedCall {
   readonly onToken: GenerateOptions['onToken'];
 }
 
-const NEWLINES: readonly Newlines[] = ['drop', 'keep', 'nonempty'];
 const DTYPES: readonly Dtype[] = ['fp32', 'fp16', 'int8', 'uint8', 'quantized', 'q4', 'q4f16', 'bnb4'];
 /** Longer texts are refused before a tokenizer works on them: no model's context holds so much. */
 const MAX_PROMPT_CHARACTERS = 2 ** 21;
@@ -35,7 +32,6 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
     prompt,
     rawPrompt,
     reducers = [],
-    newlines = 'drop',
     maxNewTokens = 64,
     temperature = 0,
     seed = 0,
@@ -60,7 +56,6 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
   if (!Array.isArray(images) || images.length > MAX_IMAGES) {
     throw new InvalidArgumentError('images', images, `an array of at most ${MAX_IMAGES} images`);
   }
-  if (!NEWLINES.includes(newlines)) throw new InvalidArgumentError('newlines', newlines, NEWLINES.join(', '));
   if (!isInteger(maxNewTokens, 1, 2 ** 20))
     throw new InvalidArgumentError('maxNewTokens', maxNewTokens, 'an integer from 1 to 1,048,576');
   if (!(Number.isFinite(temperature) && temperature >= 0))
@@ -74,7 +69,6 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
     text,
     template: prompt !== undefined,
     reducers: checkReducers(reducers),
-    newlines,
     maxNewTokens,
     temperature,
     seed,

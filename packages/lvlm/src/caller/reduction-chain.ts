@@ -1,15 +1,17 @@
 /** The reducers of a call in the order of the data: which acts where, and what the engine has to provide for it. Runs in the caller's thread. */
 import {
+  atFeatures,
   attentionMap,
+  beforeLanguageLayer,
   mapGivesExactly,
   requestsOf,
   signalId,
-  siteId,
+  type LanguageSite,
   type SignalRequest,
   type Site,
   type TokenReducer,
 } from '@foveate/core';
-import type { FormsRequest, InnerSite, LanguageRequest, Route, VisionRequest } from '../engine/api.js';
+import type { FormsRequest, LanguageRequest, VisionRequest } from '../engine/api.js';
 import { UnsupportedReducerError } from '../platform/errors.js';
 
 /** Layers of the two towers. */
@@ -27,67 +29,77 @@ export interface SiteReducers {
 
 /** A chain of reducers in the order of the data. */
 export interface ReductionChain {
-  /** Inside the encoder, from the pixels on. */
-  readonly vision: readonly SiteReducers[];
-  /** On its features. */
-  readonly features: readonly TokenReducer[];
-  /** Inside the language model, from its first layer on. */
-  readonly language: readonly SiteReducers[];
+  /** On the encoder's features; without reducers where none acts there. */
+  readonly features: SiteReducers;
+  /** Inside the language model; null where nothing acts there. */
+  readonly language: (SiteReducers & { readonly site: LanguageSite }) | null;
   readonly layers: TowerLayers;
 }
 
 /**
  * Puts reducers at their sites.
- * @throws UnsupportedReducerError where there is no such layer, or a reducer stands behind one that acts later
+ * @throws UnsupportedReducerError where there is no such layer, a reducer stands behind one that acts later, or one acts where this runner
+ * reduces nothing
  */
 export function reductionChain(reducers: readonly TokenReducer[], layers: TowerLayers): ReductionChain {
   const steps = reducers.flatMap((reducer) =>
-    reducer.at.map((site) => ({ reducer, site: siteInModel(site, layers, reducer) })),
+    reducer.at.map((site) => ({ reducer, layer: layerInModel(site, layers, reducer) })),
   );
-  checkOrder(reducers, layers);
-  const bySite = new Map<string, { site: Site; reducers: TokenReducer[] }>();
-  for (const { reducer, site } of steps.sort((a, b) => depth(a.site) - depth(b.site))) {
-    const group = bySite.get(siteId(site)) ?? { site, reducers: [] };
-    group.reducers.push(reducer);
-    bySite.set(siteId(site), group);
+  checkOrder(steps);
+  const actingAt = (layer: Site['layer']): TokenReducer[] =>
+    steps.filter((step) => step.layer === layer).map(({ reducer }) => reducer);
+  const inside = new Set(steps.map(({ layer }) => layer));
+  inside.delete('features');
+  const language = [...inside].map((layer) => ({
+    site: beforeLanguageLayer(layer as number),
+    reducers: actingAt(layer),
+  }));
+  if (language.length > 1) {
+    const [first, { site, reducers }] = language;
+    throw new UnsupportedReducerError(
+      `${reducers[0].name} reduces tokens before layer ${site.layer} of the language model, where they are reduced before layer ${first.site.layer} already; this runner does so before one layer.`,
+    );
   }
-  const groups = [...bySite.values()];
-  const inside = (tower: Site['tower']): SiteReducers[] =>
-    groups.filter(({ site }) => site.tower === tower && site.layer !== 'features');
   return {
-    vision: inside('vision'),
-    features: groups.find(({ site }) => site.layer === 'features')?.reducers ?? [],
-    language: inside('language'),
+    features: { site: atFeatures, reducers: actingAt('features') },
+    language: language.at(0) ?? null,
     layers,
   };
 }
 
-/** Where a site lies on the way of the data. */
-function depth({ tower, layer }: Site): number {
-  if (layer === 'features') return 1e6;
-  return tower === 'vision' ? layer : 1e6 + layer;
+/** One reducer at one of its sites. */
+interface Step {
+  readonly reducer: TokenReducer;
+  /** Of the language model, counted from the start; `'features'` comes before. */
+  readonly layer: number | 'features';
 }
 
-function checkOrder(reducers: readonly TokenReducer[], layers: TowerLayers): void {
-  const firstOf = (reducer: TokenReducer): number =>
-    Math.min(...reducer.at.map((site) => depth(siteInModel(site, layers, reducer))));
-  const late = reducers.findIndex((reducer, i) => i > 0 && firstOf(reducer) < firstOf(reducers[i - 1]));
+function checkOrder(steps: readonly Step[]): void {
+  const depth = ({ layer }: Step): number => (layer === 'features' ? 0 : layer);
+  const late = steps.findIndex((step, i) => i > 0 && depth(step) < depth(steps[i - 1]));
   if (late < 0) return;
-  const [before, after] = [reducers[late].name, reducers[late - 1].name];
+  const [before, after] = [steps[late].reducer.name, steps[late - 1].reducer.name];
   throw new UnsupportedReducerError(
     `${before} acts before ${after} on the way from the pixels to the answer, so it cannot come behind it: put ${before} first.`,
   );
 }
 
-/** A site whose layer is counted from the start, and is there. */
-function siteInModel(site: Site, layers: TowerLayers, { name }: TokenReducer): Site {
-  if (site.layer === 'features') return site;
-  const count = layers[site.tower];
-  const layer = site.layer < 0 ? count + site.layer : site.layer;
-  if (layer >= 1 && layer < count) return { ...site, layer };
-  const tower = site.tower === 'vision' ? 'vision encoder' : 'language model';
+/** Where a reducer acts, its layer counted from the start and there. */
+function layerInModel(
+  { tower, layer: given }: Site,
+  { language: count }: TowerLayers,
+  { name }: TokenReducer,
+): number | 'features' {
+  if (given === 'features') return given;
+  if (tower === 'vision') {
+    throw new UnsupportedReducerError(
+      `${name} reduces tokens before layer ${given} of the vision encoder; this runner reduces them on its features and inside the language model.`,
+    );
+  }
+  const layer = given < 0 ? count + given : given;
+  if (layer >= 1 && layer < count) return layer;
   throw new UnsupportedReducerError(
-    `${name} reduces tokens before layer ${site.layer}; this ${tower} has the layers 0 to ${count - 1}. Choose a layer from 1 to ${count - 1}.`,
+    `${name} reduces tokens before layer ${given}; this language model has the layers 0 to ${count - 1}. Choose a layer from 1 to ${count - 1}.`,
   );
 }
 
@@ -108,51 +120,34 @@ export function formsRequest(chain: ReductionChain, withMaps: boolean): FormsReq
 }
 
 function visionRequest(chain: ReductionChain, withMaps: boolean): VisionRequest | null {
-  const { vision, features } = chain;
-  if (vision.length === 0 && features.length === 0) return null;
-  const atFeatures: Site = { tower: 'vision', layer: 'features' };
-  const inner = vision.flatMap((group) => signalsAt(group, chain));
-  const outer = signalsAt({ site: atFeatures, reducers: features }, chain);
-  const { sites, route } = innerSites(vision, chain);
-  const wanted = [...(route === 'split' ? inner : []), ...outer].filter(({ signal }) => isOfGraph(signal.of));
-  const provided = withMaps ? wanted.map(asMap) : wanted;
-  return { sites, route, signals: distinct(provided), atFeatures: features.length > 0 };
+  if (chain.features.reducers.length === 0) return null;
+  const wanted = signalsAt(chain.features, chain).filter(isOfGraph);
+  return { signals: distinct(withMaps ? wanted.map(asMap) : wanted) };
 }
 
 function languageRequest(chain: ReductionChain): LanguageRequest | null {
-  if (chain.language.length === 0) return null;
-  const { sites, route } = innerSites(chain.language, chain);
-  const wanted = chain.language.flatMap((group) => signalsAt(group, chain));
-  return {
-    sites,
-    route,
-    signals: route === 'graph' ? [] : distinct(wanted.filter(({ signal }) => isOfGraph(signal.of))),
-  };
+  const { language, layers } = chain;
+  if (!language) return null;
+  const signals = distinct(signalsAt(language, chain).filter(isOfGraph));
+  const rule = loweredRule(language, layers);
+  return { layer: language.site.layer, rule, signals: rule ? [] : signals };
 }
 
 /** Of one or all layers of a tower: what its graph puts out. */
-function isOfGraph(of: SignalRequest['signal']['of']): boolean {
+function isOfGraph({ signal: { of } }: SignalRequest): boolean {
   return of === 'vision-layer' || of === 'vision' || of === 'language-layer';
 }
 
-/** The graph decides where the rules of all sites can be lowered into it; otherwise nothing is. */
-function innerSites(
-  groups: readonly SiteReducers[],
-  { layers }: ReductionChain,
-): { sites: InnerSite[]; route: Route } {
-  const sites = groups.map(({ site, reducers }): InnerSite => {
-    const [{ rule, requires, name }, ...more] = reducers;
-    const layer = site.layer as number; // of no group inside a tower is it 'features'
-    const score = rule && requestsOf({ score: requires[rule.score] }, site)[0];
-    const scored = score && requestInModel(score, layers);
-    const lowered = more.length === 0 && scored?.layer === layer - 1 && scored.signal.shape.join() === 'N';
-    return {
-      layer,
-      reducer: name,
-      rule: rule && scored && lowered ? { score: scored, budget: rule.budget } : null,
-    };
-  });
-  return { sites, route: sites.every(({ rule }) => rule) ? 'graph' : 'split' };
+/** The rule of a site's only reducer, where the graph has its score: it is of the layer just before. */
+function loweredRule(
+  { site, reducers: [{ rule, requires }, ...more] }: NonNullable<ReductionChain['language']>,
+  layers: TowerLayers,
+): LanguageRequest['rule'] {
+  if (!rule || more.length > 0) return null;
+  const [score] = requestsOf({ score: requires[rule.score] }, site).map((asked) =>
+    requestInModel(asked, layers),
+  );
+  return score.layer === site.layer - 1 ? { score, budget: rule.budget } : null;
 }
 
 /** What the reducers of a site read. @throws UnsupportedReducerError on what there is not there */
@@ -172,24 +167,18 @@ function isThere({ signal, layer }: SignalRequest, site: Site): boolean {
       return true;
     case 'features':
     case 'vision':
-      return site.layer === 'features';
     case 'vision-layer':
-      return site.layer === 'features' || (site.tower === 'vision' && isBelow(layer, site.layer));
+      return site.layer === 'features';
     case 'language-layer':
-      return site.tower === 'language' && isBelow(layer, site.layer);
+      return site.layer !== 'features' && typeof layer === 'number' && layer >= 0 && layer < site.layer;
   }
-}
-
-function isBelow(layer: SignalRequest['layer'], limit: number): boolean {
-  return typeof layer === 'number' && layer >= 0 && layer < limit;
 }
 
 function whatThereIs(site: Site): string {
   if (site.layer === 'features') {
     return 'On the features of the encoder it can read signals of the encoder, of its features, and of the text of the prompt; the language model comes later.';
   }
-  const tower = site.tower === 'vision' ? 'vision encoder' : 'language model';
-  return `Before layer ${site.layer} of the ${tower} it can read signals of its layers 0 to ${site.layer - 1}, and of the text of the prompt.`;
+  return `Before layer ${site.layer} of the language model it can read signals of its layers 0 to ${site.layer - 1}, and of the text of the prompt.`;
 }
 
 /** The map of the layer, where it gives the signal exactly. */
@@ -201,15 +190,14 @@ function distinct(requests: readonly SignalRequest[]): SignalRequest[] {
   return [...new Map(requests.map((request) => [signalId(request), request])).values()];
 }
 
-/** Above this share of the layers before the first cut, what the later ones save is not much. */
+/** Above this share of the layers before the cut, what the later ones save is not much. */
 const LATE = 0.5;
 
 /** What the user should know of a chain inside the language model, one sentence each. */
 export function chainWarnings({ language, layers }: ReductionChain): string[] {
-  return language.slice(0, 1).flatMap(({ site, reducers: [{ name }] }) => {
-    if ((site.layer as number) / layers.language <= LATE) return [];
-    return [
-      `${name} reduces tokens before layer ${site.layer} of ${layers.language}: most layers still see all of them. A smaller layer saves more.`,
-    ];
-  });
+  if (!language || language.site.layer / layers.language <= LATE) return [];
+  const { site, reducers } = language;
+  return [
+    `${reducers[0].name} reduces tokens before layer ${site.layer} of ${layers.language}: most layers still see all of them. A smaller layer saves more.`,
+  ];
 }

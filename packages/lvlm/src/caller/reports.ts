@@ -13,17 +13,21 @@ interface Step {
 
 /**
  * The reports of a call's images.
- * @param planned [images][crops] the plans of the caller's thread before the language model, in the order of the data
+ * @param planned [images][crops] the plans on the features, in the order of the chain; nothing where none acts there
  */
 export function imageReports(
-  chain: ReductionChain,
+  { features, language }: ReductionChain,
   { crops, origins, languagePlans }: Outcome,
   planned: readonly (readonly (readonly ReductionPlan[])[])[],
 ): ImageReport[] {
   const steps = crops.map((image, i) =>
-    image.map((crop, c) => visionSteps(chain, [...crop.graphPlans, ...(planned[i]?.[c] ?? [])])),
+    image.map((_, c) =>
+      (planned[i][c] ?? []).map((plan, r): Step => {
+        return { site: features.site, reducer: features.reducers[r].name, plan };
+      }),
+    ),
   );
-  addLanguageSteps(steps, chain, origins, languagePlans);
+  if (language) addLanguageSteps(steps, language, origins, languagePlans);
   return crops.map((image, i): ImageReport => {
     const reports = image.map((crop, c) => cropReport(crop, steps[i][c]));
     return {
@@ -34,40 +38,29 @@ export function imageReports(
   });
 }
 
-function visionSteps({ vision, features }: ReductionChain, plans: readonly ReductionPlan[]): Step[] {
-  const atFeatures: SiteReducers = { site: { tower: 'vision', layer: 'features' }, reducers: features };
-  const acting = [...vision, atFeatures].flatMap(({ site, reducers }) =>
-    reducers.map(({ name }) => ({ site, reducer: name })),
-  );
-  return plans.map((plan, index) => ({ ...acting[index], plan }));
-}
-
 /** Adds to each crop's steps what happened to its tokens inside the language model, where those of all images are reduced together. */
 function addLanguageSteps(
   steps: readonly Step[][][],
-  { language }: ReductionChain,
+  { site, reducers }: SiteReducers,
   origins: Uint32Array,
-  languagePlans: Outcome['languagePlans'],
+  plans: readonly ReductionPlan[],
 ): void {
   let tokens = Array.from({ length: origins.length / 3 }, (_, v) => ({
     steps: steps[origins[3 * v]][origins[3 * v + 1]],
     place: origins[3 * v + 2],
   }));
-  for (const [index, plans] of languagePlans.entries()) {
-    const { site, reducers } = language[index];
-    for (const [r, plan] of plans.entries()) {
-      const owners = tokens;
-      for (const own of steps.flat()) {
-        own.push({ site, reducer: reducers[r].name, plan: planOfCrop(plan, owners, own) });
-      }
-      const counts = new Map<Step[], number>();
-      tokens = Array.from(plan.anchors, (anchor) => {
-        const { steps: own } = owners[anchor];
-        const place = counts.get(own) ?? 0;
-        counts.set(own, place + 1);
-        return { steps: own, place };
-      });
+  for (const [r, plan] of plans.entries()) {
+    const owners = tokens;
+    for (const own of steps.flat()) {
+      own.push({ site, reducer: reducers[r].name, plan: planOfCrop(plan, owners, own) });
     }
+    const counts = new Map<Step[], number>();
+    tokens = Array.from(plan.anchors, (anchor) => {
+      const { steps: own } = owners[anchor];
+      const place = counts.get(own) ?? 0;
+      counts.set(own, place + 1);
+      return { steps: own, place };
+    });
   }
 }
 
@@ -133,21 +126,14 @@ function keptTokens(plans: readonly ReductionPlan[]): number[] | null {
   return Array.from(kept.sort());
 }
 
-/** The visual tokens that a layer of the language model sees on average, with fewer from each site on. */
+/** The visual tokens that a layer of the language model sees on average, with fewer from its site on. */
 export function equivalentTokens(
   { language, layers }: ReductionChain,
-  { cached, languagePlans }: Outcome,
+  { cached: { visual }, languagePlans }: Outcome,
 ): number {
-  let tokens = cached.visual;
-  let seen = 0; // tokens times layers
-  let from = 0;
-  for (const [index, plans] of languagePlans.entries()) {
-    const layer = language[index].site.layer as number;
-    seen += tokens * (layer - from);
-    from = layer;
-    tokens = plans.at(-1)?.outputLength ?? tokens;
-  }
-  return (seen + tokens * (layers.language - from)) / layers.language;
+  const left = languagePlans.at(-1)?.outputLength ?? visual;
+  const below = language?.site.layer ?? 0;
+  return (visual * below + left * (layers.language - below)) / layers.language;
 }
 
 function sum(values: readonly number[]): number {

@@ -1,6 +1,6 @@
 import type { Grid, ReductionPlan, Site, TensorBackend, TokenReducer } from '@foveate/core';
 import type { Dtype } from '../bundle/bundle.js';
-import type { Newlines, Region } from '../engine/api.js';
+import type { Region } from '../engine/api.js';
 
 /** Decoded pixels: `height` rows of `width` pixels of `channels` bytes (1 grey, 3 RGB, 4 RGBA), row-major, no padding. */
 export interface RawImage {
@@ -44,13 +44,8 @@ export interface GenerateOptions {
   readonly prompt?: string;
   /** The prompt word for word, with the bundle's image token (`<image>`) once for each image. */
   readonly rawPrompt?: string;
-  /** What reduces the visual tokens, in the order of the data: inside the encoder, on its features, inside the language model. Default `[]`. */
+  /** What reduces the visual tokens, in the order of the data: on the encoder's features, then before one layer of the language model. Default `[]`. */
   readonly reducers?: readonly TokenReducer[];
-  /**
-   * What becomes of the newline tokens that a model puts at the end of each row of a picture's tokens (LLaVA-NeXT), once a reducer acts before the language model:
-   * `'drop'` all of them, `'keep'` one a row, or those of rows that kept a token (`'nonempty'`). Without a reducer they are the model's. Default `'drop'`.
-   */
-  readonly newlines?: Newlines;
   /** Most tokens to generate, at least 1. Default 64. */
   readonly maxNewTokens?: number;
   /** 0 takes the likeliest token (ties: the lowest id); above 0 samples from softmax(logits / temperature). Default 0. */

@@ -33,11 +33,11 @@ export interface EngineApi {
 export interface CallerApi {
   /** Decodes and preprocesses one image of the call. */
   image(index: number): Promise<PreparedImage>;
-  /** Plans for the tokens of one crop at one site: one a reducer that acts there, in the order of the chain. */
+  /** Plans for the tokens of one crop: one a reducer on the features, in the order of the chain. */
   planCrop(tokens: CropTokens): Promise<readonly ReductionPlan[]>;
   /** The same on the backend of the caller's thread, which also applies the plans. */
   reduceCrop(tokens: CropTokens, features: Features): Promise<ReducedCrop>;
-  /** Plans for all visual tokens of the prompt at one site of the language model. */
+  /** Plans for all visual tokens of the prompt inside the language model. */
   planPrompt(tokens: PromptTokens): Promise<readonly ReductionPlan[]>;
   /** One generated token, as soon as there is one. */
   token(tokenId: number): void;
@@ -72,36 +72,18 @@ export interface FormsRequest {
   readonly language: LanguageRequest | null;
 }
 
-/** An encoder with further outputs, cut where tokens are reduced. */
+/** An encoder with further outputs, cut at its features, where tokens are reduced. */
 export interface VisionRequest {
-  /** Where tokens are reduced inside the encoder, from the pixels on. */
-  readonly sites: readonly InnerSite[];
-  /** Whether the encoder's graph decides at all of these sites, by their rules; otherwise the caller's thread does, between parts of the graph. */
-  readonly route: Route;
-  /** What reducers at the features read, and what those inside read (each of a layer that is counted from the start). */
+  /** What reducers read, each of a layer that is counted from the start. */
   readonly signals: readonly SignalRequest[];
-  /** Whether anything acts on the features. */
-  readonly atFeatures: boolean;
-}
-
-/** Who decides inside a tower: its graph by a rule, or the caller's thread between two parts of the graph. */
-export type Route = 'graph' | 'split';
-
-/** A site inside a tower. */
-export interface InnerSite {
-  /** The first layer that sees fewer tokens, counted from the start. */
-  readonly layer: number;
-  /** The reducer's name, for messages; of several the first's. */
-  readonly reducer: string;
-  /** The decision, where the graph makes it. */
-  readonly rule: { readonly score: SignalRequest; readonly budget: Budget } | null;
 }
 
 /** What a call does inside the language model. */
 export interface LanguageRequest {
-  /** From the first layer on; at least one. */
-  readonly sites: readonly InnerSite[];
-  readonly route: Route;
+  /** The first layer that sees fewer tokens, counted from the start. */
+  readonly layer: number;
+  /** The decision, where the graph makes it; null: the caller's thread does, between two parts of the graph. */
+  readonly rule: { readonly score: SignalRequest; readonly budget: Budget } | null;
   /** What reducers read there, where the caller's thread decides. */
   readonly signals: readonly SignalRequest[];
 }
@@ -114,8 +96,6 @@ export interface GenerateRequest extends FormsRequest {
   readonly endTokenIds: readonly number[];
   readonly contextLength: number | null;
   readonly images: number;
-  /** What becomes of newlines between rows of tokens once a reducer acted; see `GenerateOptions.newlines`. */
-  readonly newlines: Newlines;
   /** Whether an image that the encoder saw last need not be encoded again. */
   readonly reuseEncoding: boolean;
   /** Whether the caller's thread gets the features, and applies its plans itself. */
@@ -127,9 +107,6 @@ export interface GenerateRequest extends FormsRequest {
   /** [1] set to 1 by the caller's thread to end the call between two runs. */
   readonly stop: Int32Array;
 }
-
-/** See `GenerateOptions.newlines`. */
-export type Newlines = 'drop' | 'keep' | 'nonempty';
 
 /** An image, decoded and preprocessed. */
 export interface PreparedImage {
@@ -147,30 +124,20 @@ export interface Features {
   readonly length: number;
 }
 
-/** The tokens of one crop, at one site. */
+/** The tokens of one crop on the encoder's features. */
 export interface CropTokens {
   readonly image: number;
   readonly crop: number;
-  /** What happened to the crop's tokens since the caller's thread was last asked about them, if ever: from the encoder's input on. */
-  readonly stages: readonly TokenStage[];
-  /** Which of the request's vision sites; `sites.length` is the features. */
-  readonly site: number;
+  readonly length: number;
+  /** Null where they do not fill one. */
+  readonly grid: Grid | null;
+  readonly signals: readonly CropSignal[];
   /** Whether attention maps have the class token first. */
   readonly classToken: boolean;
 }
 
-/** A stretch of the encoder in which the tokens stayed the same. */
-export interface TokenStage {
-  /** Tokens in it. */
-  readonly length: number;
-  readonly grid: Grid | null;
-  readonly signals: readonly StageSignal[];
-  /** What was made of them at its end, by the graph or by the family; null where the caller's thread decides, or at the last one. */
-  readonly plan: ReductionPlan | null;
-}
-
-/** A signal of a stage. Those with one value a token come with it; null: the others stay in the engine, and are asked for. */
-export type StageSignal = SignalRequest & { readonly values: Float32Array | null };
+/** A signal of a crop. Those with one value a token come with it; null: the others stay in the engine, and are asked for. */
+export type CropSignal = SignalRequest & { readonly values: Float32Array | null };
 
 /** What a backend in the caller's thread made of a crop. */
 export interface ReducedCrop {
@@ -178,10 +145,8 @@ export interface ReducedCrop {
   readonly plans: readonly ReductionPlan[];
 }
 
-/** All visual tokens of a prompt, at a site of the language model. */
+/** All visual tokens of a prompt, inside the language model. */
 export interface PromptTokens {
-  /** Which of the request's language sites. */
-  readonly site: number;
   /** The run that each crop has among them. */
   readonly spans: readonly Span[];
   readonly signals: readonly GivenSignal[];
@@ -192,10 +157,8 @@ export interface CropOutcome {
   readonly grid: Grid | null;
   /** What the grid covers of the upright image. */
   readonly region: Region;
-  /** Visual tokens out of the encoder, those left out that unpadding removes. */
+  /** Visual tokens out of the encoder. */
   readonly inputTokens: number;
-  /** Plans of the graph's rules inside the encoder, one a site. */
-  readonly graphPlans: readonly ReductionPlan[];
 }
 
 /** A rectangle in an image: shares of its width and height, from its upper left corner. */
@@ -214,8 +177,8 @@ export interface Outcome {
   readonly crops: readonly (readonly CropOutcome[])[];
   /** [V * 3] of each visual token that enters the language model its image, its crop, and its number among the crop's tokens that are left. */
   readonly origins: Uint32Array;
-  /** What became of all visual tokens at each site of the language model: plans of the caller's thread, or of the graph's rules. */
-  readonly languagePlans: readonly (readonly ReductionPlan[])[];
+  /** What became of all visual tokens inside the language model: plans of the caller's thread, or of the graph's rule. */
+  readonly languagePlans: readonly ReductionPlan[];
   readonly visionMs: number;
   readonly reduceMs: number;
   readonly prefillMs: number;

@@ -12,7 +12,7 @@ import {
 } from '@foveate/onnx-graph';
 import type { InferenceSession } from 'onnxruntime-common';
 import { BundleError } from '../platform/errors.js';
-import type { InnerSite, LanguageRequest, ModelDimensions } from './api.js';
+import type { LanguageRequest, ModelDimensions } from './api.js';
 import type { Form, Forms } from './forms.js';
 import { SingleGraphSequence, type DecoderSession, type Pruning, type Sequence } from './sequence.js';
 import { floats, run, type Sessions } from './sessions.js';
@@ -21,6 +21,8 @@ import { SplitSequence, type SplitSessions } from './split-sequence.js';
 const PAST = 'past_key_values.';
 const PRESENT = 'present.';
 const INPUTS = ['inputs_embeds', 'attention_mask', 'position_ids', 'num_logits_to_keep', 'use_cache_branch'];
+
+type Rule = NonNullable<LanguageRequest['rule']>;
 
 /** The decoder in one graph. */
 interface SingleForm extends Form {
@@ -80,7 +82,7 @@ export class Decoder {
   /** Opens the form that calls of a kind need. @throws BundleError where the decoder cannot be patched */
   async prepare(language: LanguageRequest | null): Promise<void> {
     if (!language) await this.#whole();
-    else await (language.route === 'graph' ? this.#pruned(language.sites[0]) : this.#split(language));
+    else await (language.rule ? this.#pruned(language.layer, language.rule) : this.#split(language));
   }
 
   /** Embeddings [tokenIds.length, D]. */
@@ -96,15 +98,13 @@ export class Decoder {
    */
   async start(language: LanguageRequest | null, visualTokens: number): Promise<Sequence> {
     let unpruned: ReductionPlan | null = null;
-    if (language?.route === 'split' && visualTokens > 0) {
-      return new SplitSequence(this.#parts(), await this.#split(language), language);
-    }
-    if (language?.route === 'graph' && visualTokens > 0) {
-      const [site] = language.sites;
-      const { count, warnings } = resolveBudget(ruleOf(site).budget, visualTokens);
+    if (language && visualTokens > 0) {
+      const { layer, rule } = language;
+      if (!rule) return new SplitSequence(this.#parts(), await this.#split(language), language);
+      const { count, warnings } = resolveBudget(rule.budget, visualTokens);
       if (count < visualTokens) {
-        const { session, names } = await this.#pruned(site);
-        const pruning = { layer: site.layer, names, count, warnings };
+        const { session, names } = await this.#pruned(layer, rule);
+        const pruning = { layer, names, count, warnings };
         return new SingleGraphSequence({ ...this.#parts(), session }, pruning);
       }
       unpruned = identityPlan(visualTokens, { warnings });
@@ -125,9 +125,8 @@ export class Decoder {
     });
   }
 
-  #pruned(site: InnerSite): Promise<PrunedForm> {
-    const { layer } = site;
-    const rows = rowsOf(ruleOf(site).score.parameters);
+  #pruned(layer: number, { score }: Rule): Promise<PrunedForm> {
+    const rows = rowsOf(score.parameters);
     return this.#form(`decoder pruned ${layer} ${rows}`, async () => {
       const { model, ...names } = patching(() => pruneAtLayer(this.#model, { layer, rows }));
       const session = await this.#sessions.open(
@@ -138,7 +137,7 @@ export class Decoder {
     });
   }
 
-  #split({ sites: [{ layer }], signals }: LanguageRequest): Promise<SplitForm> {
+  #split({ layer, signals }: LanguageRequest): Promise<SplitForm> {
     return this.#form(`decoder split ${layer} ${signals.map(signalId).join(' ')}`, async () => {
       const wanted = signals.map((request) => ({
         layer: request.layer as number,
@@ -169,11 +168,6 @@ export class Decoder {
   #form<T extends Form>(name: string, open: () => Promise<T>): Promise<T> {
     return this.#forms.get(name, this.#weightBytes, open);
   }
-}
-
-function ruleOf({ rule, reducer }: InnerSite): NonNullable<InnerSite['rule']> {
-  if (rule) return rule;
-  throw new BundleError(`${reducer} has no rule for the graph.`); // sites of the graph's route have one
 }
 
 function rowsOf({ rows }: Readonly<Record<string, string>>): PromptRows {

@@ -43,7 +43,7 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const answer = await decode(request, { ...context, sequence, logits, limit, stopIfAsked });
   return {
     ...answer,
-    crops: images.map(({ crops }) => crops),
+    crops: images.map(({ crops }) => crops.map(({ outcome }) => outcome)),
     origins: originsOf(images),
     languagePlans: plans,
     visionMs: sum(images.map(({ visionMs }) => visionMs)),
@@ -84,13 +84,13 @@ async function prefill(
   { now, caller, awaited, stopIfAsked }: VisionContext,
 ): Promise<{ logits: Float32Array; plans: Outcome['languagePlans']; decidingMs: number }> {
   let decidingMs = 0;
-  const { logits, plans } = await sequence.prefill(prompt, async (site, spans, signals) => {
+  const { logits, plans } = await sequence.prefill(prompt, async (spans, signals) => {
     const start = now();
     stopIfAsked(); // as for an image
     const length = sum(spans.map((span) => span.length));
     const asked = new Map([[signalId(textEmbeddings()), () => text]]);
     const made = await awaited.during({ length, signals: asked }, () =>
-      caller.planPrompt({ site, spans, signals }),
+      caller.planPrompt({ spans, signals }),
     );
     decidingMs += now() - start;
     return made;
@@ -136,10 +136,17 @@ async function decode(
 /** [V * 3], see {@link Outcome}. */
 function originsOf(images: readonly ReadImage[]): Uint32Array {
   return Uint32Array.from(
-    images.flatMap(({ origins }, image) =>
-      origins.flatMap((origin) => (origin ? [image, origin.crop, origin.token] : [])),
+    images.flatMap(({ crops }, image) =>
+      crops.flatMap(({ rows }, crop) =>
+        Array.from({ length: rows.length }, (_, token) => [image, crop, token]).flat(),
+      ),
     ),
   );
+}
+
+/** Visual tokens that the language model reads of an image. */
+function tokensOf({ crops }: ReadImage): number {
+  return sum(crops.map(({ rows }) => rows.length));
 }
 
 /**
@@ -152,7 +159,7 @@ function promptLimit(
 ): (read: readonly ReadImage[]) => number {
   return (read) => {
     if (contextLength === null) return Infinity;
-    const length = words + sum(read.map(({ rows }) => rows.length)) + images - read.length;
+    const length = words + sum(read.map(tokensOf)) + images - read.length;
     if (contextLength - length >= 1) return contextLength - length;
     const atLeast = read.length < images ? 'at least ' : '';
     throw new PromptError(
@@ -182,8 +189,7 @@ function layOut(
 ): Prompt {
   const words = promptIds.length - images.length;
   const width = text.length / words;
-  for (const { rows } of images) checkWidth(rows, width);
-  const length = words + sum(images.map(({ rows }) => rows.length));
+  const length = words + sum(images.map(tokensOf));
   const embeddings = new Float32Array(length * width);
   const visual: number[] = [];
   const spans: Span[] = [];
@@ -194,12 +200,14 @@ function layOut(
       embeddings.set(text.subarray(word * width, ++word * width), place++ * width);
       continue;
     }
-    const { rows, origins } = images[spans.length];
     const start = visual.length;
-    for (const [i, origin] of origins.entries()) if (origin) visual.push(place + i);
+    for (const { rows } of images[spans.length].crops) {
+      checkWidth(rows, width);
+      embeddings.set(rows.data, place * width);
+      visual.push(...Array.from({ length: rows.length }, (_, i) => place + i));
+      place += rows.length;
+    }
     spans.push({ start, length: visual.length - start });
-    embeddings.set(rows.data, place * width);
-    place += rows.length;
   }
   return { embeddings, length, visual, spans };
 }

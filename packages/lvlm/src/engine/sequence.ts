@@ -20,13 +20,12 @@ export interface Prompt {
 export interface Prefill {
   /** Behind the prompt's last token. [vocabulary] */
   readonly logits: Float32Array;
-  /** What became of the visual tokens inside the decoder, site by site; empty where there is none. */
-  readonly plans: readonly (readonly ReductionPlan[])[];
+  /** What became of the visual tokens inside the decoder, one reducer after the other. */
+  readonly plans: readonly ReductionPlan[];
 }
 
-/** Has the reducers of a site decide, in the caller's thread. */
+/** Has the reducers inside the language model decide, in the caller's thread. */
 export type PromptPlanner = (
-  site: number,
   spans: readonly Span[],
   signals: readonly GivenSignal[],
 ) => Promise<readonly ReductionPlan[]>;
@@ -88,7 +87,7 @@ export class SingleGraphSequence implements Sequence {
   async prefill({ embeddings, length, visual }: Prompt): Promise<Prefill> {
     const outputs = await this.#run(embeddings, length, visual);
     const plan = this.#pruning ? keptPlan(outputs, this.#pruning, visual) : this.#unpruned;
-    return { logits: lastLogits(outputs), plans: plan ? [[plan]] : [] };
+    return { logits: lastLogits(outputs), plans: plan ? [plan] : [] };
   }
 
   async append(embedding: Float32Array): Promise<Float32Array> {

@@ -50,7 +50,7 @@ export class SplitSequence implements Sequence {
   constructor(
     decoder: Omit<DecoderSession, 'session'>,
     sessions: SplitSessions,
-    { sites: [{ layer }], signals }: LanguageRequest,
+    { layer, signals }: LanguageRequest,
   ) {
     this.#decoder = decoder;
     this.#sessions = sessions;
@@ -66,9 +66,9 @@ export class SplitSequence implements Sequence {
       const attention = floats(outputs, promptAttention[i]); // [1, length]
       return { ...request, values: Float32Array.from(visual, (place) => attention[place]) };
     });
-    const plans = await planner(0, spans, signals);
+    const plans = await planner(spans, signals);
     const logits = await this.#runUpper(reducePrompt(floats(outputs, hidden), length, visual, plans));
-    return { logits, plans: [plans] };
+    return { logits, plans };
   }
 
   async append(embedding: Float32Array): Promise<Float32Array> {

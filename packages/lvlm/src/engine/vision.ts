@@ -1,9 +1,8 @@
-/** From the crops of an image to the rows that the language model reads: encode, have the tokens reduced, project, put in order. */
+/** From the crops of an image to the rows that the language model reads: encode, have the tokens reduced, project. */
 import {
   applyPlan,
   features as featuresSignal,
   projectedFeatures,
-  selectionPlan,
   signalId,
   textEmbeddings,
   type GivenSignal,
@@ -12,16 +11,15 @@ import {
 } from '@foveate/core';
 import type { PixelValues } from '../bundle/preprocessing.js';
 import { familyOf } from '../families/index.js';
-import type { CropArrangement, FamilySettings, ImageArrangement, Newline } from '../families/family.js';
+import type { CropArrangement, FamilySettings } from '../families/family.js';
 import type {
   CallerApi,
   CropOutcome,
+  CropSignal,
   CropTokens,
   Features,
   GenerateRequest,
   PreparedImage,
-  StageSignal,
-  TokenStage,
   VisionRequest,
 } from './api.js';
 import type { Awaited, SignalReader } from './awaited.js';
@@ -53,28 +51,16 @@ export interface VisionContext {
 
 /** What the language model reads of an image. */
 export interface ReadImage {
-  readonly rows: Features;
-  /** Of each row the crop and the number among the crop's tokens that are left; null: a newline, which is no visual token. */
-  readonly origins: readonly (RowOrigin | null)[];
-  readonly crops: readonly CropOutcome[];
+  readonly crops: readonly ReadCrop[];
   readonly visionMs: number;
   readonly reduceMs: number;
-}
-
-/** Where a row comes from. */
-interface RowOrigin {
-  readonly crop: number;
-  readonly token: number;
 }
 
 /** A crop behind its reducers. */
 interface ReadCrop {
   /** What the language model reads. */
   readonly rows: Features;
-  /** [rows] which of the encoder's tokens each stands for. */
-  readonly anchors: readonly number[];
-  /** Tokens before any reducer, those left out that unpadding removes. */
-  readonly inputTokens: number;
+  readonly outcome: CropOutcome;
 }
 
 /** @param encoderFor opens the form of the encoder that a request needs */
@@ -87,8 +73,7 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
       const { now, stopIfAsked } = context;
       const encoder = await encoderFor(request.vision);
       const times = { vision: 0, reduce: 0 };
-      const crops: { encoded: EncodedCrop; read: ReadCrop }[] = [];
-      const sizes = prepared.crops.map(({ width, height }) => ({ width, height }));
+      const crops: ReadCrop[] = [];
       for (const [crop, pixels] of prepared.crops.entries()) {
         stopIfAsked();
         const start = now();
@@ -96,51 +81,25 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
         const encoded = await encodeCrop(encoder, pixels, key);
         const encodedAt = now();
         stopIfAsked(); // the last look at the flag before waiting for the other thread
-        const arranged = arrange(prepared, sizes, encoded.features.length, family).crops[crop];
-        const left = restrict(encoded, arranged);
-        const reduced = request.vision?.atFeatures
-          ? await reduceCrop(encoder, { ...left, image, crop, arranged, encoded }, context)
-          : { features: left.features, plans: [] };
+        const { length: inputTokens } = encoded.features;
+        const { grid, region } = arrange(prepared, inputTokens, family)[crop];
+        const features = request.vision
+          ? await reduceCrop(encoder, { ...encoded, image, crop, grid }, context)
+          : encoded.features;
         const reducedAt = now();
-        const rows = await encoder.project(reduced.features);
+        const rows = await encoder.project(features);
         times.vision += encodedAt - start + (now() - reducedAt);
         times.reduce += reducedAt - encodedAt;
-        const anchors = reduced.plans.reduce(
-          (before, plan) => Array.from(plan.anchors, (a) => before[a]),
-          left.anchors,
-        );
-        crops.push({ encoded, read: { rows, anchors, inputTokens: left.features.length } });
+        crops.push({ rows, outcome: { grid, region, inputTokens } });
       }
-      const tokens = crops[0].encoded.features.length;
-      const arrangement = arrange(prepared, sizes, tokens, family);
-      return {
-        ...assemble(
-          crops.map(({ read }) => read),
-          arrangement,
-          request,
-        ),
-        crops: crops.map(({ read }, c): CropOutcome => {
-          const { grid, region } = arrangement.crops[c];
-          return { grid, region, inputTokens: read.inputTokens, graphPlans: [] };
-        }),
-        visionMs: times.vision,
-        reduceMs: times.reduce,
-      };
+      return { crops, visionMs: times.vision, reduceMs: times.reduce };
     },
   };
 }
 
-function arrange(
-  { size }: PreparedImage,
-  crops: readonly { width: number; height: number }[],
-  tokens: number,
-  family: FamilySettings,
-): ImageArrangement {
-  return familyOf(family).arrange(
-    size,
-    crops.map((pixels) => ({ pixels, tokens })),
-    family,
-  );
+function arrange({ size, crops }: PreparedImage, tokens: number, family: FamilySettings): CropArrangement[] {
+  const known = crops.map(({ width, height }) => ({ pixels: { width, height }, tokens }));
+  return familyOf(family).arrange(size, known, family);
 }
 
 /** Which crop of which image, where it need not be encoded again. */
@@ -176,68 +135,40 @@ export function encodingOnce(): (
   };
 }
 
-/** A crop's tokens that are left after unpadding. */
-interface LeftTokens {
-  readonly features: Features;
-  /** Which of the encoder's tokens they are. */
-  readonly anchors: readonly number[];
-  /** Null: all. */
-  readonly plan: ReductionPlan | null;
-}
-
-function restrict({ features }: EncodedCrop, { tokens }: CropArrangement): LeftTokens {
-  const all = tokens ?? Array.from({ length: features.length }, (_, i) => i);
-  if (tokens === null) return { features, anchors: all, plan: null };
-  const plan = selectionPlan(tokens, features.length);
-  return { features: applyTo(features, plan), anchors: all, plan };
-}
-
 /** Has the caller's thread decide about a crop's tokens, and applies what it decided. */
 async function reduceCrop(
   encoder: Encoder,
-  left: LeftTokens & { image: ImageToRead; crop: number; arranged: CropArrangement; encoded: EncodedCrop },
-  { caller, awaited }: VisionContext,
-): Promise<{ features: Features; plans: readonly ReductionPlan[] }> {
-  const { image, crop, features, encoded } = left;
-  const { request, index } = image;
-  const message: CropTokens = {
-    image: index,
+  {
+    image: { request, index, text },
     crop,
-    site: request.vision?.sites.length ?? 0,
-    stages: stagesOf(left, encoded.signals),
-    classToken: encoder.classToken,
+    grid,
+    features,
+    signals,
+  }: EncodedCrop & { image: ImageToRead; crop: number; grid: CropArrangement['grid'] },
+  { caller, awaited }: VisionContext,
+): Promise<Features> {
+  const { length } = features;
+  const readers = readersOf(encoder, features, text, signals);
+  const message: CropTokens = {
+    ...{ image: index, crop, length, grid, classToken: encoder.classToken },
+    signals: [
+      ...signals.map((signal) => (signal.signal.shape.length === 1 ? signal : held(signal))),
+      ...[featuresSignal(), projectedFeatures(), textEmbeddings()].map(held),
+    ],
   };
-  const signals = readers(encoder, features, image.text, encoded.signals);
-  return awaited.during({ length: features.length, signals }, async () => {
-    if (request.handOut) return caller.reduceCrop(message, features);
-    const plans = await caller.planCrop(message);
-    return { plans, features: plans.reduce(applyTo, features) };
+  return awaited.during({ length, signals: readers }, async () => {
+    if (request.handOut) return (await caller.reduceCrop(message, features)).features;
+    return (await caller.planCrop(message)).reduce(applyTo, features);
   });
 }
 
-/** The tokens out of the encoder and, where fewer are left of them, these. Signals are about the former, and follow the latter by core's rules. */
-function stagesOf(
-  { plan, features, arranged: { grid } }: LeftTokens & { arranged: CropArrangement },
-  signals: readonly GivenSignal[],
-): TokenStage[] {
-  const own = [featuresSignal(), projectedFeatures(), textEmbeddings()].map(held);
-  const given = signals.map((signal): StageSignal =>
-    signal.signal.shape.length === 1 ? signal : held(signal),
-  );
-  if (!plan) return [{ length: features.length, grid, signals: [...given, ...own], plan: null }];
-  return [
-    { length: plan.inputLength, grid: null, signals: given, plan: { ...plan, ...(grid && { grid }) } },
-    { length: features.length, grid, signals: own, plan: null },
-  ];
-}
-
 /** A signal that stays here until it is asked for. */
-function held({ signal, layer, parameters }: SignalRequest): StageSignal {
+function held({ signal, layer, parameters }: SignalRequest): CropSignal {
   return { signal, ...(layer !== undefined && { layer }), parameters, values: null };
 }
 
 /** What may be asked about a crop whose plans are awaited. */
-function readers(
+function readersOf(
   encoder: Encoder,
   features: Features,
   text: Float32Array,
@@ -253,44 +184,4 @@ function readers(
 
 function applyTo({ data }: Features, plan: ReductionPlan): Features {
   return { data: applyPlan(plan, data), length: plan.outputLength };
-}
-
-/** The rows of all crops in the order of their places, with the newlines that are left between them. */
-function assemble(
-  crops: readonly ReadCrop[],
-  { crops: arranged, newlines }: ImageArrangement,
-  request: GenerateRequest,
-): Pick<ReadImage, 'rows' | 'origins'> {
-  const [first] = crops;
-  const width = first.rows.data.length / first.rows.length;
-  const tokens = crops.flatMap(({ rows, anchors }, crop) =>
-    anchors.map((anchor, token) => ({
-      place: arranged[crop].places?.[anchor] ?? 0,
-      origin: { crop, token },
-      row: rows.data.subarray(token * width, (token + 1) * width),
-    })),
-  );
-  if (arranged[0].places === null) return { rows: first.rows, origins: tokens.map(({ origin }) => origin) };
-  tokens.sort((a, b) => a.place - b.place);
-  const all = [...tokens, ...newlinesLeft(newlines, tokens, request)].sort((a, b) => a.place - b.place);
-  const data = new Float32Array(all.length * width);
-  for (const [i, { row }] of all.entries()) data.set(row, i * width);
-  return { rows: { data, length: all.length }, origins: all.map(({ origin }) => origin) };
-}
-
-function newlinesLeft(
-  newlines: Newline | null,
-  tokens: readonly { readonly place: number }[],
-  { newlines: policy, vision }: GenerateRequest,
-): { place: number; origin: null; row: Float32Array }[] {
-  if (!newlines) return [];
-  const row = Float32Array.from(newlines.embedding);
-  const all = newlines.places.map((place) => ({ place, origin: null, row }));
-  if (vision === null || policy === 'keep') return all;
-  if (policy === 'drop') return [];
-  return all.filter(({ place }, i) => {
-    const before = i === 0 ? -1 : newlines.places[i - 1];
-    const start = Math.max(before, newlines.from - 1);
-    return tokens.some((token) => token.place > start && token.place < place);
-  });
 }

@@ -33,8 +33,8 @@ export interface Family<Settings extends FamilySettings = FamilySettings> {
   readSettings(files: BundleJson): Settings;
   /** The encoder's inputs for an image, one a crop. @throws ImageError, PlatformError */
   preprocess(image: DecodedImage, settings: Settings, resize: Resize): Promise<PixelValues[]>;
-  /** Where the tokens of an image's crops stand. Pure arithmetic on sizes. */
-  arrange(size: Size, crops: readonly ArrangedCrop[], settings: Settings): ImageArrangement;
+  /** How the tokens of each of an image's crops lie. Pure arithmetic on sizes. */
+  arrange(size: Size, crops: readonly ArrangedCrop[], settings: Settings): CropArrangement[];
   /** The sizes in pixels of what the encoder is given, or a plausible one where they depend on the image. */
   probeSize(settings: Settings): Size;
 }
@@ -47,31 +47,10 @@ export interface ArrangedCrop {
   readonly tokens: number;
 }
 
-/** How the tokens of an image lie. */
-export interface ImageArrangement {
-  readonly crops: readonly CropArrangement[];
-  /** Tokens that the model puts between rows; null where it has none. */
-  readonly newlines: Newline | null;
-}
-
 /** Tokens of one crop. */
 export interface CropArrangement {
-  /** Which of the encoder's tokens are left, ascending; null: all of them. */
-  readonly tokens: readonly number[] | null;
   /** Their grid, row-major; null where they do not fill one. */
   readonly grid: Grid | null;
   /** What the grid covers of the upright image. */
   readonly region: Region;
-  /** Of each of the encoder's tokens its place in what the language model reads, in any ascending numbers; null: one crop's own order. */
-  readonly places: readonly number[] | null;
-}
-
-/** The newlines of an image. */
-export interface Newline {
-  /** The place where the first row that ends in one begins. */
-  readonly from: number;
-  /** Where each row ends, in the numbers of `places`, ascending. */
-  readonly places: readonly number[];
-  /** [D] what stands there. */
-  readonly embedding: readonly number[];
 }

@@ -9,10 +9,8 @@ export const llava: Family = {
   modelTypes: ['llava'],
   readSettings: readLlavaSettings,
   preprocess: async (image, { preprocessing }, resize) => [await preprocess(image, preprocessing, resize)],
-  arrange: (size, crops, settings) => ({
-    crops: crops.map((crop) => wholeCrop(crop, inputRegion(size, settings.preprocessing), settings)),
-    newlines: null,
-  }),
+  arrange: (size, crops, settings) =>
+    crops.map((crop) => wholeCrop(crop, inputRegion(size, settings.preprocessing), settings)),
   probeSize: ({ preprocessing }) => probeSize(preprocessing),
 };
 
@@ -38,14 +36,12 @@ function wholeCrop(
 ): CropArrangement {
   const grid = patchGrid(pixels, patchSize);
   return {
-    tokens: null,
     grid: grid.rows * grid.columns === tokens ? grid : null,
     region: {
       ...region,
       width: (region.width * grid.columns * patchSize) / pixels.width,
       height: (region.height * grid.rows * patchSize) / pixels.height,
     },
-    places: null,
   };
 }
 
