@@ -25,8 +25,8 @@ const app = await Application.bootstrap({
 // A module is named after its folder; its readers know the package by another name.
 app.converter.on(Converter.EVENT_RESOLVE_BEGIN, ({ project }) => {
   for (const module of project.getChildrenByKind(ReflectionKind.Module)) {
-    const [, folder] = module.name.split('/'); // packages/core/src/testing
-    module.name = manifestOf(folder).name + (module.name.endsWith('/testing') ? '/testing' : '');
+    const [, folder, , ...entry] = module.name.split('/'); // packages/core/src/testing
+    module.name = [manifestOf(folder).name, ...entry].join('/');
   }
 });
 

@@ -58,8 +58,8 @@ export async function readBundle(directory: string, dtype: Dtype): Promise<Bundl
       `${folder} is no folder. Name the folder of a bundle: config.json, tokenizer.json, onnx/ ...`,
     );
   }
-  const [config, generation, preprocessor, processor, tokenizer, tokenizerConfig] = await Promise.all([
-    readJson(folder, 'config.json'),
+  const config = await readJson(folder, 'config.json'); // first, because a folder without it is no bundle
+  const [generation, preprocessor, processor, tokenizer, tokenizerConfig] = await Promise.all([
     readJson(folder, 'generation_config.json', {}),
     readJson(folder, 'preprocessor_config.json'),
     readJson(folder, 'processor_config.json', {}),
