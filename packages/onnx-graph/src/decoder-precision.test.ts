@@ -20,7 +20,7 @@ import {
 } from '../fixtures/decoders/run.js';
 import { makeNode } from '../fixtures/make.js';
 import { difference } from '../fixtures/run.js';
-import { pruneAtLayer, parseModel, splitDecoder, type OnnxModel } from './index.js';
+import { parseModel, pruneDecoder, splitDecoder, type OnnxModel } from './index.js';
 
 const { visual, keep, cuts } = expectedDecoder();
 const FLOAT: number = DataType.FLOAT;
@@ -104,16 +104,17 @@ const cases = [
 test.each(cases)('$name in $precision', async ({ name, make, rounding }) => {
   const model = make(name);
   const [, { layer, last }] = cuts;
-  const pruned = pruneAtLayer(model, { layer });
+  const pruned = pruneDecoder(model, [{ layer }]);
+  const [names] = pruned.prunings;
   const feeds = (count: number): Record<string, Tensor> => ({
     [pruned.visualTokens]: integers(visual),
-    [pruned.keepCount]: integers([count]),
+    [names.keepCount]: integers([count]),
   });
   const session = await CachedSession.open(pruned.model);
   const out = await session.tokens(0, PROMPT, feeds(keep));
-  const scores = out[pruned.promptAttention].data as Float32Array;
-  expect(difference(out[pruned.promptAttention], last.scores)).toBeLessThan(rounding);
-  const kept = new Set(Array.from(out[pruned.keptTokens].data as BigInt64Array, Number));
+  const scores = out[names.promptAttention].data as Float32Array;
+  expect(difference(out[names.promptAttention], last.scores)).toBeLessThan(rounding);
+  const kept = new Set(Array.from(out[names.keptTokens].data as BigInt64Array, Number));
   const ranked = visual.toSorted((a, b) => scores[b] - scores[a] || a - b);
   expect(visual.filter((place) => kept.has(place))).toEqual(ranked.slice(0, keep).toSorted((a, b) => a - b));
   expect(session.cached(layer)).toBe(PROMPT - visual.length + keep);
@@ -126,6 +127,6 @@ test.each(cases)('$name in $precision', async ({ name, make, rounding }) => {
   expect(difference(same.logits, whole.logits.data as Float32Array)).toBeLessThan(rounding);
   await original.release();
   await all.release();
-  const { lower, upper } = splitDecoder(model, { layer });
-  for (const part of [lower, upper]) await (await CachedSession.open(part)).release();
+  const { parts } = splitDecoder(model, [{ layer }]);
+  for (const part of parts) await (await CachedSession.open(part.model)).release();
 });

@@ -33,7 +33,7 @@ import { difference } from '../fixtures/run.js';
 import {
   findDecoder,
   OnnxStructureError,
-  pruneAtLayer,
+  pruneDecoder,
   parseModel,
   splitDecoder,
   type OnnxModel,
@@ -59,7 +59,7 @@ function integer(name: string, value: number): AttributeProto {
 }
 
 test.each(DECODERS)('%s: of equal scores the lower places are kept', async (name) => {
-  const pruned = pruneAtLayer(readModel(decoderFile(name)), { layer: 1 });
+  const pruned = pruneDecoder(readModel(decoderFile(name)), [{ layer: 1 }]);
   const session = await CachedSession.open(pruned.model);
   const embeddings = Float32Array.from(
     { length: PROMPT * WIDTH },
@@ -73,11 +73,11 @@ test.each(DECODERS)('%s: of equal scores the lower places are kept', async (name
       [1, PROMPT],
     ),
     [pruned.visualTokens]: integers(visual),
-    [pruned.keepCount]: integers([keep]),
+    [pruned.prunings[0].keepCount]: integers([keep]),
   });
-  const scores = out[pruned.promptAttention].data as Float32Array;
+  const scores = out[pruned.prunings[0].promptAttention].data as Float32Array;
   expect(new Set(visual.map((place) => scores[place])).size).toBe(1);
-  const kept = new Set(Array.from(out[pruned.keptTokens].data as BigInt64Array, Number));
+  const kept = new Set(Array.from(out[pruned.prunings[0].keptTokens].data as BigInt64Array, Number));
   expect(visual.filter((place) => kept.has(place))).toEqual(visual.slice(0, keep));
   await session.release();
 });
@@ -107,15 +107,15 @@ test.each(DECODERS)('%s: weights in a file beside the graph stay there', async (
   writeFileSync(path.join(folder, 'decoder.onnx'), toBinary(ModelProtoSchema, proto));
   const model = readModel(path.join(folder, 'decoder.onnx'));
   const { layer, last } = cuts[1];
-  const pruned = pruneAtLayer(model, { layer });
+  const pruned = pruneDecoder(model, [{ layer }]);
   const session = await CachedSession.open(pruned.model);
-  const feeds = { [pruned.visualTokens]: integers(visual), [pruned.keepCount]: integers([keep]) };
+  const feeds = { [pruned.visualTokens]: integers(visual), [pruned.prunings[0].keepCount]: integers([keep]) };
   const { logits } = await session.tokens(0, PROMPT, feeds);
   const row = (logits.data as Float32Array).slice(-VOCABULARY);
   expect(difference(new Tensor(row, [VOCABULARY]), last.logits.slice(0, VOCABULARY))).toBeLessThan(1e-4);
   await session.release();
-  const parted = splitDecoder(model, { layer });
-  for (const part of [parted.lower, parted.upper]) await (await CachedSession.open(part)).release();
+  const { parts: parted } = splitDecoder(model, [{ layer }]);
+  for (const part of parted) await (await CachedSession.open(part.model)).release();
 });
 
 test.each([
@@ -133,9 +133,9 @@ test.each([
 ] as const)('GroupQueryAttention with %s is refused', (what, change) => {
   const model = changed('llama-group-query-positions', (graph) => change(groupQuery(graph, 1)));
   for (const patch of [
-    () => pruneAtLayer(model, { layer: 2 }), // its scores are read
-    () => pruneAtLayer(model, { layer: 1 }), // it runs on fewer tokens
-    () => splitDecoder(model, { layer: 1 }),
+    () => pruneDecoder(model, [{ layer: 2 }]), // its scores are read
+    () => pruneDecoder(model, [{ layer: 1 }]), // it runs on fewer tokens
+    () => splitDecoder(model, [{ layer: 1 }]),
   ]) {
     expect(patch).toThrow(OnnxStructureError);
     expect(patch).toThrow(`with ${what}`);
@@ -191,11 +191,11 @@ test('layers that share more than the hidden state cannot be parted', () => {
     input[0] = 'skipped';
   });
   for (let layer = 1; layer < LAYERS; layer++) {
-    for (const patch of [() => pruneAtLayer(model, { layer }), () => splitDecoder(model, { layer })]) {
+    for (const patch of [() => pruneDecoder(model, [{ layer }]), () => splitDecoder(model, [{ layer }])]) {
       expect(patch).toThrow(OnnxStructureError);
     }
   }
-  expect(() => splitDecoder(model, { layer: 2 })).toThrow(
+  expect(() => splitDecoder(model, [{ layer: 2 }])).toThrow(
     /reads the values of "inputs_embeds"|more than the hidden state/,
   );
 });

@@ -42,14 +42,34 @@ export interface Decoder {
   readonly hasPositions: boolean;
 }
 
-/** The attention nodes of `decoder.layers`. */
-export interface DecoderNodes extends Decoder {
+/** Layers of a decoder from one on, by what they read: a decoder has one such stretch, and one more for each place where it was pruned or cut. */
+export interface Stretch {
+  /** The first of the layers; those before it are another stretch's. */
+  readonly first: number;
+  /** The tensors [B, S, D] that enter it: one, or two where the second is the first normalised. */
+  readonly hidden: readonly string[];
+  /** [B, P + S] */
+  readonly mask: string;
+  /** [B, S]; null where GroupQueryAttention counts from the cache on. */
+  readonly positions: string | null;
+  /** Outputs of the graph that belong to earlier stretches. */
+  readonly earlier: ReadonlySet<string>;
+}
+
+/** A stretch of a decoder with its nodes. */
+export interface DecoderNodes {
   readonly index: GraphIndex;
-  readonly attentions: readonly DecoderAttention[];
+  readonly stretch: Stretch;
+  /** By number of the layer. */
+  readonly layers: ReadonlyMap<number, DecoderLayer>;
+  /** By number of the layer. */
+  readonly attentions: ReadonlyMap<number, DecoderAttention>;
+  /** Layers of the decoder, those of earlier stretches included. */
+  readonly end: number;
 }
 
 /** An attention that is written out, or the fused node. */
-type DecoderAttention =
+export type DecoderAttention =
   | { readonly form: 'softmax'; readonly nodes: AttentionNodes }
   | { readonly form: 'com.microsoft.GroupQueryAttention'; readonly node: NodeProto };
 
@@ -60,17 +80,30 @@ type DecoderAttention =
  * or rotary positions are computed inside the graph in a form that cannot be given gaps
  */
 export function findDecoder(model: OnnxModel): Decoder {
-  const { layers, hasPositions } = locateDecoder(model);
-  return { layers, hasPositions };
+  const { layers, stretch } = locateDecoder(model);
+  return { layers: [...layers.values()], hasPositions: stretch.positions !== null };
 }
 
 /** {@link findDecoder}, with the nodes. */
 export function locateDecoder(model: OnnxModel): DecoderNodes {
   const index = new GraphIndex(model);
-  const count = checkLayout(index);
+  checkLayout(index);
   const hasPositions = index.inputs.some(({ name }) => name === POSITIONS);
-  const attentions = locateAttentions(index, count);
-  if (!hasPositions && attentions.some(({ form }) => form === 'softmax')) {
+  return locateStretch(index, {
+    first: 0,
+    hidden: [EMBEDDINGS],
+    mask: MASK,
+    positions: hasPositions ? POSITIONS : null,
+    earlier: new Set(),
+  });
+}
+
+/** The layers of a stretch, found in the graph. */
+export function locateStretch(index: GraphIndex, stretch: Stretch): DecoderNodes {
+  const { model } = index;
+  const attentions = locateAttentions(index, stretch);
+  const end = stretch.first + attentions.size;
+  if (stretch.positions === null && [...attentions.values()].some(({ form }) => form === 'softmax')) {
     throw new OnnxStructureError(
       model.file,
       `the input "${POSITIONS}"`,
@@ -78,8 +111,9 @@ export function locateDecoder(model: OnnxModel): DecoderNodes {
       'Export the decoder with position_ids as an input: pruned prompts have gaps in them.',
     );
   }
-  const line = strand(index, EMBEDDINGS, LOGITS);
-  const layers = attentions.map((attention, i) => {
+  const line = strand(index, stretch.hidden, LOGITS);
+  const layers = new Map<number, DecoderLayer>();
+  for (const [i, attention] of attentions) {
     const [, kvHeads, , headDim] = tensorShape(index.valueInfo(pastName(i, 'key'))) ?? [];
     if (typeof kvHeads !== 'number' || typeof headDim !== 'number') {
       throw new OnnxStructureError(
@@ -89,9 +123,10 @@ export function locateDecoder(model: OnnxModel): DecoderNodes {
         'Export the decoder with fixed heads and channels.',
       );
     }
-    return { form: attention.form, kvHeads, headDim, entry: entryOf(index, line, attention) };
-  });
-  return { index, attentions, layers, hasPositions };
+    const entry = entryOf(index, stretch, line, attention);
+    layers.set(i, { form: attention.form, kvHeads, headDim, entry });
+  }
+  return { index, stretch, attentions, layers, end };
 }
 
 /** Name of a cache input. */
@@ -104,13 +139,19 @@ export function presentName(layer: number, part: 'key' | 'value'): string {
   return `present.${layer}.${part}`;
 }
 
-/** The number of layers, if inputs and outputs are those of the layout. */
-function checkLayout(index: GraphIndex): number {
+/** The layers from `first` on whose caches are inputs. */
+function cachedLayers(index: GraphIndex, first: number): number[] {
+  const inputs = new Set(index.inputs.map(({ name }) => name));
+  const layers: number[] = [];
+  for (let layer = first; inputs.has(pastName(layer, 'key')); layer++) layers.push(layer);
+  return layers;
+}
+
+/** Whether inputs and outputs are those of the layout. */
+function checkLayout(index: GraphIndex): void {
   const inputs = new Set(index.inputs.map(({ name }) => name));
   const outputs = new Set(index.model.graph.output.map(({ name }) => name));
-  let count = 0;
-  while (inputs.has(pastName(count, 'key'))) count++;
-  const layers = Array.from({ length: count }, (_, i) => i);
+  const layers = cachedLayers(index, 0);
   const wanted = [EMBEDDINGS, MASK, pastName(0, 'key'), ...layers.map((i) => pastName(i, 'value'))].filter(
     (name) => !inputs.has(name),
   );
@@ -128,19 +169,21 @@ function checkLayout(index: GraphIndex): number {
       'Name the file that transformers.js calls decoder_model_merged.onnx.',
     );
   }
-  return count;
 }
 
 /** A layer's attention is the first in the graph's order that its cached keys flow into. */
-function locateAttentions(index: GraphIndex, layers: number): DecoderAttention[] {
-  const flow = index.dependents([EMBEDDINGS]);
+function locateAttentions(
+  index: GraphIndex,
+  { first, hidden }: Stretch,
+): ReadonlyMap<number, DecoderAttention> {
+  const flow = index.dependents(hidden);
   const writtenOut = new Map(
     findAttentions(index, flow)
       .filter(({ form }) => form === 'softmax')
       .map((nodes) => [nodes.node, nodes]),
   );
   const used = new Set<NodeProto>();
-  return Array.from({ length: layers }, (_, layer) => {
+  const attentionOf = (layer: number): DecoderAttention => {
     const cached = index.dependents([pastName(layer, 'key')]);
     for (const node of index.nodes) {
       const nodes = writtenOut.get(node);
@@ -155,15 +198,21 @@ function locateAttentions(index: GraphIndex, layers: number): DecoderAttention[]
       'none written as MatMul, Softmax, MatMul or as com.microsoft.GroupQueryAttention',
       'Export the decoder with eager attention, or with the model builder of onnxruntime-genai.',
     );
-  });
+  };
+  return new Map(cachedLayers(index, first).map((layer) => [layer, attentionOf(layer)]));
 }
 
 /** What the last node that all paths into the attention go through puts out: the sum of residuals. */
-function entryOf(index: GraphIndex, line: readonly NodeProto[], attention: DecoderAttention): string[] {
+function entryOf(
+  index: GraphIndex,
+  { hidden }: Stretch,
+  line: readonly NodeProto[],
+  attention: DecoderAttention,
+): readonly string[] {
   const target = attention.form === 'softmax' ? attention.nodes.node : attention.node;
   const upstream = new Set(index.ancestors(target.output));
   const last = line.findLast((node) => node !== target && upstream.has(node));
-  if (!last) return [EMBEDDINGS];
+  if (!last) return hidden;
   return last.output.filter((name) => name !== '' && index.consumers(name).length > 0);
 }
 

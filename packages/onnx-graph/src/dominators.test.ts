@@ -23,7 +23,7 @@ test('the nodes that every path goes through, by trying every path', () => {
       const common = nodes
         .map(({ output }) => output[0])
         .filter((tensor) => all.every((path) => path.includes(tensor)));
-      expect(strand(index, 'x', target).map(({ output }) => output[0])).toEqual(common);
+      expect(strand(index, ['x'], target).map(({ output }) => output[0])).toEqual(common);
     }),
   );
 });

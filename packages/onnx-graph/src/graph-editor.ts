@@ -14,7 +14,7 @@ import {
   type ValueInfoProto,
 } from 'onnx-buf';
 import { OnnxStructureError } from './errors.js';
-import type { GraphIndex } from './graph-index.js';
+import { tensorShape, type GraphIndex } from './graph-index.js';
 import { withGraph, type OnnxModel } from './model.js';
 
 /** The oldest operator set whose Slice and TopK have the form used here. */
@@ -33,6 +33,7 @@ export class GraphEditor {
   readonly #nodes: NodeProto[] = [];
   readonly #initializers: TensorProto[] = [];
   readonly #outputs: ValueInfoProto[] = [];
+  readonly #stated: ValueInfoProto[] = [];
 
   /** @throws OnnxStructureError where the model's operator set is too old to be extended */
   constructor(index: GraphIndex) {
@@ -49,7 +50,8 @@ export class GraphEditor {
       );
     }
     for (const { name } of [...graph.input, ...graph.output, ...graph.initializer]) this.#names.add(name);
-    for (const node of graph.node) for (const name of [...node.input, ...node.output]) this.#names.add(name);
+    for (const { name, input, output } of graph.node)
+      for (const used of [name, ...input, ...output]) this.#names.add(used);
   }
 
   /** A constant of float32; a scalar unless `dims` says otherwise. */
@@ -71,6 +73,16 @@ export class GraphEditor {
   /** Adds a node that has been made elsewhere, with the names it has. */
   append(node: NodeProto): void {
     this.#nodes.push(node);
+  }
+
+  /** States of a tensor what the graph states of another one, but for its sizes: type and number of dimensions. */
+  stateAs(tensor: string, original: string): void {
+    const info = this.index.valueInfo(original);
+    const type = info?.type?.value;
+    const shape = tensorShape(info);
+    if (type?.case !== 'tensorType' || shape === null) return;
+    const free = shape.map((_, axis) => `${tensor}_${axis}`);
+    this.#stated.push(valueInfo(tensor, type.value.elemType, free));
   }
 
   /** ReduceMean or ReduceSum over one axis, which disappears. */
@@ -164,6 +176,7 @@ export class GraphEditor {
         node: [...model.graph.node, ...this.#nodes],
         initializer: [...model.graph.initializer, ...this.#initializers],
         output: [...model.graph.output, ...this.#outputs],
+        valueInfo: [...model.graph.valueInfo, ...this.#stated],
       }),
     );
   }
@@ -187,6 +200,14 @@ export class GraphEditor {
     this.#names.add(name);
     return name;
   }
+}
+
+/** A node with some of its fields replaced. */
+export function copyNode(
+  node: NodeProto,
+  changes: Partial<Omit<NodeProto, '$typeName' | '$unknown'>>,
+): NodeProto {
+  return Object.assign(create(NodeProtoSchema), node, changes); // spreading would lose the defaults, which a prototype holds
 }
 
 /** A graph with some of its lists replaced, the others shared. */

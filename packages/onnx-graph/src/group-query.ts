@@ -3,7 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import { NodeProtoSchema, type NodeProto } from 'onnx-buf';
 import type { DecoderLayer } from './decoder.js';
 import { OnnxStructureError } from './errors.js';
-import { intAttribute, type GraphEditor } from './graph-editor.js';
+import { copyNode, intAttribute, type GraphEditor } from './graph-editor.js';
 import { attribute, describeNode } from './graph-index.js';
 
 /** Inputs of the operator by position. */
@@ -102,8 +102,7 @@ export function appendRotated(
 ): void {
   const [query, key, value] = operands(editor, node, layer, input);
   editor.append(
-    create(NodeProtoSchema, {
-      ...node,
+    copyNode(node, {
       name: editor.name(node.opType),
       input: [
         rotate(editor, node, query, queryHeads(node), positions),

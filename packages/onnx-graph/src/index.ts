@@ -4,12 +4,19 @@ export { describeModel, type ModelDescription, type TensorDescription } from './
 export { OnnxArgumentError, OnnxFileError, OnnxGraphError, OnnxStructureError } from './errors.js';
 export { parseModel, serializeModel, type OnnxModel, type SerializedModel } from './model.js';
 export type { PromptRows } from './prompt-attention.js';
-export { pruneAtLayer, type PrunedDecoder, type PruneOptions } from './prune.js';
+export { pruneDecoder, type DecoderPruning, type PrunedDecoder, type PruningNames } from './prune-decoder.js';
+export {
+  pruneEncoder,
+  type EncoderPruning,
+  type EncoderPruningNames,
+  type PrunedEncoder,
+} from './prune-encoder.js';
 export { rowProductsGraph } from './row-products.js';
-export { addSignals, type SignalOutputs } from './signals/add-signals.js';
+export { addSignals, type ScoreRequest, type SignalOutputs } from './signals/add-signals.js';
 export type { GraphSignal, SignalRequest } from './signals/graph-signal.js';
 export { graphSignals } from './signals/index.js';
-export { splitDecoder, type SplitDecoder, type SplitDecoderOptions } from './split-decoder.js';
+export { splitDecoder, type DecoderCut, type DecoderPart, type SplitDecoder } from './split-decoder.js';
+export { splitEncoder, type SplitEncoderLayers } from './split-encoder.js';
 export { splitAtFeatures, type SplitEncoder } from './split.js';
 export {
   findVisionEncoder,

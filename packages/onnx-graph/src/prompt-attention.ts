@@ -1,6 +1,7 @@
 /** How much the text of a prompt attends to each of its tokens, inside the decoder graph. */
 import { AttentionTap } from './attention-tap.js';
-import { EMBEDDINGS, pastName, POSITIONS, rotatesItself, type DecoderNodes } from './decoder.js';
+import { pastName, rotatesItself, type DecoderNodes } from './decoder.js';
+import { OnnxArgumentError } from './errors.js';
 import type { GraphEditor } from './graph-editor.js';
 import { checkGroupQuery, probabilities } from './group-query.js';
 
@@ -8,10 +9,10 @@ import { checkGroupQuery, probabilities } from './group-query.js';
 export type PromptRows = 'last' | 'mean';
 
 /** Positions [1, S] of the tokens that are run: those given, or those that follow the cache. */
-export function positionsOf(editor: GraphEditor, { hasPositions }: DecoderNodes): string {
-  if (hasPositions) return POSITIONS;
-  const cached = editor.length(pastName(0, 'key'), 2); // layer 0 is never pruned
-  const end = editor.add('Add', [cached, editor.length(EMBEDDINGS, 1)]);
+export function positionsOf(editor: GraphEditor, { stretch }: DecoderNodes): string {
+  if (stretch.positions !== null) return stretch.positions;
+  const cached = editor.length(pastName(0, 'key'), 2); // only the first stretch counts, which is never pruned
+  const end = editor.add('Add', [cached, editor.length(stretch.hidden[0], 1)]);
   return editor.reshape(editor.range(cached, end), [1, -1]);
 }
 
@@ -28,7 +29,7 @@ export function promptAttention(
   visual: string,
   positions: string,
 ): string {
-  const tokens = editor.length(EMBEDDINGS, 1);
+  const tokens = editor.length(decoder.stretch.hidden[0], 1);
   const count = rows === 'last' ? editor.ints([1]) : textRows(editor, visual, tokens);
   const map = rowsOf(editor, decoder, layer, count, positions); // [1, H, rows, T]
   const current = editor.last(map, 3, tokens); // [1, H, rows, S]
@@ -50,10 +51,11 @@ function rowsOf(
   count: string,
   positions: string,
 ): string {
-  const attention = decoder.attentions[layer];
-  const description = decoder.layers[layer];
+  const attention = decoder.attentions.get(layer);
+  const description = decoder.layers.get(layer);
+  if (!attention || !description) throw new OnnxArgumentError('layer', layer, 'a layer of the stretch');
   if (attention.form === 'softmax') {
-    const map = new AttentionTap(editor, attention.nodes, EMBEDDINGS).probabilities();
+    const map = new AttentionTap(editor, attention.nodes, decoder.stretch.hidden[0]).probabilities();
     return editor.toFloat32(editor.last(map, 2, count));
   }
   const { node } = attention;

@@ -14,30 +14,34 @@ import {
   WIDTH,
 } from '../fixtures/decoders/run.js';
 import { difference } from '../fixtures/run.js';
-import { OnnxArgumentError, splitDecoder, type PromptRows, type SplitDecoder } from './index.js';
+import {
+  OnnxArgumentError,
+  splitDecoder,
+  type OnnxModel,
+  type DecoderPart,
+  type PromptRows,
+} from './index.js';
 import { readModel } from './files.js';
 
 const expected = expectedDecoder();
 const cases = DECODERS.flatMap((name) => expected.cuts.map((cut) => ({ name, cut, layer: cut.layer })));
 const ROWS: readonly PromptRows[] = ['last', 'mean'];
 
-/** Both parts with their caches. */
+/** Two parts with their caches. */
 class SplitSession {
-  readonly #split: SplitDecoder;
+  readonly #part: DecoderPart;
   readonly #lower: CachedSession;
   readonly #upper: CachedSession;
-  readonly #layer: number;
 
-  private constructor(split: SplitDecoder, lower: CachedSession, upper: CachedSession, layer: number) {
-    this.#split = split;
+  private constructor(part: DecoderPart, lower: CachedSession, upper: CachedSession) {
+    this.#part = part;
     this.#lower = lower;
     this.#upper = upper;
-    this.#layer = layer;
   }
 
-  static async open(split: SplitDecoder, layer: number): Promise<SplitSession> {
-    const parts = await Promise.all([CachedSession.open(split.lower), CachedSession.open(split.upper)]);
-    return new SplitSession(split, ...parts, layer);
+  static async open([lower, upper]: readonly DecoderPart[]): Promise<SplitSession> {
+    const parts = await Promise.all([CachedSession.open(lower.model), CachedSession.open(upper.model)]);
+    return new SplitSession(lower, ...parts);
   }
 
   /** Runs tokens, of which those at `kept` (among them) go on into the upper part. */
@@ -47,12 +51,12 @@ class SplitSession {
     kept: readonly number[] = Array.from({ length: count }, (_, i) => i),
   ): Promise<{ lower: Record<string, Tensor>; logits: Tensor }> {
     const visual = start === 0 ? expected.visual : [];
-    const lower = await this.#lower.tokens(start, count, { [this.#split.visualTokens]: integers(visual) });
-    const hidden = lower[this.#split.hidden].data as Float32Array;
+    const lower = await this.#lower.tokens(start, count, { [this.#part.visualTokens!]: integers(visual) });
+    const hidden = lower[this.#part.output!].data as Float32Array;
     const rows = kept.flatMap((i) => [...hidden.subarray(i * WIDTH, (i + 1) * WIDTH)]);
     const { logits } = await this.#upper.run({
-      [this.#split.hidden]: new Tensor('float32', rows, [1, kept.length, WIDTH]),
-      attention_mask: ones((this.#upper.cached(this.#layer) ?? 0) + kept.length),
+      [this.#part.output!]: new Tensor('float32', rows, [1, kept.length, WIDTH]),
+      attention_mask: ones((this.#upper.cached(this.#part.end) ?? 0) + kept.length),
       position_ids: integers(
         kept.map((i) => start + i),
         [1, kept.length],
@@ -69,32 +73,31 @@ class SplitSession {
 
 describe.each(cases)('$name cut before layer $layer', ({ name, cut, layer }) => {
   const model = readModel(decoderFile(name));
-  const split = splitDecoder(model, {
-    layer,
-    signals: ROWS.map((rows) => ({ layer: layer - 1, rows })),
-  });
+  const signals = ROWS.map((rows) => ({ layer: layer - 1, rows }));
+  const { parts } = splitDecoder(model, [{ layer, signals }]);
+  const [part] = parts;
 
   test('no matrix is in both parts', () => {
-    const matrices = ({ graph }: SplitDecoder['lower']): string[] => {
+    const matrices = ({ graph }: OnnxModel): string[] => {
       const constants = new Set(graph.initializer.map(({ name: constant }) => constant));
       const operands = graph.node.filter(({ opType }) => opType === 'MatMul').flatMap(({ input }) => input);
       return operands.filter((operand) => constants.has(operand));
     };
-    const parts = [...matrices(split.lower), ...matrices(split.upper)];
-    expect(parts.toSorted()).toEqual(matrices(model).toSorted());
+    const inParts = parts.flatMap((one) => matrices(one.model));
+    expect(inParts.toSorted()).toEqual(matrices(model).toSorted());
   });
 
   test('the hidden state and the attention are what the reference computes', async () => {
-    const session = await SplitSession.open(split, layer);
+    const session = await SplitSession.open(parts);
     const { lower } = await session.tokens(0, PROMPT);
-    expect(difference(lower[split.hidden], cut.hidden)).toBeLessThan(1e-4);
+    expect(difference(lower[part.output!], cut.hidden)).toBeLessThan(1e-4);
     for (const [i, rows] of ROWS.entries())
-      expect(difference(lower[split.promptAttention[i]], cut[rows].scores)).toBeLessThan(1e-5);
+      expect(difference(lower[part.promptAttention[i]], cut[rows].scores)).toBeLessThan(1e-5);
     await session.release();
   });
 
   test('one part after the other is the whole, token by token too', async () => {
-    const session = await SplitSession.open(split, layer);
+    const session = await SplitSession.open(parts);
     const whole = await CachedSession.open(model);
     for (const [start, count] of [
       [0, PROMPT],
@@ -110,7 +113,7 @@ describe.each(cases)('$name cut before layer $layer', ({ name, cut, layer }) => 
   });
 
   test.each(ROWS)('what is taken out between them by rows %s, later layers do not see', async (rows) => {
-    const session = await SplitSession.open(split, layer);
+    const session = await SplitSession.open(parts);
     const choice = cut[rows];
     const kept = Array.from({ length: PROMPT }, (_, i) => i).filter(
       (i) => !expected.visual.includes(i) || choice.kept.includes(i),
@@ -129,11 +132,11 @@ describe.each(cases)('$name cut before layer $layer', ({ name, cut, layer }) => 
 test('attention of any lower layer can be had', async () => {
   for (const name of DECODERS) {
     const signals = [0, 1, 2].map((layer) => ({ layer, rows: 'last' as const }));
-    const split = splitDecoder(readModel(decoderFile(name)), { layer: 3, signals });
-    const session = await SplitSession.open(split, 3);
+    const { parts } = splitDecoder(readModel(decoderFile(name)), [{ layer: 3, signals }]);
+    const session = await SplitSession.open(parts);
     const { lower } = await session.tokens(0, PROMPT);
     for (const [i, { last }] of expected.cuts.entries())
-      expect(difference(lower[split.promptAttention[i]], last.scores)).toBeLessThan(1e-5);
+      expect(difference(lower[parts[0].promptAttention[i]], last.scores)).toBeLessThan(1e-5);
     await session.release();
   }
 });
@@ -141,11 +144,11 @@ test('attention of any lower layer can be had', async () => {
 test('there have to be layers before and behind the cut, and signals before it', () => {
   const model = readModel(decoderFile('llama-eager'));
   for (const layer of [0, LAYERS, 1.5, NaN]) {
-    expect(() => splitDecoder(model, { layer })).toThrow(OnnxArgumentError);
+    expect(() => splitDecoder(model, [{ layer }])).toThrow(OnnxArgumentError);
   }
   for (const layer of [-1, 2, 0.5]) {
-    const split = (): unknown => splitDecoder(model, { layer: 2, signals: [{ layer, rows: 'last' }] });
+    const split = (): unknown => splitDecoder(model, [{ layer: 2, signals: [{ layer, rows: 'last' }] }]);
     expect(split).toThrow(OnnxArgumentError);
-    expect(split).toThrow(/signals\[0\]\.layer must be a layer of the lower part, 0 to 1/);
+    expect(split).toThrow(/signals\[0\]\.layer must be a layer of the part before the cut, 0 to 1/);
   }
 });

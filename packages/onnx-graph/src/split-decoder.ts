@@ -1,94 +1,99 @@
-/** Cuts a decoder in two before a layer, so that what goes from one part into the other can be changed outside. */
-import { create } from '@bufbuild/protobuf';
-import { NodeProtoSchema, TensorProto_DataType as DataType } from 'onnx-buf';
+/** Cuts a decoder before one layer or several, so that what goes from one part into the next can be changed outside. */
+import { TensorProto_DataType as DataType } from 'onnx-buf';
 import {
-  addedNodes,
   appendUpperLayers,
   cacheNames,
   checkLayer,
+  entryOf,
   lowerNodes,
   upperOutputs,
-  withNodes,
 } from './decoder-parts.js';
-import { locateDecoder, MASK, POSITIONS, type DecoderNodes } from './decoder.js';
-import { OnnxArgumentError, OnnxStructureError } from './errors.js';
+import { locateDecoder, locateStretch, MASK, POSITIONS, type DecoderNodes, type Stretch } from './decoder.js';
+import { OnnxArgumentError } from './errors.js';
 import { GraphEditor, valueInfo } from './graph-editor.js';
-import { allInputs, describeNode } from './graph-index.js';
+import { GraphIndex } from './graph-index.js';
+import { addedNodes, entering, hiddenShape, hiddenState, inputsOf, withNodes } from './graph-parts.js';
 import type { OnnxModel } from './model.js';
 import { positionsOf, promptAttention, type PromptRows } from './prompt-attention.js';
 
-/** Operators that add the residual and normalise the sum; their fourth output is the sum (onnxruntime, contrib operators). */
-const SKIP_NORMALIZATIONS = new Set(['SkipLayerNormalization', 'SkipSimplifiedLayerNormalization']);
-const SUM = 3;
-
-/** Where {@link splitDecoder} cuts, and what it puts out beside the hidden state. */
-export interface SplitDecoderOptions {
-  /** K, from 1 to the number of layers - 1: the lower part has the layers 0..K-1. */
+/** Where {@link splitDecoder} cuts, and what the part before the cut puts out beside the hidden state. */
+export interface DecoderCut {
+  /** K, from 1 to the number of layers - 1: the part before the cut ends with layer K-1. */
   readonly layer: number;
-  /** Attention of lower layers to put out. Default none. */
+  /** Attention of layers of the part before the cut. Default none. */
   readonly signals?: readonly { readonly layer: number; readonly rows: PromptRows }[];
 }
 
 /** What {@link splitDecoder} returns; the batch is 1. */
 export interface SplitDecoder {
-  /** The original's inputs without the upper caches -> the lower caches, `hidden`, `promptAttention`. */
-  readonly lower: OnnxModel;
-  /**
-   * `hidden` of the S' tokens that go on, `attention_mask` [1, P' + S'] with P' of them cached before, their `position_ids` [1, S'] (gaps allowed), the
-   * upper caches, and what else the original's head reads -> logits, upper caches.
-   */
-  readonly upper: OnnxModel;
-  /** The lower part's output [1, S, D] and the upper part's input [1, S', D], any S'; float32: the sum of residuals, not normalised. */
-  readonly hidden: string;
-  /** Further input of the lower part: places [V] (int64, ascending) of the visual tokens among the S tokens that are run; empty to decode. */
-  readonly visualTokens: string;
-  /** Further outputs of the lower part, one a signal: attention [1, S] (float32) to each token that is run, mean over heads. */
+  /** One more than there are cuts, from the embeddings to the logits. */
+  readonly parts: readonly DecoderPart[];
+}
+
+/**
+ * Some of a decoder's layers. The first part reads what the original does; later ones the hidden state of the S' tokens that go on, `attention_mask` [1, P' + S']
+ * with P' of them cached before, and their `position_ids` [1, S'] (gaps allowed). Each reads and writes the caches of its own layers, and the last one the logits.
+ */
+export interface DecoderPart {
+  readonly model: OnnxModel;
+  /** Layers `first` up to but not including `end`. */
+  readonly first: number;
+  readonly end: number;
+  /** Input [1, S', D] (float32): the sum of residuals, not normalised; null of the first part, which reads embeddings. */
+  readonly input: string | null;
+  /** Output [1, S, D] (float32), of the same kind; null of the last part. */
+  readonly output: string | null;
+  /** Input: places [V] (int64, ascending) of the visual tokens among the S tokens that are run, empty to decode; null of the last part. */
+  readonly visualTokens: string | null;
+  /** Outputs, one a signal: attention [1, S] (float32) to each token that is run, mean over heads. */
   readonly promptAttention: readonly string[];
 }
 
 /**
- * Cuts a decoder before layer K into two that share its weights: none is in both. One after the other they are the original; between them any map may be
- * applied to the hidden state. Both go on from their own caches, so that they decode as well.
+ * Cuts a decoder before each layer K of `cuts` into parts that share its weights: none is in two. One after the other they are the original; between them any
+ * map may be applied to the hidden state. All go on from their own caches, so that they decode as well.
  *
- * @throws OnnxArgumentError where a layer is out of range
+ * @param cuts - by ascending layer
+ * @throws OnnxArgumentError where a layer is out of range, or not behind the one before it
  * @throws OnnxStructureError where the model is no decoder that can be cut before that layer, see findDecoder
  */
-export function splitDecoder(model: OnnxModel, { layer, signals = [] }: SplitDecoderOptions): SplitDecoder {
-  const decoder = locateDecoder(model);
-  checkLayer(layer, decoder);
-  for (const [i, signal] of signals.entries()) {
-    if (Number.isInteger(signal.layer) && signal.layer >= 0 && signal.layer < layer) continue;
-    const expected = `a layer of the lower part, 0 to ${layer - 1}`;
-    throw new OnnxArgumentError(`signals[${i}].layer`, signal.layer, expected);
+export function splitDecoder(model: OnnxModel, cuts: readonly DecoderCut[]): SplitDecoder {
+  const parts: DecoderPart[] = [];
+  let decoder = locateDecoder(model);
+  let input: string | null = null;
+  for (const [i, cut] of cuts.entries()) {
+    checkCut(decoder, cut, `cuts[${i}]`);
+    const residual = hiddenState(decoder.index, entryOf(decoder, cut.layer), cut.layer);
+    const lower: DecoderPart = lowerPart(decoder, cut, residual, input);
+    parts.push(lower);
+    const upper = upperPart(decoder, cut.layer, residual);
+    input = upper.input;
+    decoder = locateStretch(new GraphIndex(upper.model), upper.stretch);
   }
-  const hidden = hiddenState(decoder, layer);
-  return { ...lowerPart(decoder, layer, hidden, signals), upper: upperPart(decoder, layer, hidden) };
+  const { index, stretch, end } = decoder;
+  const nothing = { output: null, visualTokens: null, promptAttention: [] };
+  return { parts: [...parts, { model: index.model, first: stretch.first, end, input, ...nothing }] };
 }
 
-/** The sum of residuals that enters a layer. */
-function hiddenState({ index, layers }: DecoderNodes, layer: number): string {
-  const entry = layers[layer]?.entry ?? [];
-  if (entry.length === 1) return entry[0];
-  const node = index.producer(entry[0]);
-  const sum = node?.output[SUM];
-  if (node && SKIP_NORMALIZATIONS.has(node.opType) && sum !== undefined && entry.includes(sum)) return sum;
-  throw new OnnxStructureError(
-    index.model.file,
-    `one hidden state that enters layer ${layer}`,
-    node ? `${describeNode(node)}, which makes several` : 'none',
-    'Export the decoder without graph optimisation.',
-  );
+function checkCut(decoder: DecoderNodes, { layer, signals = [] }: DecoderCut, name: string): void {
+  checkLayer(`${name}.layer`, layer, decoder);
+  const { first } = decoder.stretch;
+  for (const [i, signal] of signals.entries()) {
+    if (Number.isInteger(signal.layer) && signal.layer >= first && signal.layer < layer) continue;
+    const expected = `a layer of the part before the cut, ${first} to ${layer - 1}`;
+    throw new OnnxArgumentError(`${name}.signals[${i}].layer`, signal.layer, expected);
+  }
 }
 
 function lowerPart(
   decoder: DecoderNodes,
-  layer: number,
+  { layer, signals = [] }: DecoderCut,
   residual: string,
-  signals: NonNullable<SplitDecoderOptions['signals']>,
-): Omit<SplitDecoder, 'upper'> {
+  input: string | null,
+): DecoderPart {
   const { index } = decoder;
   const editor = new GraphEditor(index);
-  const hidden = editor.output('hidden', residual, hiddenShape(decoder, residual));
+  const output = editor.output('hidden', residual, hiddenShape(index, residual));
   const visualTokens = editor.name('visual_tokens');
   const positions = positionsOf(editor, decoder);
   const attention = signals.map((signal) =>
@@ -105,74 +110,44 @@ function lowerPart(
   const lower = withNodes(index.model, {
     ...graph,
     node,
-    input: [...inputsOf(decoder, node), valueInfo(visualTokens, DataType.INT64, ['visual_tokens'])],
+    input: [...inputsOf(index, node), valueInfo(visualTokens, DataType.INT64, ['visual_tokens'])],
     output: graph.output.filter((info) => !upper.has(info)),
   });
-  return { lower, hidden, visualTokens, promptAttention: attention };
+  const { first } = decoder.stretch;
+  return { model: lower, first, end: layer, input, output, visualTokens, promptAttention: attention };
 }
 
-function upperPart(decoder: DecoderNodes, layer: number, residual: string): OnnxModel {
+/** The layers from one on, as a decoder of their own. */
+function upperPart(
+  decoder: DecoderNodes,
+  layer: number,
+  residual: string,
+): { model: OnnxModel; stretch: Stretch; input: string } {
   const { index } = decoder;
   const editor = new GraphEditor(index);
-  const hidden = editor.name('hidden');
+  const input = editor.name('hidden');
   const type = index.elementType(residual) ?? DataType.FLOAT;
-  const cast = editor.add('Cast', [hidden], { to: type });
-  appendUpperLayers(editor, decoder, layer, {
-    hidden: entering(editor, decoder, layer, residual, cast),
+  const cast = editor.add('Cast', [input], { to: type });
+  const inputs = {
+    hidden: entering(editor, entryOf(decoder, layer), residual, cast),
     mask: MASK,
     positions: POSITIONS,
-  });
+  };
+  appendUpperLayers(editor, decoder, layer, inputs);
   const { graph } = editor.build();
   const { added } = addedNodes(index.model, graph);
   const given = new Set([MASK, POSITIONS, ...cacheNames(0, layer)]);
   const output = upperOutputs(decoder, layer);
-  return withNodes(index.model, {
+  const model = withNodes(index.model, {
     ...graph,
     node: added,
     input: [
-      valueInfo(hidden, DataType.FLOAT, hiddenShape(decoder, residual)),
+      valueInfo(input, DataType.FLOAT, hiddenShape(index, residual)),
       valueInfo(MASK, index.elementType(MASK) ?? DataType.INT64, ['batch_size', 'total_sequence_length']),
       valueInfo(POSITIONS, DataType.INT64, ['batch_size', 'sequence_length']),
-      ...inputsOf(decoder, added).filter(({ name }) => !given.has(name)),
+      ...inputsOf(index, added).filter(({ name }) => !given.has(name)),
     ],
     output,
   });
-}
-
-/** The tensors that enter the layer, from the sum of residuals alone: what normalises it as it is added normalises it again, with nothing added. */
-function entering(
-  editor: GraphEditor,
-  { index, layers }: DecoderNodes,
-  layer: number,
-  residual: string,
-  hidden: string,
-): string[] {
-  const entry = layers[layer]?.entry ?? [];
-  const node = index.producer(residual);
-  if (entry.length === 1 || !node) return [hidden];
-  const nothing = editor.add('Sub', [hidden, hidden]);
-  const output = node.output.map((name) => (entry.includes(name) ? editor.name(name) : ''));
-  const scales = node.input.slice(2, node.opType === 'SkipLayerNormalization' ? 4 : 3); // without the bias, which the sum has
-  editor.append(
-    create(NodeProtoSchema, {
-      ...node,
-      name: editor.name(node.opType),
-      input: [hidden, nothing, ...scales],
-      output,
-    }),
-  );
-  return entry.map((name) => output[node.output.indexOf(name)]);
-}
-
-/** Of the model's inputs those that the nodes read. */
-function inputsOf(
-  { index }: DecoderNodes,
-  nodes: Parameters<typeof withNodes>[1]['node'],
-): ReturnType<typeof valueInfo>[] {
-  const read = new Set(nodes.flatMap(allInputs));
-  return index.model.graph.input.filter(({ name }) => read.has(name));
-}
-
-function hiddenShape({ index }: DecoderNodes, residual: string): (string | number)[] {
-  return ['batch_size', 'sequence_length', index.lastDimension(residual) ?? 'channels'];
+  return { model, input, stretch: { ...inputs, first: layer, earlier: new Set() } };
 }

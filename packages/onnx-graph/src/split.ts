@@ -3,7 +3,8 @@ import { create } from '@bufbuild/protobuf';
 import { NodeProtoSchema, TensorProto_DataType as DataType, type ValueInfoProto } from 'onnx-buf';
 import { OnnxStructureError } from './errors.js';
 import { copyGraph, GraphEditor, intAttribute, valueInfo } from './graph-editor.js';
-import { GraphIndex, allInputs, tensorShape } from './graph-index.js';
+import { withFreeShape } from './encoder-parts.js';
+import { GraphIndex, allInputs } from './graph-index.js';
 import { withGraph, type OnnxModel } from './model.js';
 import type { VisionEncoder } from './vision-encoder.js';
 
@@ -107,12 +108,4 @@ function extract(
       valueInfo: model.graph.valueInfo.filter(({ name }) => made.has(name) && !changed.has(name)),
     }),
   );
-}
-
-/** An output whose axes but the last are free. */
-function withFreeShape(info: ValueInfoProto, type: number): ValueInfoProto {
-  const stated = info.type?.value;
-  const shape = tensorShape(info) ?? ['batch', 'tokens', 'channels'];
-  const free = shape.map((size, i) => (i < shape.length - 1 || size === null ? `${info.name}_${i}` : size));
-  return valueInfo(info.name, stated?.case === 'tensorType' ? stated.value.elemType : type, free);
 }

@@ -57,6 +57,8 @@ export interface LocatedEncoder {
   readonly index: GraphIndex;
   /** The nodes of `encoder.layers`. */
   readonly attentions: readonly AttentionNodes[];
+  /** The nodes that everything goes through on the way from the pixels to the output. */
+  readonly line: readonly NodeProto[];
 }
 
 /** Operators that end a residual branch. */
@@ -90,7 +92,7 @@ export function locateEncoder(model: OnnxModel, options: FindOptions): LocatedEn
   const flow = index.dependents([input]);
   const attentions = findAttentions(index, flow);
   const nearest = nearestAttention(index, flow, attentions, output);
-  const line = strand(index, input, output);
+  const line = strand(index, [input], output);
   const { tensor, prefixTokens, residual } = locateFeatures(index, flow, line, nearest, output);
   const prefixed = line.slice(0, residual).some((node) => putsTokenBefore(node, flow));
   const encoder: VisionEncoder = {
@@ -103,7 +105,7 @@ export function locateEncoder(model: OnnxModel, options: FindOptions): LocatedEn
     features: tensor,
     ...(tensor === output ? {} : { projector: { perToken: isPerToken(index, tensor, output) } }),
   };
-  return { encoder, index, attentions };
+  return { encoder, index, attentions, line };
 }
 
 function chooseOutput({ graph, file }: OnnxModel, wanted: string | undefined): string {
@@ -257,7 +259,7 @@ function usedOutputs(index: GraphIndex, node: NodeProto, output: string): string
 }
 
 /** How many tokens (axis 1) a Slice or Gather drops from the front and nothing else; 0 for every other node. */
-function droppedPrefix(index: GraphIndex, node: NodeProto): number {
+export function droppedPrefix(index: GraphIndex, node: NodeProto): number {
   if (node.opType === 'Gather' && Number(attribute(node, 'axis')?.i ?? 0) === 1) {
     const [first = 0, ...more] = index.values(node.input[1]) ?? [];
     return more.length > 0 && more.every((value, i) => value === first + i + 1) ? first : 0;

@@ -37,7 +37,7 @@ export interface CallerApi {
   planCrop(tokens: CropTokens): Promise<readonly ReductionPlan[]>;
   /** The same on the backend of the caller's thread, which also applies the plans. */
   reduceCrop(tokens: CropTokens, features: Features): Promise<ReducedCrop>;
-  /** Plans for all visual tokens of the prompt inside the language model. */
+  /** Plans for all visual tokens of the prompt that are left before a layer of the language model. */
   planPrompt(tokens: PromptTokens): Promise<readonly ReductionPlan[]>;
   /** One generated token, as soon as there is one. */
   token(tokenId: number): void;
@@ -68,24 +68,32 @@ export interface ModelDimensions {
 export interface FormsRequest {
   /** Null: the bundle's own encoder. */
   readonly vision: VisionRequest | null;
-  /** Null: the bundle's own decoder. */
-  readonly language: LanguageRequest | null;
+  /** By ascending layer; none: the bundle's own decoder. */
+  readonly language: readonly InnerSite[];
 }
 
 /** An encoder with further outputs, cut at its features, where tokens are reduced. */
 export interface VisionRequest {
-  /** What reducers read, each of a layer that is counted from the start. */
+  /** Inside the encoder, by ascending layer. */
+  readonly sites: readonly InnerSite[];
+  /** What reducers read on the features, each of a layer that is counted from the start. */
   readonly signals: readonly SignalRequest[];
 }
 
-/** What a call does inside the language model. */
-export interface LanguageRequest {
+/** What a call does before one layer of a tower. */
+export interface InnerSite {
   /** The first layer that sees fewer tokens, counted from the start. */
   readonly layer: number;
-  /** The decision, where the graph makes it; null: the caller's thread does, between two parts of the graph. */
-  readonly rule: { readonly score: SignalRequest; readonly budget: Budget } | null;
+  /** The decision, where the graph makes it; null: the caller's thread does, between two parts of the graph. It is one or the other for all sites of a tower. */
+  readonly rule: Rule | null;
   /** What reducers read there, where the caller's thread decides. */
   readonly signals: readonly SignalRequest[];
+}
+
+/** Keeps the tokens with the highest scores; ties keep the lower index. */
+export interface Rule {
+  readonly score: SignalRequest;
+  readonly budget: Budget;
 }
 
 /** One call. */
@@ -145,9 +153,10 @@ export interface ReducedCrop {
   readonly plans: readonly ReductionPlan[];
 }
 
-/** All visual tokens of a prompt, inside the language model. */
+/** The visual tokens of a prompt that are left before a layer of the language model. */
 export interface PromptTokens {
-  /** The run that each crop has among them. */
+  readonly layer: number;
+  /** The run that each image has among them. */
   readonly spans: readonly Span[];
   readonly signals: readonly GivenSignal[];
 }
@@ -177,7 +186,7 @@ export interface Outcome {
   readonly crops: readonly (readonly CropOutcome[])[];
   /** [V * 3] of each visual token that enters the language model its image, its crop, and its number among the crop's tokens that are left. */
   readonly origins: Uint32Array;
-  /** What became of all visual tokens inside the language model: plans of the caller's thread, or of the graph's rule. */
+  /** What became of all visual tokens inside the language model, site by site and reducer by reducer: plans of the caller's thread, or of the graph's rules. */
   readonly languagePlans: readonly ReductionPlan[];
   readonly visionMs: number;
   readonly reduceMs: number;

@@ -1,28 +1,27 @@
 /** The language model: embeddings, and the decoder's graph in every form that calls have asked for. */
-import { identityPlan, resolveBudget, signalId, type ReductionPlan } from '@foveate/core';
+import { identityPlan, resolveBudget, signalId } from '@foveate/core';
 import {
   describeModel,
   OnnxGraphError,
-  pruneAtLayer,
+  pruneDecoder,
   serializeModel,
   splitDecoder,
   type ModelDescription,
   type OnnxModel,
   type PromptRows,
+  type PrunedDecoder,
 } from '@foveate/onnx-graph';
 import type { InferenceSession } from 'onnxruntime-common';
 import { BundleError } from '../platform/errors.js';
-import type { LanguageRequest, ModelDimensions } from './api.js';
+import type { InnerSite, ModelDimensions, Rule } from './api.js';
 import type { Form, Forms } from './forms.js';
-import { SingleGraphSequence, type DecoderSession, type Pruning, type Sequence } from './sequence.js';
+import { SingleGraphSequence, type DecoderSession, type Prunings, type Sequence } from './sequence.js';
 import { floats, run, type Sessions } from './sessions.js';
-import { SplitSequence, type SplitSessions } from './split-sequence.js';
+import { SplitSequence, type PartSession } from './split-sequence.js';
 
 const PAST = 'past_key_values.';
 const PRESENT = 'present.';
 const INPUTS = ['inputs_embeds', 'attention_mask', 'position_ids', 'num_logits_to_keep', 'use_cache_branch'];
-
-type Rule = NonNullable<LanguageRequest['rule']>;
 
 /** The decoder in one graph. */
 interface SingleForm extends Form {
@@ -31,11 +30,16 @@ interface SingleForm extends Form {
 
 /** The decoder that drops tokens. */
 interface PrunedForm extends SingleForm {
-  readonly names: Pruning['names'];
+  readonly names: Omit<PrunedDecoder, 'model'>;
 }
 
-/** The decoder in two graphs. */
-interface SplitForm extends Form, SplitSessions {}
+/** The decoder in several graphs. */
+interface SplitForm extends Form {
+  readonly parts: readonly PartSession[];
+}
+
+/** A site where the graph decides. */
+type RuledSite = InnerSite & { readonly rule: Rule };
 
 /** The graphs of the language model. */
 export class Decoder {
@@ -80,9 +84,9 @@ export class Decoder {
   }
 
   /** Opens the form that calls of a kind need. @throws BundleError where the decoder cannot be patched */
-  async prepare(language: LanguageRequest | null): Promise<void> {
-    if (!language) await this.#whole();
-    else await (language.rule ? this.#pruned(language.layer, language.rule) : this.#split(language));
+  async prepare(sites: readonly InnerSite[]): Promise<void> {
+    if (sites.length === 0) await this.#whole();
+    else await (sites.every(isRuled) ? this.#pruned(sites) : this.#split(sites));
   }
 
   /** Embeddings [tokenIds.length, D]. */
@@ -96,25 +100,20 @@ export class Decoder {
    * A new, empty sequence, whose prompt will have so many visual tokens. Where all of them stay, the graph is the bundle's own.
    * @throws BundleError where the decoder cannot be patched
    */
-  async start(language: LanguageRequest | null, visualTokens: number): Promise<Sequence> {
-    let unpruned: ReductionPlan | null = null;
-    if (language && visualTokens > 0) {
-      const { layer, rule } = language;
-      if (!rule) return new SplitSequence(this.#parts(), await this.#split(language), language);
-      const { count, warnings } = resolveBudget(rule.budget, visualTokens);
-      if (count < visualTokens) {
-        const { session, names } = await this.#pruned(layer, rule);
-        const pruning = { layer, names, count, warnings };
-        return new SingleGraphSequence({ ...this.#parts(), session }, pruning);
+  async start(sites: readonly InnerSite[], visualTokens: number): Promise<Sequence> {
+    const decoder = { tensor: this.#sessions.Tensor, dimensions: this.dimensions };
+    if (visualTokens === 0 || sites.every(isRuled)) {
+      const counts = resolveInTurn(visualTokens === 0 ? [] : sites.filter(isRuled), visualTokens);
+      const unpruned = counts.map(({ warnings }) => identityPlan(visualTokens, { warnings }));
+      if (counts.every(({ count }) => count === visualTokens)) {
+        const { session } = await this.#whole();
+        return new SingleGraphSequence({ ...decoder, session }, null, unpruned);
       }
-      unpruned = identityPlan(visualTokens, { warnings });
+      const { session, names } = await this.#pruned(sites.filter(isRuled));
+      return new SingleGraphSequence({ ...decoder, session }, prunings(names, sites, counts));
     }
-    const { session } = await this.#whole();
-    return new SingleGraphSequence({ ...this.#parts(), session }, null, unpruned);
-  }
-
-  #parts(): Omit<DecoderSession, 'session'> {
-    return { tensor: this.#sessions.Tensor, dimensions: this.dimensions };
+    const { parts } = await this.#split(sites);
+    return new SplitSequence(decoder, parts, sites);
   }
 
   /** The bundle's own graph. */
@@ -125,34 +124,33 @@ export class Decoder {
     });
   }
 
-  #pruned(layer: number, { score }: Rule): Promise<PrunedForm> {
-    const rows = rowsOf(score.parameters);
-    return this.#form(`decoder pruned ${layer} ${rows}`, async () => {
-      const { model, ...names } = patching(() => pruneAtLayer(this.#model, { layer, rows }));
-      const session = await this.#sessions.open(
-        serializeModel(model),
-        `${this.#file} pruned at layer ${layer}`,
-      );
+  #pruned(sites: readonly RuledSite[]): Promise<PrunedForm> {
+    const wanted = sites.map(({ layer, rule }) => ({ layer, rows: rowsOf(rule.score.parameters) }));
+    const where = wanted.map(({ layer, rows }) => `${layer} ${rows}`).join(', ');
+    return this.#form(`decoder pruned ${where}`, async () => {
+      const { model, ...names } = patching(() => pruneDecoder(this.#model, wanted));
+      const session = await this.#sessions.open(serializeModel(model), `${this.#file} pruned at ${where}`);
       return { session, names, ...this.#formOf([session]) };
     });
   }
 
-  #split({ layer, signals }: LanguageRequest): Promise<SplitForm> {
-    return this.#form(`decoder split ${layer} ${signals.map(signalId).join(' ')}`, async () => {
-      const wanted = signals.map((request) => ({
-        layer: request.layer as number,
-        rows: rowsOf(request.parameters),
+  #split(sites: readonly InnerSite[]): Promise<SplitForm> {
+    const id = sites.map(({ layer, signals }) => `${layer} ${signals.map(signalId).join(' ')}`).join(', ');
+    return this.#form(`decoder split ${id}`, async () => {
+      const cuts = sites.map(({ layer, signals }) => ({
+        layer,
+        signals: signals.map((request) => ({
+          layer: request.layer as number,
+          rows: rowsOf(request.parameters),
+        })),
       }));
-      const { lower, upper, ...names } = patching(() =>
-        splitDecoder(this.#model, { layer, signals: wanted }),
-      );
-      const open = (part: OnnxModel, name: string): Promise<InferenceSession> =>
-        this.#sessions.open(
-          serializeModel(part),
-          `the ${name} part of ${this.#file}, cut before layer ${layer}`,
-        );
-      const parts = { lower: await open(lower, 'lower'), upper: await open(upper, 'upper') };
-      return { ...parts, names, ...this.#formOf(Object.values(parts)) };
+      const split = patching(() => splitDecoder(this.#model, cuts));
+      const parts: PartSession[] = [];
+      for (const { model, ...part } of split.parts) {
+        const name = `${this.#file}, layers ${part.first} to ${part.end - 1}`;
+        parts.push({ ...part, session: await this.#sessions.open(serializeModel(model), name) });
+      }
+      return { parts, ...this.#formOf(parts.map(({ session }) => session)) };
     });
   }
 
@@ -168,6 +166,34 @@ export class Decoder {
   #form<T extends Form>(name: string, open: () => Promise<T>): Promise<T> {
     return this.#forms.get(name, this.#weightBytes, open);
   }
+}
+
+function isRuled(site: InnerSite): site is RuledSite {
+  return site.rule !== null;
+}
+
+/** How many visual tokens the rules leave, each of what those before it left. */
+function resolveInTurn(
+  sites: readonly RuledSite[],
+  visualTokens: number,
+): { count: number; warnings: readonly string[] }[] {
+  let left = visualTokens;
+  return sites.map(({ rule }) => {
+    const { count, warnings } = resolveBudget(rule.budget, left);
+    left = count;
+    return { count, warnings };
+  });
+}
+
+function prunings(
+  names: PrunedForm['names'],
+  sites: readonly InnerSite[],
+  counts: ReturnType<typeof resolveInTurn>,
+): Prunings {
+  return {
+    visualTokens: names.visualTokens,
+    sites: counts.map((resolved, i) => ({ ...resolved, layer: sites[i].layer, names: names.prunings[i] })),
+  };
 }
 
 function rowsOf({ rows }: Readonly<Record<string, string>>): PromptRows {

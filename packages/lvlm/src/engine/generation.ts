@@ -84,13 +84,13 @@ async function prefill(
   { now, caller, awaited, stopIfAsked }: VisionContext,
 ): Promise<{ logits: Float32Array; plans: Outcome['languagePlans']; decidingMs: number }> {
   let decidingMs = 0;
-  const { logits, plans } = await sequence.prefill(prompt, async (spans, signals) => {
+  const { logits, plans } = await sequence.prefill(prompt, async (layer, spans, signals) => {
     const start = now();
     stopIfAsked(); // as for an image
     const length = sum(spans.map((span) => span.length));
     const asked = new Map([[signalId(textEmbeddings()), () => text]]);
     const made = await awaited.during({ length, signals: asked }, () =>
-      caller.planPrompt({ spans, signals }),
+      caller.planPrompt({ layer, spans, signals }),
     );
     decidingMs += now() - start;
     return made;

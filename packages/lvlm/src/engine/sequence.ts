@@ -1,5 +1,6 @@
 /** A prompt and its answer on their way through a decoder that is one graph: the bundle's own, or one patched to drop visual tokens before a layer. */
 import { selectionPlan, type GivenSignal, type ReductionPlan, type Span } from '@foveate/core';
+import type { PruningNames } from '@foveate/onnx-graph';
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
 import { KvCache } from './kv-cache.js';
 import type { ModelDimensions } from './api.js';
@@ -20,12 +21,13 @@ export interface Prompt {
 export interface Prefill {
   /** Behind the prompt's last token. [vocabulary] */
   readonly logits: Float32Array;
-  /** What became of the visual tokens inside the decoder, one reducer after the other. */
+  /** What became of the visual tokens inside the decoder, site by site and reducer by reducer. */
   readonly plans: readonly ReductionPlan[];
 }
 
-/** Has the reducers inside the language model decide, in the caller's thread. */
+/** Has the reducers before a layer of the language model decide, in the caller's thread. */
 export type PromptPlanner = (
+  layer: number,
   spans: readonly Span[],
   signals: readonly GivenSignal[],
 ) => Promise<readonly ReductionPlan[]>;
@@ -53,16 +55,24 @@ export interface DecoderSession {
   readonly dimensions: ModelDimensions;
 }
 
-/** How the graph drops tokens, see pruneAtLayer of @foveate/onnx-graph. */
+/** How the graph drops tokens before one layer, see pruneDecoder of @foveate/onnx-graph. */
 export interface Pruning {
   /** K */
   readonly layer: number;
   /** Names of the graph's further inputs and outputs. */
-  readonly names: { readonly visualTokens: string; readonly keepCount: string; readonly keptTokens: string };
-  /** How many visual tokens stay; fewer than there are. */
+  readonly names: PruningNames;
+  /** How many visual tokens stay. */
   readonly count: number;
   /** For the plan. */
   readonly warnings: readonly string[];
+}
+
+/** How the graph drops tokens. */
+export interface Prunings {
+  /** Name of the graph's input of their places. */
+  readonly visualTokens: string;
+  /** By ascending layer. */
+  readonly sites: readonly Pruning[];
 }
 
 /** What the graph is fed, by the name of the input; it takes what it has inputs for. */
@@ -72,22 +82,22 @@ export type Feeds = Readonly<Record<string, () => Tensor>>;
 export class SingleGraphSequence implements Sequence {
   length = 0;
   readonly #decoder: DecoderSession;
-  readonly #pruning: Pruning | null;
-  readonly #unpruned: ReductionPlan | null;
+  readonly #prunings: Prunings | null;
+  readonly #unpruned: readonly ReductionPlan[];
   readonly #cache: KvCache;
 
-  /** @param unpruned the plan to report where the graph drops nothing */
-  constructor(decoder: DecoderSession, pruning: Pruning | null, unpruned: ReductionPlan | null = null) {
+  /** @param unpruned the plans to report where the graph drops nothing */
+  constructor(decoder: DecoderSession, prunings: Prunings | null, unpruned: readonly ReductionPlan[] = []) {
     this.#decoder = decoder;
-    this.#pruning = pruning;
+    this.#prunings = prunings;
     this.#unpruned = unpruned;
     this.#cache = new KvCache(decoder.tensor, decoder.dimensions);
   }
 
   async prefill({ embeddings, length, visual }: Prompt): Promise<Prefill> {
     const outputs = await this.#run(embeddings, length, visual);
-    const plan = this.#pruning ? keptPlan(outputs, this.#pruning, visual) : this.#unpruned;
-    return { logits: lastLogits(outputs), plans: plan ? [plan] : [] };
+    const plans = this.#prunings ? keptPlans(outputs, this.#prunings.sites, visual) : this.#unpruned;
+    return { logits: lastLogits(outputs), plans };
   }
 
   async append(embedding: Float32Array): Promise<Float32Array> {
@@ -105,23 +115,25 @@ export class SingleGraphSequence implements Sequence {
     visual: readonly number[],
   ): Promise<Record<string, Tensor>> {
     const { session, tensor } = this.#decoder;
-    const pruning = this.#pruning;
-    const dropped = pruning && visual.length > 0 ? visual.length - pruning.count : 0;
-    const cache = this.#cache.next((layer) => (pruning && layer >= pruning.layer ? count - dropped : count));
+    const sites = this.#prunings?.sites ?? [];
+    const cache = this.#cache.next((layer) => {
+      const last = sites.findLast((site) => site.layer <= layer);
+      return last && visual.length > 0 ? count - visual.length + last.count : count;
+    });
     const { length } = this;
     const feeds: Feeds = {
       ...embeddingFeeds(tensor, embeddings, length, count),
       ...headFeeds(tensor),
-      ...(pruning && {
-        [pruning.names.visualTokens]: () => vector(tensor, visual),
-        [pruning.names.keepCount]: () => vector(tensor, [pruning.count]),
-      }),
+      ...(this.#prunings && { [this.#prunings.visualTokens]: () => vector(tensor, visual) }),
+      ...Object.fromEntries(
+        sites.map(({ names, count: kept }) => [names.keepCount, () => vector(tensor, [kept])]),
+      ),
     };
-    const wanted = pruning && dropped > 0 ? { [pruning.names.keptTokens]: null } : {};
+    const kept = visual.length > 0 ? sites.map(({ names }) => [names.keptTokens, null] as const) : [];
     const outputs = await run(
       session,
       { ...taken(session, feeds), ...cache.feeds },
-      { logits: null, ...wanted, ...cache.outputs },
+      { logits: null, ...Object.fromEntries(kept), ...cache.outputs },
     );
     cache.done();
     this.length += count;
@@ -182,13 +194,19 @@ export function vector(tensor: typeof Tensor, values: readonly number[]): Tensor
   return new tensor('int64', BigInt64Array.from(values, BigInt), [values.length]);
 }
 
-/** The plan that the graph carried out: which visual tokens are among the places [S'] that it kept. */
-function keptPlan(
+/** The plans that the graph carried out: at each site, which visual tokens are among the places [S'] of all tokens that it kept. */
+function keptPlans(
   outputs: Record<string, Tensor>,
-  { names, warnings }: Pruning,
+  sites: readonly Pruning[],
   visual: readonly number[],
-): ReductionPlan {
-  const places = new Set(Array.from(outputs[names.keptTokens].data as BigInt64Array, Number));
-  const kept = Array.from(visual.keys()).filter((token) => places.has(visual[token]));
-  return selectionPlan(kept, visual.length, { warnings });
+): ReductionPlan[] {
+  let before = visual;
+  return sites.map(({ names, warnings }) => {
+    const places = Array.from(outputs[names.keptTokens].data as BigInt64Array, Number);
+    const placeOf = new Map(places.map((old, place) => [old, place]));
+    const kept = Array.from(before.keys()).filter((token) => placeOf.has(before[token]));
+    const plan = selectionPlan(kept, before.length, { warnings });
+    before = before.flatMap((old) => placeOf.get(old) ?? []);
+    return plan;
+  });
 }

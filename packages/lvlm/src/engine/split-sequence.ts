@@ -1,7 +1,8 @@
-/** A prompt and its answer on their way through a decoder in two graphs: between them any reducer decides, in the caller's thread. */
-import { applyPlan, type ReductionPlan, type SignalRequest } from '@foveate/core';
+/** A prompt and its answer on their way through a decoder in several graphs: between them any reducer decides, in the caller's thread. */
+import { applyPlan, type GivenSignal, type ReductionPlan, type Span } from '@foveate/core';
+import type { DecoderPart } from '@foveate/onnx-graph';
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
-import type { LanguageRequest } from './api.js';
+import type { InnerSite } from './api.js';
 import { KvCache } from './kv-cache.js';
 import {
   embeddingFeeds,
@@ -19,134 +20,172 @@ import {
 } from './sequence.js';
 import { floats, run } from './sessions.js';
 
-/** The two graphs, see splitDecoder of @foveate/onnx-graph. */
-export interface SplitSessions {
-  readonly lower: InferenceSession;
-  readonly upper: InferenceSession;
-  readonly names: {
-    readonly hidden: string;
-    readonly visualTokens: string;
-    readonly promptAttention: readonly string[];
-  };
+/** An open part, see splitDecoder of @foveate/onnx-graph. */
+export type PartSession = Omit<DecoderPart, 'model'> & { readonly session: InferenceSession };
+
+/** A part on the way of a sequence. */
+interface Stage extends PartSession {
+  readonly cache: KvCache;
+  /** Tokens in the cache. */
+  cached: number;
 }
 
-/** Rows that go from the lower graph into the upper one. */
-interface Crossing {
+/** Rows that go into a part: tokens of one run. */
+interface Rows {
   /** [positions.length, D] */
   readonly hidden: Float32Array;
+  /** Where each stands in the sequence. */
   readonly positions: readonly number[];
+  /** Places [V] of the visual tokens among them, ascending. */
+  readonly visual: readonly number[];
+  /** The run of visual tokens that each image has among the V. */
+  readonly spans: readonly Span[];
 }
 
-/** A sequence in two graphs. */
+/** A sequence in several graphs. */
 export class SplitSequence implements Sequence {
   length = 0;
-  readonly #decoder: Omit<DecoderSession, 'session'>;
-  readonly #sessions: SplitSessions;
-  readonly #signals: readonly SignalRequest[];
-  readonly #lowerCache: KvCache;
-  readonly #upperCache: KvCache;
-  #upperLength = 0;
+  readonly #tensor: typeof Tensor;
+  readonly #stages: readonly Stage[];
+  readonly #sites: readonly InnerSite[];
 
+  /** @param parts one more than there are sites, each but the last ending before a site's layer */
   constructor(
-    decoder: Omit<DecoderSession, 'session'>,
-    sessions: SplitSessions,
-    { layer, signals }: LanguageRequest,
+    { tensor, dimensions }: Omit<DecoderSession, 'session'>,
+    parts: readonly PartSession[],
+    sites: readonly InnerSite[],
   ) {
-    this.#decoder = decoder;
-    this.#sessions = sessions;
-    this.#signals = signals;
-    this.#lowerCache = new KvCache(decoder.tensor, decoder.dimensions, 0, layer);
-    this.#upperCache = new KvCache(decoder.tensor, decoder.dimensions, layer);
+    this.#tensor = tensor;
+    this.#sites = sites;
+    this.#stages = parts.map((part) => ({
+      ...part,
+      cache: new KvCache(tensor, dimensions, part.first, part.end),
+      cached: 0,
+    }));
   }
 
   async prefill({ embeddings, length, visual, spans }: Prompt, planner: PromptPlanner): Promise<Prefill> {
-    const { hidden, promptAttention } = this.#sessions.names;
-    const outputs = await this.#runLower(embeddings, length, visual);
-    const signals = this.#signals.map((request, i) => {
-      const attention = floats(outputs, promptAttention[i]); // [1, length]
-      return { ...request, values: Float32Array.from(visual, (place) => attention[place]) };
-    });
-    const plans = await planner(spans, signals);
-    const logits = await this.#runUpper(reducePrompt(floats(outputs, hidden), length, visual, plans));
-    return { logits, plans };
+    const positions = Array.from({ length }, (_, i) => i);
+    const plans: ReductionPlan[] = [];
+    const outputs = await this.#run(
+      { hidden: embeddings, positions, visual, spans },
+      async (rows, { layer, signals }, given) => {
+        const made = await planner(
+          layer,
+          rows.spans,
+          signals.map((request, i): GivenSignal => ({
+            ...request,
+            values: Float32Array.from(rows.visual, (place) => given[i][place]),
+          })),
+        );
+        plans.push(...made);
+        return reduceRows(rows, made);
+      },
+    );
+    return { logits: lastLogits(outputs), plans };
   }
 
   async append(embedding: Float32Array): Promise<Float32Array> {
-    const positions = [this.length];
-    const outputs = await this.#runLower(embedding, 1, []);
-    return this.#runUpper({ hidden: floats(outputs, this.#sessions.names.hidden), positions });
+    const token = { hidden: embedding, positions: [this.length], visual: [], spans: [] };
+    return lastLogits(await this.#run(token, async (rows) => rows));
   }
 
   kvBytesPerLayer(): number[] {
-    return [...this.#lowerCache.bytesPerLayer(), ...this.#upperCache.bytesPerLayer()];
+    return this.#stages.flatMap(({ cache }) => cache.bytesPerLayer());
   }
 
-  async #runLower(
-    embeddings: Float32Array,
-    count: number,
-    visual: readonly number[],
+  /**
+   * Runs tokens through all parts.
+   * @param between what becomes of the rows before a site's layer, by its signals [V']
+   * @returns outputs of the last part
+   */
+  async #run(
+    rows: Rows,
+    between: (rows: Rows, site: InnerSite, signals: readonly Float32Array[]) => Promise<Rows>,
   ): Promise<Record<string, Tensor>> {
-    const { tensor } = this.#decoder;
-    const { lower, names } = this.#sessions;
-    const cache = this.#lowerCache.next(() => count);
-    const feeds = taken(lower, {
-      ...embeddingFeeds(tensor, embeddings, this.length, count),
-      [names.visualTokens]: () => vector(tensor, visual),
-    });
-    const signals = visual.length > 0 ? names.promptAttention : [];
-    const outputs = await run(
-      lower,
-      { ...feeds, ...cache.feeds },
-      { [names.hidden]: null, ...Object.fromEntries(signals.map((name) => [name, null])), ...cache.outputs },
-    );
-    cache.done();
-    this.length += count;
+    const { length } = this;
+    this.length += rows.positions.length;
+    let outputs: Record<string, Tensor> = {};
+    let entering = rows;
+    for (const [i, stage] of this.#stages.entries()) {
+      outputs = await this.#runStage(stage, entering, length);
+      if (stage.output === null) break;
+      const attention = entering.visual.length > 0 ? stage.promptAttention : [];
+      const signals = attention.map((name) => floats(outputs, name)); // [1, positions.length] each
+      entering = await between(
+        { ...entering, hidden: floats(outputs, stage.output) },
+        this.#sites[i],
+        signals,
+      );
+    }
     return outputs;
   }
 
-  async #runUpper({ hidden, positions }: Crossing): Promise<Float32Array> {
-    const { tensor } = this.#decoder;
-    const { upper, names } = this.#sessions;
+  /** @param start position of the run's first token */
+  async #runStage(stage: Stage, rows: Rows, start: number): Promise<Record<string, Tensor>> {
+    const tensor = this.#tensor;
+    const { session, input, output, visualTokens, promptAttention } = stage;
+    const { hidden, positions, visual } = rows;
     const count = positions.length;
-    const cache = this.#upperCache.next(() => count);
-    this.#upperLength += count;
-    const feeds = taken(upper, {
-      [names.hidden]: () => new tensor('float32', hidden, [1, count, hidden.length / count]),
-      attention_mask: () => ones(tensor, this.#upperLength),
-      position_ids: () => matrix(tensor, positions),
+    const cache = stage.cache.next(() => count);
+    stage.cached += count;
+    const feeds = taken(session, {
+      ...(input === null
+        ? embeddingFeeds(tensor, hidden, start, count)
+        : {
+            [input]: () => new tensor('float32', hidden, [1, count, hidden.length / count]),
+            attention_mask: () => ones(tensor, stage.cached),
+            position_ids: () => matrix(tensor, positions),
+          }),
+      ...(visualTokens !== null && { [visualTokens]: () => vector(tensor, visual) }),
       ...headFeeds(tensor),
     });
-    const outputs = await run(upper, { ...feeds, ...cache.feeds }, { logits: null, ...cache.outputs });
+    const wanted = [output ?? 'logits', ...(visual.length > 0 ? promptAttention : [])];
+    const outputs = await run(
+      session,
+      { ...feeds, ...cache.feeds },
+      { ...Object.fromEntries(wanted.map((name) => [name, null])), ...cache.outputs },
+    );
     cache.done();
-    return lastLogits(outputs);
+    return outputs;
   }
 }
 
-/** Of the hidden states [length, D] those that go on: text, and what the plans leave, each where its anchor stood (of one anchor, in the plan's order). */
-function reducePrompt(
-  hidden: Float32Array,
-  length: number,
-  visual: readonly number[],
-  plans: readonly ReductionPlan[],
-): Crossing {
-  const width = hidden.length / length;
+/** Of the rows those that go on: text, and what the plans leave, each where its anchor stood (of one anchor, in the plan's order). */
+function reduceRows({ hidden, positions, visual, spans }: Rows, plans: readonly ReductionPlan[]): Rows {
+  const width = hidden.length / positions.length;
   const rowOf = (rows: Float32Array, i: number): Float32Array => rows.subarray(i * width, (i + 1) * width);
   const tokens = new Float32Array(visual.length * width);
   for (const [i, place] of visual.entries()) tokens.set(rowOf(hidden, place), i * width);
   let reduced: Float32Array = tokens; // [M, D]
-  let places: readonly number[] = visual;
+  let anchors = Array.from(visual.keys());
   for (const plan of plans) {
     reduced = applyPlan(plan, reduced);
-    const before = places;
-    places = Array.from(plan.anchors, (anchor) => before[anchor]);
+    const before = anchors;
+    anchors = Array.from(plan.anchors, (anchor) => before[anchor]);
   }
   const isVisual = new Set(visual);
-  const staying = Array.from({ length }, (_, place) => ({ place, row: rowOf(hidden, place) }));
-  const outputs = places.map((place, m) => ({ place, row: rowOf(reduced, m) }));
-  const crossing = [...staying.filter(({ place }) => !isVisual.has(place)), ...outputs].sort(
-    (a, b) => a.place - b.place,
-  );
-  const result = new Float32Array(crossing.length * width);
-  for (const [i, { row }] of crossing.entries()) result.set(row, i * width);
-  return { hidden: result, positions: crossing.map(({ place }) => place) };
+  const text = Array.from(positions.keys())
+    .filter((place) => !isVisual.has(place))
+    .map((place) => ({ place, row: rowOf(hidden, place), token: null }));
+  const left = anchors.map((token, m) => ({ place: visual[token], row: rowOf(reduced, m), token }));
+  const going = [...text, ...left].sort((a, b) => a.place - b.place);
+  const result = new Float32Array(going.length * width);
+  for (const [i, { row }] of going.entries()) result.set(row, i * width);
+  return {
+    hidden: result,
+    positions: going.map(({ place }) => positions[place]),
+    visual: going.flatMap(({ token }, i) => (token === null ? [] : [i])),
+    spans: spansOf(anchors, spans),
+  };
+}
+
+/** The runs of the images among the tokens that are left, one after the other in the images' order. */
+function spansOf(anchors: readonly number[], spans: readonly Span[]): Span[] {
+  let start = 0;
+  return spans.map((span) => {
+    const length = anchors.filter((a) => a >= span.start && a < span.start + span.length).length;
+    start += length;
+    return { start: start - length, length };
+  });
 }

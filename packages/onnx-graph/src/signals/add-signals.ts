@@ -16,6 +16,9 @@ export interface SignalOutputs {
   readonly outputs: string[];
 }
 
+/** A signal with one value a patch; which layer it is of, the place says. */
+export type ScoreRequest = Pick<SignalRequest, 'name'> & Readonly<Record<string, string>>;
+
 /** A request, found to be right. */
 interface Wanted {
   readonly signal: GraphSignal;
@@ -39,7 +42,7 @@ export function addSignals(
   requests: readonly SignalRequest[],
 ): SignalOutputs {
   if (requests.length === 0) return { model, outputs: [] };
-  const wanted = requests.map((request, i) => checkRequest(request, i, encoder));
+  const wanted = requests.map((request, i) => checkRequest(request, `requests[${i}]`, encoder));
   if (encoder.classToken === 'kept') {
     throw new OnnxStructureError(
       model.file,
@@ -50,15 +53,9 @@ export function addSignals(
   }
   const { index, attentions } = locateEncoder(model, { output: encoder.output });
   const editor = new GraphEditor(index);
-  const counts = {};
   const taps = attentions.map(
     (attention) =>
-      new LayerTap(
-        editor,
-        encoder.prefixTokens,
-        new AttentionTap(editor, attention, encoder.features),
-        counts,
-      ),
+      new LayerTap(editor, encoder.prefixTokens, new AttentionTap(editor, attention, encoder.input)),
   );
   const made = new Map<string, string>();
   const outputs = wanted.map(({ signal, layer, parameters }) => {
@@ -83,26 +80,55 @@ function addOutput(
   const used = layer === undefined ? taps : taps.slice(layer, layer + 1);
   if (used.length === 0)
     throw new OnnxArgumentError('encoder', `${taps.length} layers`, 'the one found in this model');
-  const shape = signal.shape.map((axis) => (axis === 'layers' ? taps.length : axis));
+  // Tensors of other numbers of tokens need other names of their dimensions.
+  const shape = signal.shape.map((axis) => (axis === 'layers' ? taps.length : `${name}_${axis}`));
   return editor.output(name, signal.add(used, parameters), shape);
 }
 
-function checkRequest({ name, layer, ...given }: SignalRequest, i: number, encoder: VisionEncoder): Wanted {
-  const signal = graphSignals.get(name);
-  if (!signal) {
-    throw new OnnxArgumentError(`requests[${i}].name`, name, `one of ${[...graphSignals.keys()].join(', ')}`);
+/**
+ * A signal with one value for each of the N patches, as scores to choose by. [B, N]
+ * @param attention the layer's
+ * @param argument how messages call the request
+ * @throws OnnxArgumentError where it is no such signal; OnnxStructureError where the encoder cannot give it
+ */
+export function scoreOf(
+  editor: GraphEditor,
+  encoder: VisionEncoder,
+  attention: AttentionTap,
+  { name, ...given }: ScoreRequest,
+  argument: string,
+): string {
+  const signal = knownSignal(name, `${argument}.name`);
+  if (signal.of !== 'layer' || signal.shape.join() !== 'batch,tokens') {
+    throw new OnnxArgumentError(`${argument}.name`, name, 'a signal of one layer with one value a patch');
   }
-  const parameters = checkParameters(signal, given, i);
+  const parameters = checkParameters(signal, given, argument);
+  return signal.add([new LayerTap(editor, encoder.prefixTokens, attention)], parameters);
+}
+
+function knownSignal(name: string, argument: string): GraphSignal {
+  const signal = graphSignals.get(name);
+  if (signal) return signal;
+  throw new OnnxArgumentError(argument, name, `one of ${[...graphSignals.keys()].join(', ')}`);
+}
+
+function checkRequest(
+  { name, layer, ...given }: SignalRequest,
+  argument: string,
+  encoder: VisionEncoder,
+): Wanted {
+  const signal = knownSignal(name, `${argument}.name`);
+  const parameters = checkParameters(signal, given, argument);
   if (signal.of === 'encoder') {
     if (layer === undefined) return { signal, parameters };
-    throw new OnnxArgumentError(`requests[${i}].layer`, layer, `left out: ${name} covers all layers`);
+    throw new OnnxArgumentError(`${argument}.layer`, layer, `left out: ${name} covers all layers`);
   }
   if (layer === undefined || layer === 'features')
     return { signal, parameters, layer: encoder.featuresLayer };
   const last = encoder.layers.length - 1;
   if (Number.isInteger(layer) && layer >= 0 && layer <= last) return { signal, parameters, layer };
   throw new OnnxArgumentError(
-    `requests[${i}].layer`,
+    `${argument}.layer`,
     layer,
     `'features' or one of the ${last + 1} layers that the graph has, 0 to ${last} (an exporter leaves out those that no output needs)`,
   );
@@ -111,17 +137,17 @@ function checkRequest({ name, layer, ...given }: SignalRequest, i: number, encod
 function checkParameters(
   { name, parameters: choices = {} }: GraphSignal,
   given: Readonly<Record<string, string | number | undefined>>,
-  i: number,
+  argument: string,
 ): Record<string, string> {
   const unknown = Object.keys(given).find((parameter) => !Object.hasOwn(choices, parameter));
   if (unknown !== undefined) {
     const known = Object.keys(choices).join(', ') || 'none';
-    throw new OnnxArgumentError(`requests[${i}]`, unknown, `parameters of ${name} (${known})`);
+    throw new OnnxArgumentError(argument, unknown, `parameters of ${name} (${known})`);
   }
   const parameters = Object.entries(choices).map(([parameter, values]): [string, string] => {
     const value = given[parameter] ?? values[0];
     if (values.includes(value as string)) return [parameter, value as string];
-    throw new OnnxArgumentError(`requests[${i}].${parameter}`, value, values.join(' or '));
+    throw new OnnxArgumentError(`${argument}.${parameter}`, value, values.join(' or '));
   });
   return Object.fromEntries(parameters);
 }

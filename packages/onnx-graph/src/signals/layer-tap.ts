@@ -9,14 +9,12 @@ export class LayerTap {
   /** Tokens before the first patch: 1 for CLS, 0 for none. */
   readonly prefixTokens: number;
   readonly attention: AttentionTap;
-  readonly #counts: PatchCount;
+  #patchCount: string | undefined;
 
-  /** @param counts shared by the taps of all layers */
-  constructor(editor: GraphEditor, prefixTokens: number, attention: AttentionTap, counts: PatchCount) {
+  constructor(editor: GraphEditor, prefixTokens: number, attention: AttentionTap) {
     this.editor = editor;
     this.prefixTokens = prefixTokens;
     this.attention = attention;
-    this.#counts = counts;
   }
 
   /**
@@ -32,8 +30,8 @@ export class LayerTap {
     const prefix = prefixTokens > 0 && sum(editor.slice(map, axis, 0, prefixTokens)); // [B, S]
     const all = prefix && axis === 3 ? editor.float([1]) : sum(map);
     const patches = this.patches(prefix ? editor.add('Sub', [all, prefix]) : all);
-    this.#counts.patches ??= editor.toFloat32(editor.length(patches, 1));
-    return editor.add('Div', [patches, this.#counts.patches]);
+    this.#patchCount ??= editor.toFloat32(editor.length(patches, 1));
+    return editor.add('Div', [patches, this.#patchCount]);
   }
 
   /** `x` [B, S, ...] without the prefix tokens. */
@@ -51,9 +49,4 @@ export class LayerTap {
       'Use a method that reads attentionReceived, such as FoPru.',
     );
   }
-}
-
-/** N in float32 [1], once it is needed. */
-export interface PatchCount {
-  patches?: string;
 }

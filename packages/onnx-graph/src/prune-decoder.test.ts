@@ -12,7 +12,7 @@ import {
   VOCABULARY,
 } from '../fixtures/decoders/run.js';
 import { difference } from '../fixtures/run.js';
-import { findDecoder, OnnxArgumentError, OnnxStructureError, pruneAtLayer } from './index.js';
+import { findDecoder, OnnxArgumentError, OnnxStructureError, pruneDecoder } from './index.js';
 import { readModel } from './files.js';
 
 const expected = expectedDecoder();
@@ -48,20 +48,21 @@ test.each(DECODERS)(
 
 describe.each(cases)('$name pruned at layer $layer by rows $rows', ({ name, cut, rows, layer }) => {
   const model = readModel(decoderFile(name));
-  const pruned = pruneAtLayer(model, { layer, rows });
+  const pruned = pruneDecoder(model, [{ layer, rows }]);
+  const [names] = pruned.prunings;
   const feeds = (visual: Tensor, keep: number): Record<string, Tensor> => ({
     [pruned.visualTokens]: visual,
-    [pruned.keepCount]: integers([keep]),
+    [names.keepCount]: integers([keep]),
   });
 
   test('keeps what the reference keeps, and goes on as if later layers did not see the others', async () => {
     const session = await CachedSession.open(pruned.model);
     const prompt = await session.tokens(0, PROMPT, feeds(integers(expected.visual), expected.keep));
     const choice = cut[rows];
-    expect(difference(prompt[pruned.promptAttention], choice.scores)).toBeLessThan(1e-5);
+    expect(difference(prompt[names.promptAttention], choice.scores)).toBeLessThan(1e-5);
     const text = Array.from({ length: PROMPT }, (_, i) => i).filter((i) => !expected.visual.includes(i));
     const kept = [...text, ...choice.kept].sort((a, b) => a - b);
-    expect(Array.from(prompt[pruned.keptTokens].data as BigInt64Array, Number)).toEqual(kept);
+    expect(Array.from(prompt[names.keptTokens].data as BigInt64Array, Number)).toEqual(kept);
     for (let step = 0; step <= STEPS; step++) {
       const out = step === 0 ? prompt : await session.tokens(PROMPT + step - 1, 1, feeds(NONE, 0));
       const row = choice.logits.slice(step * VOCABULARY, (step + 1) * VOCABULARY);
@@ -96,7 +97,7 @@ describe.each(cases)('$name pruned at layer $layer by rows $rows', ({ name, cut,
 test('there have to be layers before and behind the cut', () => {
   const model = readModel(decoderFile('llama-eager'));
   for (const layer of [0, LAYERS, 1.5, NaN]) {
-    expect(() => pruneAtLayer(model, { layer })).toThrow(OnnxArgumentError);
+    expect(() => pruneDecoder(model, [{ layer }])).toThrow(OnnxArgumentError);
   }
 });
 
