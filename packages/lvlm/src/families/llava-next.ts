@@ -109,9 +109,7 @@ function readResolutions(directory: string, config: Json, preprocessor: Json, si
 }
 
 function isSide(value: unknown, crop: number): value is number {
-  return (
-    typeof value === 'number' && Number.isInteger(value / crop) && value >= crop && value <= MAX_SIDE
-  );
+  return typeof value === 'number' && Number.isInteger(value / crop) && value >= crop && value <= MAX_SIDE;
 }
 
 function noResolutions(directory: string, side: number, value: unknown): BundleError {
@@ -125,8 +123,7 @@ function readNewline({ directory, config }: BundleJson): number[] | null {
   const value = config.image_newline;
   if (value === undefined || value === null) return null;
   const { hidden_size: width } = memberOf(config, 'text_config');
-  const isRow =
-    Array.isArray(value) && value.every((number) => Number.isFinite(number)) && value.length > 0;
+  const isRow = Array.isArray(value) && value.every((number) => Number.isFinite(number)) && value.length > 0;
   if (isRow && (width === undefined || value.length === wholeNumber(directory, 'hidden_size', width)))
     return value as number[];
   throw new BundleError(
@@ -294,11 +291,7 @@ function arrangeCrop(crop: number, tiling: Tiling, settings: LlavaNextSettings):
 }
 
 /** The window as far as it lies in one crop, in that crop's grid. */
-function windowOf(
-  crop: number,
-  { columns, window }: Tiling,
-  { side, patchSize }: LlavaNextSettings,
-): Window {
+function windowOf(crop: number, { columns, window }: Tiling, { side, patchSize }: LlavaNextSettings): Window {
   const patches = Math.floor(side / patchSize);
   const within = (start: number, length: number, place: number): [number, number] => {
     const first = Math.min(Math.max(start - place * patches, 0), patches);
@@ -314,10 +307,7 @@ function windowOf(
 function layOut({ size, crops, reduced }: ReducedImage, settings: LlavaNextSettings): ImageRow[] {
   const [whole, ...cut] = crops;
   const tiling = tile(size, settings);
-  const lines: { column: number; row: ImageRow }[][] = Array.from(
-    { length: tiling.window.rows },
-    () => [],
-  );
+  const lines: { column: number; row: ImageRow }[][] = Array.from({ length: tiling.window.rows }, () => []);
   const patches = Math.floor(settings.side / settings.patchSize);
   for (const [crop, places] of cut.entries()) {
     const { top, left, columns } = windowOf(crop, tiling, settings);
