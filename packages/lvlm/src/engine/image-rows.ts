@@ -46,7 +46,7 @@ export function imageRows(
 /** Where the outputs of a crop's plans stand among its tokens. */
 function placesOf({ features, plans }: ReducedCrop): readonly number[] {
   const [first, ...later] = plans;
-  if (!first) return Array.from({ length: features.length }, (_, token) => token);
+  if (plans.length === 0) return Array.from({ length: features.length }, (_, token) => token);
   return later.reduce(
     (places, { anchors }) => Array.from(anchors, (anchor) => places[anchor]),
     Array.from(first.anchors),

@@ -43,11 +43,11 @@ const MODELS: readonly Model[] = [
 ];
 
 async function settingsOf(changes: Changes = {}, newlines: Newlines = 'drop'): Promise<FamilySettings> {
-  const { bundle, remove } = await llavaNextBundle(changes);
+  const made = await llavaNextBundle(changes);
   try {
-    return (await readBundle(bundle, 'fp32', { newlines })).family;
+    return (await readBundle(made.bundle, 'fp32', { newlines })).family;
   } finally {
-    await remove();
+    await made.remove();
   }
 }
 
@@ -176,7 +176,15 @@ describe('newlines of a reduced picture', () => {
   const kept = {
     drop: ['0:0', '1:1', '1:0', '2:1', '2:0'],
     nonempty: ['0:0', '1:1', '1:0', '\n', '2:1', '2:0', '\n'],
-    keep: ['0:0', '1:1', '1:0', ...'\n'.repeat(10), '2:1', '2:0', ...'\n'.repeat(6)],
+    keep: [
+      '0:0',
+      '1:1',
+      '1:0',
+      ...new Array<string>(10).fill('\n'),
+      '2:1',
+      '2:0',
+      ...new Array<string>(6).fill('\n'),
+    ],
   };
   test.each(['drop', 'nonempty', 'keep'] as const)('%s', async (newlines) => {
     const family = await settingsOf({}, newlines);

@@ -83,23 +83,22 @@ function readLlavaNextSettings(files: BundleJson, { newlines }: FamilyOptions): 
 function cropSide(directory: string, preprocessing: Preprocessing, encoder: unknown): number {
   const { width, height } = probeSize(preprocessing);
   const { resize } = preprocessing;
-  const ofResize = resize && 'size' in resize ? resize.size : { width: resize?.shortestEdge };
-  const others = [height, ofResize.width, encoder ?? width, ...Object.values(ofResize)];
-  if (others.every((other) => other === width)) return width;
+  const whole = resize && 'size' in resize ? [resize.size.width, resize.size.height] : [resize?.shortestEdge];
+  const sides = [width, height, ...whole, encoder ?? width];
+  if (sides.every((side) => side === width)) return width;
   throw new BundleError(
-    `${directory}: size and crop_size of preprocessor_config.json, and vision_config.image_size of config.json, must be one square; they have ${[width, ...others].join(', ')}.`,
+    `${directory}: size and crop_size of preprocessor_config.json, and vision_config.image_size of config.json, must be one square; they have ${sides.map((side) => JSON.stringify(side)).join(', ')}.`,
   );
 }
 
 /** @throws BundleError */
 function readResolutions(directory: string, config: Json, preprocessor: Json, side: number): Size[] {
-  const files = [config.image_grid_pinpoints, preprocessor.image_grid_pinpoints];
-  const [value, other] = files.filter((list) => list !== undefined && list !== null);
-  if (other !== undefined && JSON.stringify(value) !== JSON.stringify(other))
+  const [ofModel, ofProcessor] = [config, preprocessor].map((json) => json.image_grid_pinpoints ?? null);
+  if (ofModel && ofProcessor && JSON.stringify(ofModel) !== JSON.stringify(ofProcessor))
     throw new BundleError(
       `${directory}: config.json and preprocessor_config.json have other image_grid_pinpoints: the files are of different models.`,
     );
-  const list: unknown = value ?? RESOLUTIONS;
+  const list: unknown = ofModel ?? ofProcessor ?? RESOLUTIONS;
   if (!Array.isArray(list) || list.length === 0) throw noResolutions(directory, side, list);
   return list.map((resolution: unknown) => {
     const [height, width, ...more] = Array.isArray(resolution) ? (resolution as unknown[]) : [];
@@ -114,7 +113,7 @@ function isSide(value: unknown, crop: number): value is number {
 
 function noResolutions(directory: string, side: number, value: unknown): BundleError {
   return new BundleError(
-    `${directory}: image_grid_pinpoints must be pairs [height, width] of whole crops of ${side} pixels; there is ${JSON.stringify(value)?.slice(0, 80)}.`,
+    `${directory}: image_grid_pinpoints must be pairs [height, width] of whole crops of ${side} pixels; there is ${JSON.stringify(value).slice(0, 80)}.`,
   );
 }
 
