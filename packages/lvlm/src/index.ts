@@ -11,6 +11,7 @@ export {
 export { readImage } from './platform/image-files.js';
 export { Lvlm } from './caller/lvlm.js';
 export type { Dtype } from './bundle/bundle.js';
+export type { Newlines } from './families/family.js';
 export type { Region } from './engine/api.js';
 export type {
   CropReport,

@@ -3,7 +3,7 @@ import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { BundleError } from '../platform/errors.js';
 import { readFamily } from '../families/index.js';
-import type { FamilySettings } from '../families/family.js';
+import type { FamilyOptions, FamilySettings } from '../families/family.js';
 import { isJson, memberOf, wholeNumber, type Json } from './json.js';
 import { readTextCodec, type TextCodec } from './text-codec.js';
 
@@ -51,7 +51,11 @@ const GENERATION_RULES = [
 ];
 
 /** @throws BundleError naming the file and what is wrong with it */
-export async function readBundle(directory: string, dtype: Dtype): Promise<Bundle> {
+export async function readBundle(
+  directory: string,
+  dtype: Dtype,
+  options: FamilyOptions = { newlines: 'drop' },
+): Promise<Bundle> {
   const folder = path.resolve(directory);
   if (!(await stat(folder).catch(() => null))?.isDirectory()) {
     throw new BundleError(
@@ -66,7 +70,7 @@ export async function readBundle(directory: string, dtype: Dtype): Promise<Bundl
     readJson(folder, 'tokenizer.json'),
     readJson(folder, 'tokenizer_config.json'),
   ]);
-  const family = readFamily({ directory: folder, config, preprocessor, processor });
+  const family = readFamily({ directory: folder, config, preprocessor, processor }, options);
   const { imageTokenId } = family;
   const text = memberOf(config, 'text_config');
   return {

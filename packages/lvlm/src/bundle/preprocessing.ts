@@ -73,15 +73,27 @@ const MAX_SIDE = 16_384;
 /** Of a resized image; a strip of one pixel's height can grow without bound. */
 const MAX_RESIZED_PIXELS = 2 ** 26;
 
+/** What a family does by itself, before what is done here. */
+export interface OwnProcessing {
+  /** Names of its image processor. */
+  readonly processors: readonly string[];
+  /** Of the steps that are not known here. */
+  readonly steps: readonly string[];
+}
+
 /** @throws BundleError where preprocessor_config.json asks for what is not known here */
-export function readPreprocessing(directory: string, config: Json): Preprocessing {
+export function readPreprocessing(
+  directory: string,
+  config: Json,
+  { processors, steps }: OwnProcessing = { processors: PROCESSORS, steps: [] },
+): Preprocessing {
   const refuse = (problem: string): never => {
     throw new BundleError(`${directory}: preprocessor_config.json ${problem}.`);
   };
   const type = config.image_processor_type ?? config.feature_extractor_type;
-  if (type !== undefined && !PROCESSORS.some((name) => name === type))
-    refuse(`names the processor ${JSON.stringify(type)}; this runner knows ${PROCESSORS.join(', ')}`);
-  const unknown = UNKNOWN_STEPS.find((step) => config[step]);
+  if (type !== undefined && !processors.some((name) => name === type))
+    refuse(`names the processor ${JSON.stringify(type)}; this runner knows ${processors.join(', ')}`);
+  const unknown = UNKNOWN_STEPS.find((step) => config[step] && !steps.includes(step));
   if (unknown) refuse(`asks for ${unknown}, which this runner does not do`);
 
   const side = (value: unknown, what: string): number =>

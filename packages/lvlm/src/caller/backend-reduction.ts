@@ -12,14 +12,16 @@ import {
   type TensorSignal,
   type TokenSource,
 } from '@foveate/core';
-import type { Features, ReducedCrop } from '../engine/api.js';
+import type { CropTokens, Features, ReducedCrop } from '../engine/api.js';
+import { withoutPadding } from './crop-tokens.js';
 import { planSite } from './plan-chain.js';
 import { requestInModel, type SiteReducers, type TowerLayers } from './reduction-chain.js';
 
 /** A crop whose features were handed out. */
-interface HandedOutCrop {
-  /** With `attentionMap` of the layers whose maps the backend reduces. */
+interface HandedOutCrop extends Pick<CropTokens, 'left' | 'grid'> {
+  /** The encoder's, with `attentionMap` of the layers whose maps the backend reduces. */
   readonly tokens: TokenSource;
+  /** Of those left. */
   readonly features: Features;
   /** Whether row and column 0 of the maps are the class token's. */
   readonly classToken: boolean;
@@ -45,7 +47,11 @@ export async function reduceOnBackend<Tensor>(
     requestsOf(requires, site.site).map((request) => requestInModel(request, layers)),
   );
   try {
-    const plans = await planSite(site, await backendTokens(backend, crop, requests, hold), layers);
+    const plans = await planSite(
+      site,
+      withoutPadding(await backendTokens(backend, crop, requests, hold), crop),
+      layers,
+    );
     return { plans, features: await applyPlans(backend, crop.features, plans) };
   } finally {
     for (const tensor of held) backend.dispose(tensor);

@@ -10,7 +10,7 @@ import type {
 } from '../engine/api.js';
 import { DisposedError } from '../platform/errors.js';
 import { reduceOnBackend } from './backend-reduction.js';
-import { cropTokens, type AskEngine } from './crop-tokens.js';
+import { cropTokens, withoutPadding, type AskEngine } from './crop-tokens.js';
 import { planSite } from './plan-chain.js';
 import type { ReductionChain } from './reduction-chain.js';
 
@@ -77,7 +77,11 @@ export class Call implements CallerApi {
   planCrop(message: CropTokens): Promise<readonly ReductionPlan[]> {
     return this.#plan(async () => {
       const { chain } = this.#parts;
-      const plans = await planSite(chain.features, this.#tokensOf(message), chain.layers);
+      const plans = await planSite(
+        chain.features,
+        withoutPadding(this.#tokensOf(message), message),
+        chain.layers,
+      );
       this.#plans[message.image][message.crop] = plans;
       return plans;
     });
@@ -87,8 +91,8 @@ export class Call implements CallerApi {
     return this.#plan(async () => {
       const { chain, backend } = this.#parts;
       if (!backend) throw new DisposedError(); // features are handed out to a backend only
-      const { classToken } = message;
-      const crop = { tokens: this.#tokensOf(message), features, classToken };
+      const { left, grid, classToken } = message;
+      const crop = { tokens: this.#tokensOf(message), features, left, grid, classToken };
       const reduced = await reduceOnBackend(backend, chain.features, crop, chain.layers);
       this.#plans[message.image][message.crop] = reduced.plans;
       return reduced;

@@ -64,8 +64,8 @@ export class Lvlm implements AsyncDisposable {
    */
   static async load(directory: string, options: LoadOptions = {}): Promise<Lvlm> {
     const checked = checkLoadOptions(options);
-    const { dtype, threads = defaultThreads(), reducers, backend } = checked;
-    const bundle = await readBundle(directory, dtype);
+    const { dtype, threads = defaultThreads(), reducers, backend, newlines } = checked;
+    const bundle = await readBundle(directory, dtype, { newlines });
     const { cacheDirectory = defaultCacheDirectory() } = checked;
     const { client, dimensions } = await EngineClient.start(startEngineThread({ cacheDirectory }), {
       graphs: bundle.graphs,

@@ -3,6 +3,7 @@ import { checkReducer, InvalidArgumentError, type TensorBackend, type TokenReduc
 import { PromptError } from '../platform/errors.js';
 import { DEFAULT_MAX_PIXELS } from '../platform/image-files.js';
 import type { Dtype } from '../bundle/bundle.js';
+import type { Newlines } from '../families/family.js';
 import type { GenerateOptions, ImageInput, LoadOptions } from './types.js';
 
 /** One call's options. */
@@ -21,6 +22,7 @@ export interface CheckedCall {
 }
 
 const DTYPES: readonly Dtype[] = ['fp32', 'fp16', 'int8', 'uint8', 'quantized', 'q4', 'q4f16', 'bnb4'];
+const NEWLINES: readonly Newlines[] = ['drop', 'keep', 'nonempty'];
 /** Longer texts are refused before a tokenizer works on them: no model's context holds so much. */
 const MAX_PROMPT_CHARACTERS = 2 ** 21;
 const MAX_IMAGES = 256;
@@ -84,6 +86,7 @@ export function checkLoadOptions({
   threads,
   reducers = [],
   backend,
+  newlines = 'drop',
   cacheDirectory,
   maxImagePixels = DEFAULT_MAX_PIXELS,
 }: LoadOptions): {
@@ -91,10 +94,13 @@ export function checkLoadOptions({
   readonly threads: number | undefined;
   readonly reducers: readonly TokenReducer[];
   readonly backend: TensorBackend<unknown> | null;
+  readonly newlines: Newlines;
   readonly cacheDirectory: string | undefined;
   readonly maxImagePixels: number;
 } {
   if (!DTYPES.includes(dtype)) throw new InvalidArgumentError('dtype', dtype, `one of ${DTYPES.join(', ')}`);
+  if (!NEWLINES.includes(newlines))
+    throw new InvalidArgumentError('newlines', newlines, `one of ${NEWLINES.join(', ')}`);
   if (threads !== undefined && !isInteger(threads, 1, 1024))
     throw new InvalidArgumentError('threads', threads, 'an integer from 1 to 1024');
   if (!isInteger(maxImagePixels, 1, 2 ** 30))
@@ -104,6 +110,7 @@ export function checkLoadOptions({
     threads,
     reducers: checkReducers(reducers),
     backend: backend === undefined ? null : checkBackend(backend),
+    newlines,
     cacheDirectory,
     maxImagePixels,
   };

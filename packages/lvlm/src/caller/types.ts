@@ -1,6 +1,7 @@
 import type { Grid, ReductionPlan, Site, TensorBackend, TokenReducer } from '@foveate/core';
 import type { Dtype } from '../bundle/bundle.js';
 import type { Region } from '../engine/api.js';
+import type { Newlines } from '../families/family.js';
 
 /** Decoded pixels: `height` rows of `width` pixels of `channels` bytes (1 grey, 3 RGB, 4 RGBA), row-major, no padding. */
 export interface RawImage {
@@ -30,6 +31,11 @@ export interface LoadOptions {
    * encoder's graph makes the signals, and the worker applies the plans.
    */
   readonly backend?: TensorBackend<unknown>;
+  /**
+   * Which of the newlines that LLaVA-NeXT puts behind the rows of a picture the language model reads once visual tokens were left out or merged on the encoder's
+   * features: none, all, or those of rows that have a token left. Default `'drop'`. Of a picture with nothing reduced there it reads them all. Other models have none.
+   */
+  readonly newlines?: Newlines;
   /** Folder in which the verdicts of the identity check are remembered. Default: `foveate` in the user's cache folder. */
   readonly cacheDirectory?: string;
   /** Most pixels a decoded image may have. Default 64 Mi (67,108,864). */
@@ -104,7 +110,7 @@ export interface ImageReport {
 
 /** The visual tokens of one crop. */
 export interface CropReport {
-  /** The encoder's grid of visual tokens, row-major; null where they do not fill one. */
+  /** The grid of the crop's visual tokens, those left out that stand for padding, row-major; null where they do not fill one. */
   readonly grid: Grid | null;
   /** What the grid covers of the upright image: preprocessing may crop it, or pad it. Null where there is no grid. */
   readonly region: Region | null;
@@ -112,7 +118,7 @@ export interface CropReport {
   readonly inputTokens: number;
   /** Visual tokens left after all steps. */
   readonly outputTokens: number;
-  /** One entry for each reducer at each of its sites, in the order of the data; empty without reducers. */
+  /** One entry for each reducer at each of its sites, in the order of the data; empty without reducers, and on the features of a crop without tokens. */
   readonly steps: readonly StepReport[];
 }
 
@@ -166,7 +172,7 @@ export interface Memory {
   readonly kvBytes: number;
   /**
    * The tokens whose keys and values those are. `generated` counts the generated tokens that went through the decoder: all of `tokens` when the
-   * model ended its answer itself, all but the last one when the call stopped at its length, because that one was never run.
+   * model ended its answer itself, all but the last one when the call stopped at its length, because that one was never run. Newlines of pictures are text.
    */
   readonly cached: { readonly text: number; readonly visual: number; readonly generated: number };
 }

@@ -35,7 +35,7 @@ export interface CallerApi {
   image(index: number): Promise<PreparedImage>;
   /** Plans for the tokens of one crop: one a reducer on the features, in the order of the chain. */
   planCrop(tokens: CropTokens): Promise<readonly ReductionPlan[]>;
-  /** The same on the backend of the caller's thread, which also applies the plans. */
+  /** The same on the backend of the caller's thread, which also applies the plans. The features are those of the tokens left. */
   reduceCrop(tokens: CropTokens, features: Features): Promise<ReducedCrop>;
   /** Plans for all visual tokens of the prompt that are left before a layer of the language model. */
   planPrompt(tokens: PromptTokens): Promise<readonly ReductionPlan[]>;
@@ -136,8 +136,11 @@ export interface Features {
 export interface CropTokens {
   readonly image: number;
   readonly crop: number;
+  /** Out of the encoder, as the signals have them. */
   readonly length: number;
-  /** Null where they do not fill one. */
+  /** Those of them that reducers see, ascending, because the others stand for padding; null: all. */
+  readonly left: Uint32Array | null;
+  /** Of those left. Null where they do not fill one. */
   readonly grid: Grid | null;
   readonly signals: readonly CropSignal[];
   /** Whether attention maps have the class token first. */
@@ -166,7 +169,7 @@ export interface CropOutcome {
   readonly grid: Grid | null;
   /** What the grid covers of the upright image. */
   readonly region: Region;
-  /** Visual tokens out of the encoder. */
+  /** Visual tokens out of the encoder, those left out that stand for padding. */
   readonly inputTokens: number;
 }
 

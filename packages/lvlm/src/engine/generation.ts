@@ -1,7 +1,7 @@
 /** One call inside the engine: encode, have the tokens reduced, prefill, decode. */
 import { signalId, textEmbeddings, type Span } from '@foveate/core';
 import { BundleError, PromptError } from '../platform/errors.js';
-import type { CallerApi, Features, GenerateRequest, Outcome } from './api.js';
+import type { CallerApi, GenerateRequest, Outcome } from './api.js';
 import type { Awaited } from './awaited.js';
 import type { Decoder } from './decoder.js';
 import { createSampler } from './sampling.js';
@@ -43,7 +43,7 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const answer = await decode(request, { ...context, sequence, logits, limit, stopIfAsked });
   return {
     ...answer,
-    crops: images.map(({ crops }) => crops.map(({ outcome }) => outcome)),
+    crops: images.map(({ crops }) => crops),
     origins: originsOf(images),
     languagePlans: plans,
     visionMs: sum(images.map(({ visionMs }) => visionMs)),
@@ -136,17 +136,10 @@ async function decode(
 /** [V * 3], see {@link Outcome}. */
 function originsOf(images: readonly ReadImage[]): Uint32Array {
   return Uint32Array.from(
-    images.flatMap(({ crops }, image) =>
-      crops.flatMap(({ rows }, crop) =>
-        Array.from({ length: rows.length }, (_, token) => [image, crop, token]).flat(),
-      ),
+    images.flatMap(({ rows }, image) =>
+      rows.flatMap(({ origin }) => (origin ? [image, origin.crop, origin.token] : [])),
     ),
   );
-}
-
-/** Visual tokens that the language model reads of an image. */
-function tokensOf({ crops }: ReadImage): number {
-  return sum(crops.map(({ rows }) => rows.length));
 }
 
 /**
@@ -159,7 +152,7 @@ function promptLimit(
 ): (read: readonly ReadImage[]) => number {
   return (read) => {
     if (contextLength === null) return Infinity;
-    const length = words + sum(read.map(tokensOf)) + images - read.length;
+    const length = words + sum(read.map(({ rows }) => rows.length)) + images - read.length;
     if (contextLength - length >= 1) return contextLength - length;
     const atLeast = read.length < images ? 'at least ' : '';
     throw new PromptError(
@@ -189,7 +182,7 @@ function layOut(
 ): Prompt {
   const words = promptIds.length - images.length;
   const width = text.length / words;
-  const length = words + sum(images.map(tokensOf));
+  const length = words + sum(images.map(({ rows }) => rows.length));
   const embeddings = new Float32Array(length * width);
   const visual: number[] = [];
   const spans: Span[] = [];
@@ -201,21 +194,21 @@ function layOut(
       continue;
     }
     const start = visual.length;
-    for (const { rows } of images[spans.length].crops) {
-      checkWidth(rows, width);
-      embeddings.set(rows.data, place * width);
-      visual.push(...Array.from({ length: rows.length }, (_, i) => place + i));
-      place += rows.length;
+    for (const { values, origin } of images[spans.length].rows) {
+      checkWidth(values, width);
+      embeddings.set(values, place * width);
+      if (origin) visual.push(place);
+      place++;
     }
     spans.push({ start, length: visual.length - start });
   }
   return { embeddings, length, visual, spans };
 }
 
-function checkWidth({ data, length }: Features, width: number): void {
-  if (data.length === length * width) return;
+function checkWidth({ length }: Float32Array, width: number): void {
+  if (length === width) return;
   throw new BundleError(
-    `The encoder's features have ${data.length / length} numbers a token, the embeddings ${width}: the graphs are of different models.`,
+    `The encoder's features have ${length} numbers a token, the embeddings ${width}: the graphs are of different models.`,
   );
 }
 

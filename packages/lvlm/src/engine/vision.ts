@@ -2,6 +2,7 @@
 import {
   applyPlan,
   features as featuresSignal,
+  isIdentity,
   projectedFeatures,
   signalId,
   textEmbeddings,
@@ -20,10 +21,12 @@ import type {
   Features,
   GenerateRequest,
   PreparedImage,
+  ReducedCrop,
   VisionRequest,
 } from './api.js';
 import type { Awaited, SignalReader } from './awaited.js';
 import type { EncodedCrop, Encoder } from './encoder.js';
+import { imageRows, leftOf, type EmbeddingRow } from './image-rows.js';
 
 /** Encodes and reduces images. */
 export interface Vision {
@@ -51,16 +54,10 @@ export interface VisionContext {
 
 /** What the language model reads of an image. */
 export interface ReadImage {
-  readonly crops: readonly ReadCrop[];
+  readonly crops: readonly CropOutcome[];
+  readonly rows: readonly EmbeddingRow[];
   readonly visionMs: number;
   readonly reduceMs: number;
-}
-
-/** A crop behind its reducers. */
-interface ReadCrop {
-  /** What the language model reads. */
-  readonly rows: Features;
-  readonly outcome: CropOutcome;
 }
 
 /** @param encoderFor opens the form of the encoder that a request needs */
@@ -73,7 +70,8 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
       const { now, stopIfAsked } = context;
       const encoder = await encoderFor(request.vision);
       const times = { vision: 0, reduce: 0 };
-      const crops: ReadCrop[] = [];
+      const crops: CropOutcome[] = [];
+      const reduced: ReducedCrop[] = [];
       for (const [crop, pixels] of prepared.crops.entries()) {
         stopIfAsked();
         const start = now();
@@ -81,18 +79,22 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
         const encoded = await encodeCrop(encoder, pixels, key);
         const encodedAt = now();
         stopIfAsked(); // the last look at the flag before waiting for the other thread
-        const { length: inputTokens } = encoded.features;
-        const { grid, region } = arrange(prepared, inputTokens, family)[crop];
-        const features = request.vision
-          ? await reduceCrop(encoder, { ...encoded, image, crop, grid }, context)
-          : encoded.features;
+        const arrangement = arrange(prepared, encoded.features.length, family)[crop];
+        const { grid, region } = arrangement;
+        const left = leftOf(encoded.features, arrangement);
+        const { features, plans } =
+          request.vision && left.length > 0
+            ? await reduceCrop(encoder, { ...encoded, image, crop, arrangement, left }, context)
+            : { features: left, plans: [] };
         const reducedAt = now();
-        const rows = await encoder.project(features);
+        const rows = features.length > 0 ? await encoder.project(features) : features;
         times.vision += encodedAt - start + (now() - reducedAt);
         times.reduce += reducedAt - encodedAt;
-        crops.push({ rows, outcome: { grid, region, inputTokens } });
+        crops.push({ grid, region, inputTokens: left.length });
+        reduced.push({ features: rows, plans: plans.filter((plan) => !isIdentity(plan)) });
       }
-      return { crops, visionMs: times.vision, reduceMs: times.reduce };
+      const rows = imageRows(prepared, reduced, family);
+      return { crops, rows, visionMs: times.vision, reduceMs: times.reduce };
     },
   };
 }
@@ -141,24 +143,27 @@ async function reduceCrop(
   {
     image: { request, index, text },
     crop,
-    grid,
+    arrangement,
+    left,
     features,
     signals,
-  }: EncodedCrop & { image: ImageToRead; crop: number; grid: CropArrangement['grid'] },
+  }: EncodedCrop & { image: ImageToRead; crop: number; arrangement: CropArrangement; left: Features },
   { caller, awaited }: VisionContext,
-): Promise<Features> {
+): Promise<ReducedCrop> {
   const { length } = features;
   const readers = readersOf(encoder, features, text, signals);
   const message: CropTokens = {
-    ...{ image: index, crop, length, grid, classToken: encoder.classToken },
+    ...{ image: index, crop, length, left: arrangement.left, grid: arrangement.grid },
+    classToken: encoder.classToken,
     signals: [
       ...signals.map((signal) => (signal.signal.shape.length === 1 ? signal : held(signal))),
       ...[featuresSignal(), projectedFeatures(), textEmbeddings()].map(held),
     ],
   };
   return awaited.during({ length, signals: readers }, async () => {
-    if (request.handOut) return (await caller.reduceCrop(message, features)).features;
-    return (await caller.planCrop(message)).reduce(applyTo, features);
+    if (request.handOut) return caller.reduceCrop(message, left);
+    const plans = await caller.planCrop(message);
+    return { features: plans.reduce(applyTo, left), plans };
   });
 }
 

@@ -4,6 +4,14 @@ import type { Json } from '../bundle/json.js';
 import type { DecodedImage, PixelValues, Preprocessing, Resize, Size } from '../bundle/preprocessing.js';
 import type { Region } from '../engine/api.js';
 
+/** What becomes of the tokens that end the rows of a picture, once visual tokens are left out. */
+export type Newlines = 'drop' | 'keep' | 'nonempty';
+
+/** What a caller decides about a family. */
+export interface FamilyOptions {
+  readonly newlines: Newlines;
+}
+
 /** The JSON objects of a bundle. */
 export interface BundleJson {
   /** For messages. */
@@ -30,11 +38,13 @@ export interface Family<Settings extends FamilySettings = FamilySettings> {
   /** Values of `model_type` in config.json. */
   readonly modelTypes: readonly string[];
   /** @throws BundleError naming the file and what is wrong with it */
-  readSettings(files: BundleJson): Settings;
+  readSettings(files: BundleJson, options: FamilyOptions): Settings;
   /** The encoder's inputs for an image, one a crop. @throws ImageError, PlatformError */
   preprocess(image: DecodedImage, settings: Settings, resize: Resize): Promise<PixelValues[]>;
-  /** How the tokens of each of an image's crops lie. Pure arithmetic on sizes. */
+  /** How the tokens of each of an image's crops lie. Pure arithmetic on sizes. @throws BundleError where the encoder gives other tokens */
   arrange(size: Size, crops: readonly ArrangedCrop[], settings: Settings): CropArrangement[];
+  /** What the language model reads of an image, row after row. Pure arithmetic on places. @throws BundleError where config.json lacks a row of the family's own */
+  layOut(image: ReducedImage, settings: Settings): ImageRow[];
   /** The sizes in pixels of what the encoder is given, or a plausible one where they depend on the image. */
   probeSize(settings: Settings): Size;
 }
@@ -49,8 +59,24 @@ export interface ArrangedCrop {
 
 /** Tokens of one crop. */
 export interface CropArrangement {
-  /** Their grid, row-major; null where they do not fill one. */
+  /** Those of the encoder's tokens that stand for the picture, ascending; null: all of them. The others, which stand for padding, are left out. */
+  readonly left: Uint32Array | null;
+  /** The grid of those left, row-major; null where they do not fill one. */
   readonly grid: Grid | null;
   /** What the grid covers of the upright image. */
   readonly region: Region;
 }
+
+/** An image behind its reducers. */
+export interface ReducedImage {
+  /** Of the upright image, in pixels. */
+  readonly size: Size;
+  /** Of each crop's rows, in the order that its reducers gave them, the places among its tokens that were left of the encoder's. */
+  readonly crops: readonly (readonly number[])[];
+  /** Whether there is any row that is not just the token of its place, or a place without its row. */
+  readonly reduced: boolean;
+}
+
+/** A row that the language model reads: of a crop, or of the family's own. */
+export type ImageRow =
+  { readonly crop: number; readonly token: number } | { readonly embedding: readonly number[] };

@@ -1,9 +1,10 @@
 /** The families that the runner knows. A new one is a file beside this and a line here. */
 import { BundleError } from '../platform/errors.js';
-import type { BundleJson, Family, FamilySettings } from './family.js';
+import type { BundleJson, Family, FamilyOptions, FamilySettings } from './family.js';
 import { llava } from './llava.js';
+import { llavaNext } from './llava-next.js';
 
-const families: readonly Family[] = [llava];
+const families: readonly Family[] = [llava, llavaNext];
 
 const byModelType = new Map(
   families.flatMap((family) => family.modelTypes.map((type) => [type, family] as const)),
@@ -22,6 +23,6 @@ export function familyOf({ modelType }: Pick<FamilySettings, 'modelType'>): Fami
  * What a bundle's family knows of it.
  * @throws BundleError where no family reads it, or a file is not what it should be
  */
-export function readFamily(files: BundleJson): FamilySettings {
-  return familyOf({ modelType: String(files.config.model_type) }).readSettings(files);
+export function readFamily(files: BundleJson, options: FamilyOptions): FamilySettings {
+  return familyOf({ modelType: String(files.config.model_type) }).readSettings(files, options);
 }

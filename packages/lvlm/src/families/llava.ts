@@ -1,21 +1,32 @@
 /** LLaVA: one crop an image, one token a patch, put in the place of the image token one after the other. */
 import { memberOf, wholeNumber } from '../bundle/json.js';
-import { inputRegion, preprocess, probeSize, readPreprocessing, type Size } from '../bundle/preprocessing.js';
+import {
+  inputRegion,
+  preprocess,
+  probeSize,
+  readPreprocessing,
+  type OwnProcessing,
+  type Size,
+} from '../bundle/preprocessing.js';
 import type { Region } from '../engine/api.js';
 import type { ArrangedCrop, BundleJson, CropArrangement, Family, FamilySettings } from './family.js';
 
 /** LLaVA 1.5 and its kin: config.json says `"model_type": "llava"`. */
 export const llava: Family = {
   modelTypes: ['llava'],
-  readSettings: readLlavaSettings,
+  readSettings: (files) => readPatchSettings(files),
   preprocess: async (image, { preprocessing }, resize) => [await preprocess(image, preprocessing, resize)],
   arrange: (size, crops, settings) =>
     crops.map((crop) => wholeCrop(crop, inputRegion(size, settings.preprocessing), settings)),
+  layOut: ({ crops }) => crops.flatMap((places, crop) => places.map((_, token) => ({ crop, token }))),
   probeSize: ({ preprocessing }) => probeSize(preprocessing),
 };
 
 /** What every family with an encoder of square patches has. @throws BundleError */
-function readLlavaSettings({ directory, config, preprocessor, processor }: BundleJson): FamilySettings {
+export function readPatchSettings(
+  { directory, config, preprocessor, processor }: BundleJson,
+  own?: OwnProcessing,
+): FamilySettings {
   const vision = memberOf(config, 'vision_config');
   const count = (what: string, value: unknown): number => wholeNumber(directory, what, value);
   return {
@@ -24,18 +35,19 @@ function readLlavaSettings({ directory, config, preprocessor, processor }: Bundl
     // Defaults of CLIPVisionConfig, which configs of older libraries leave out.
     patchSize: count('patch_size', processor.patch_size ?? vision.patch_size ?? 32),
     visionLayers: count('config.json: vision_config.num_hidden_layers', vision.num_hidden_layers ?? 12),
-    preprocessing: readPreprocessing(directory, preprocessor),
+    preprocessing: readPreprocessing(directory, preprocessor, own),
   };
 }
 
 /** All tokens of a crop, and what their grid covers: the encoder's input, less what is no whole patch at its end. */
-function wholeCrop(
+export function wholeCrop(
   { pixels, tokens }: ArrangedCrop,
   region: Region,
   { patchSize }: Pick<FamilySettings, 'patchSize'>,
 ): CropArrangement {
   const grid = patchGrid(pixels, patchSize);
   return {
+    left: null,
     grid: grid.rows * grid.columns === tokens ? grid : null,
     region: {
       ...region,
