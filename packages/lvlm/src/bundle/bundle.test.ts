@@ -285,8 +285,8 @@ describe('the identity check', () => {
     const cacheDirectory = await temporaryFolder();
     const file = path.join(FIXTURE, 'onnx/vision_encoder.onnx');
     const platform = await nodePlatform(cacheDirectory);
-    const settings = { file, model: readModel(file), weightBytes: 0, visionLayers: 3 };
-    const request = { signals: [] };
+    const settings = { file, model: readModel(file), weightBytes: 0, patchSize: 8, visionLayers: 3 };
+    const request = { sites: [], signals: [] };
     // No difference is below a negative tolerance.
     const check = openCheckedEncoder(platform, createSessions(platform, 1), settings, request, {
       probe: { width: 64, height: 64 },

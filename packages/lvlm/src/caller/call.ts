@@ -8,11 +8,11 @@ import type {
   PromptTokens,
   ReducedCrop,
 } from '../engine/api.js';
-import { DisposedError } from '../platform/errors.js';
+import { DisposedError, WorkerError } from '../platform/errors.js';
 import { reduceOnBackend } from './backend-reduction.js';
 import { cropTokens, withoutPadding, type AskEngine } from './crop-tokens.js';
 import { planSite } from './plan-chain.js';
-import type { ReductionChain } from './reduction-chain.js';
+import type { LayerReducers, ReductionChain } from './reduction-chain.js';
 
 /** What a call is made of. */
 interface CallParts {
@@ -77,12 +77,10 @@ export class Call implements CallerApi {
   planCrop(message: CropTokens): Promise<readonly ReductionPlan[]> {
     return this.#plan(async () => {
       const { chain } = this.#parts;
-      const plans = await planSite(
-        chain.features,
-        withoutPadding(this.#tokensOf(message), message),
-        chain.layers,
-      );
-      this.#plans[message.image][message.crop] = plans;
+      const { site } = message;
+      const acting = site.layer === 'features' ? chain.features : actingBefore(site.layer, chain.encoder);
+      const plans = await planSite(acting, withoutPadding(this.#tokensOf(message), message), chain.layers);
+      if (site.layer === 'features') this.#plans[message.image][message.crop] = plans;
       return plans;
     });
   }
@@ -99,17 +97,16 @@ export class Call implements CallerApi {
     });
   }
 
-  planPrompt({ spans, signals }: PromptTokens): Promise<readonly ReductionPlan[]> {
+  planPrompt({ layer, spans, signals }: PromptTokens): Promise<readonly ReductionPlan[]> {
     return this.#plan(async () => {
       const { chain, ask } = this.#parts;
-      if (!chain.language) throw new DisposedError(); // asked only where something acts there
       const length = spans.reduce((total, span) => total + span.length, 0);
       const given = createTokens({ length, spans, signals, imageHash: this.#hashes.join(' ') });
       const tokens: TokenSource = {
         ...given,
         signal: (request) => (request.signal.of === 'prompt' ? ask.signal(request) : given.signal(request)),
       };
-      return planSite(chain.language, tokens, chain.layers);
+      return planSite(actingBefore(layer, chain.language), tokens, chain.layers);
     });
   }
 
@@ -139,4 +136,11 @@ export class Call implements CallerApi {
       throw cause;
     }
   }
+}
+
+/** The reducers before a layer; the engine asks only where there are some. */
+function actingBefore(layer: number, sites: readonly LayerReducers[]): LayerReducers {
+  const acting = sites.find(({ site }) => site.layer === layer);
+  if (!acting) throw new WorkerError(`The engine asked for plans before layer ${layer}, where nothing acts.`);
+  return acting;
 }

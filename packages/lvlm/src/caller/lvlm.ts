@@ -155,6 +155,7 @@ export class Lvlm implements AsyncDisposable {
       },
       warnings: distinctWarnings([
         this.#bundle.warnings,
+        ...outcome.crops.flat().flatMap(({ encoderPlans }) => encoderPlans.map(({ warnings }) => warnings)),
         ...call.plans.flat(2).map(({ warnings }) => warnings),
         chainWarnings(chain),
         ...outcome.languagePlans.map(({ warnings }) => warnings),

@@ -3,15 +3,16 @@ import {
   atFeatures,
   attentionMap,
   beforeLanguageLayer,
+  beforeVisionLayer,
   mapGivesExactly,
   requestsOf,
   signalId,
-  type LanguageSite,
+  siteId,
   type SignalRequest,
   type Site,
   type TokenReducer,
 } from '@foveate/core';
-import type { FormsRequest, LanguageRequest, VisionRequest } from '../engine/api.js';
+import type { FormsRequest, InnerSite, Rule, VisionRequest } from '../engine/api.js';
 import { UnsupportedReducerError } from '../platform/errors.js';
 
 /** Layers of the two towers. */
@@ -27,56 +28,58 @@ export interface SiteReducers {
   readonly reducers: readonly TokenReducer[];
 }
 
+/** The reducers that act before one layer of a tower, in the order of the chain. */
+export interface LayerReducers extends SiteReducers {
+  readonly site: Site & { readonly layer: number };
+}
+
 /** A chain of reducers in the order of the data. */
 export interface ReductionChain {
+  /** Inside the vision encoder, by ascending layer. */
+  readonly encoder: readonly LayerReducers[];
   /** On the encoder's features; without reducers where none acts there. */
   readonly features: SiteReducers;
-  /** Inside the language model; null where nothing acts there. */
-  readonly language: (SiteReducers & { readonly site: LanguageSite }) | null;
+  /** Inside the language model, by ascending layer. */
+  readonly language: readonly LayerReducers[];
   readonly layers: TowerLayers;
 }
 
 /**
  * Puts reducers at their sites.
- * @throws UnsupportedReducerError where there is no such layer, a reducer stands behind one that acts later, or one acts where this runner
- * reduces nothing
+ * @throws UnsupportedReducerError where there is no such layer, or a reducer stands behind one that acts later
  */
 export function reductionChain(reducers: readonly TokenReducer[], layers: TowerLayers): ReductionChain {
   const steps = reducers.flatMap((reducer) =>
-    reducer.at.map((site) => ({ reducer, layer: layerInModel(site, layers, reducer) })),
+    reducer.at.map((site) => ({ reducer, site: siteInModel(site, layers, reducer) })),
   );
   checkOrder(steps);
-  const actingAt = (layer: Site['layer']): TokenReducer[] =>
-    steps.filter((step) => step.layer === layer).map(({ reducer }) => reducer);
-  const inside = new Set(steps.map(({ layer }) => layer));
-  inside.delete('features');
-  const language = [...inside].map((layer) => ({
-    site: beforeLanguageLayer(layer as number),
-    reducers: actingAt(layer),
-  }));
-  if (language.length > 1) {
-    const [first, { site, reducers }] = language;
-    throw new UnsupportedReducerError(
-      `${reducers[0].name} reduces tokens before layer ${site.layer} of the language model, where they are reduced before layer ${first.site.layer} already; this runner does so before one layer.`,
-    );
-  }
+  const actingAt = (id: string): TokenReducer[] =>
+    steps.filter(({ site }) => siteId(site) === id).map(({ reducer }) => reducer);
+  const inside = [...new Map(steps.map(({ site }) => [siteId(site), site])).values()].filter(isInside);
+  const acting = inside.map((site) => ({ site, reducers: actingAt(siteId(site)) }));
   return {
-    features: { site: atFeatures, reducers: actingAt('features') },
-    language: language.at(0) ?? null,
+    encoder: acting.filter(({ site }) => site.tower === 'vision'),
+    features: { site: atFeatures, reducers: actingAt(siteId(atFeatures)) },
+    language: acting.filter(({ site }) => site.tower === 'language'),
     layers,
   };
+}
+
+function isInside(site: Site): site is LayerReducers['site'] {
+  return site.layer !== 'features';
 }
 
 /** One reducer at one of its sites. */
 interface Step {
   readonly reducer: TokenReducer;
-  /** Of the language model, counted from the start; `'features'` comes before. */
-  readonly layer: number | 'features';
+  /** With its layer counted from the start. */
+  readonly site: Site;
 }
 
 function checkOrder(steps: readonly Step[]): void {
-  const depth = ({ layer }: Step): number => (layer === 'features' ? 0 : layer);
-  const late = steps.findIndex((step, i) => i > 0 && depth(step) < depth(steps[i - 1]));
+  const isLater = ({ site: a }: Step, { site: b }: Step): boolean =>
+    a.tower === b.tower ? depth(a) > depth(b) : a.tower === 'language';
+  const late = steps.findIndex((step, i) => i > 0 && isLater(steps[i - 1], step));
   if (late < 0) return;
   const [before, after] = [steps[late].reducer.name, steps[late - 1].reducer.name];
   throw new UnsupportedReducerError(
@@ -84,22 +87,22 @@ function checkOrder(steps: readonly Step[]): void {
   );
 }
 
+/** How far into its tower a site is. */
+function depth({ layer }: Site): number {
+  return layer === 'features' ? Infinity : layer;
+}
+
 /** Where a reducer acts, its layer counted from the start and there. */
-function layerInModel(
-  { tower, layer: given }: Site,
-  { language: count }: TowerLayers,
-  { name }: TokenReducer,
-): number | 'features' {
-  if (given === 'features') return given;
-  if (tower === 'vision') {
-    throw new UnsupportedReducerError(
-      `${name} reduces tokens before layer ${given} of the vision encoder; this runner reduces them on its features and inside the language model.`,
-    );
-  }
+function siteInModel(site: Site, layers: TowerLayers, { name }: TokenReducer): Site {
+  const { tower, layer: given } = site;
+  if (given === 'features') return site;
+  const count = layers[tower];
   const layer = given < 0 ? count + given : given;
-  if (layer >= 1 && layer < count) return layer;
+  if (layer >= 1 && layer < count)
+    return tower === 'vision' ? beforeVisionLayer(layer) : beforeLanguageLayer(layer);
+  const model = tower === 'vision' ? 'vision encoder' : 'language model';
   throw new UnsupportedReducerError(
-    `${name} reduces tokens before layer ${given}; this language model has the layers 0 to ${count - 1}. Choose a layer from 1 to ${count - 1}.`,
+    `${name} reduces tokens before layer ${given}; this ${model} has the layers 0 to ${count - 1}. Choose a layer from 1 to ${count - 1}.`,
   );
 }
 
@@ -116,21 +119,30 @@ export function requestInModel(request: SignalRequest, layers: TowerLayers): Sig
  * @throws UnsupportedReducerError where a reducer asks for what there is not at its site
  */
 export function formsRequest(chain: ReductionChain, withMaps: boolean): FormsRequest {
-  return { vision: visionRequest(chain, withMaps), language: languageRequest(chain) };
+  return { vision: visionRequest(chain, withMaps), language: innerSites(chain.language, chain.layers) };
 }
 
-function visionRequest(chain: ReductionChain, withMaps: boolean): VisionRequest | null {
-  if (chain.features.reducers.length === 0) return null;
-  const wanted = signalsAt(chain.features, chain).filter(isOfGraph);
-  return { signals: distinct(withMaps ? wanted.map(asMap) : wanted) };
+function visionRequest(
+  { encoder, features, layers }: ReductionChain,
+  withMaps: boolean,
+): VisionRequest | null {
+  if (encoder.length + features.reducers.length === 0) return null;
+  const wanted = signalsAt(features, encoder.at(-1), layers).filter(isOfGraph);
+  return {
+    sites: innerSites(encoder, layers),
+    signals: distinct(withMaps ? wanted.map(asMap) : wanted),
+  };
 }
 
-function languageRequest(chain: ReductionChain): LanguageRequest | null {
-  const { language, layers } = chain;
-  if (!language) return null;
-  const signals = distinct(signalsAt(language, chain).filter(isOfGraph));
-  const rule = loweredRule(language, layers);
-  return { layer: language.site.layer, rule, signals: rule ? [] : signals };
+/** What the engine does at the sites inside a tower: the graph decides where it can at all of them. */
+function innerSites(sites: readonly LayerReducers[], layers: TowerLayers): InnerSite[] {
+  const inner = sites.map((one, i) => ({
+    layer: one.site.layer,
+    rule: loweredRule(one, layers),
+    signals: distinct(signalsAt(one, i > 0 ? sites[i - 1] : undefined, layers).filter(isOfGraph)),
+  }));
+  const inGraph = inner.every(({ rule }) => rule !== null);
+  return inner.map((site) => (inGraph ? { ...site, signals: [] } : { ...site, rule: null }));
 }
 
 /** Of one or all layers of a tower: what its graph puts out. */
@@ -140,9 +152,9 @@ function isOfGraph({ signal: { of } }: SignalRequest): boolean {
 
 /** The rule of a site's only reducer, where the graph has its score: it is of the layer just before. */
 function loweredRule(
-  { site, reducers: [{ rule, requires }, ...more] }: NonNullable<ReductionChain['language']>,
+  { site, reducers: [{ rule, requires }, ...more] }: LayerReducers,
   layers: TowerLayers,
-): LanguageRequest['rule'] {
+): Rule | null {
   if (!rule || more.length > 0) return null;
   const [score] = requestsOf({ score: requires[rule.score] }, site).map((asked) =>
     requestInModel(asked, layers),
@@ -150,35 +162,49 @@ function loweredRule(
   return score.layer === site.layer - 1 ? { score, budget: rule.budget } : null;
 }
 
-/** What the reducers of a site read. @throws UnsupportedReducerError on what there is not there */
-function signalsAt({ site, reducers }: SiteReducers, { layers }: ReductionChain): SignalRequest[] {
+/**
+ * What the reducers of a site read.
+ * @param before the site before it in the tower, behind which there are fewer tokens
+ * @throws UnsupportedReducerError on what there is not there
+ */
+function signalsAt(
+  { site, reducers }: SiteReducers,
+  before: SiteReducers | undefined,
+  layers: TowerLayers,
+): SignalRequest[] {
+  const first = before?.site.tower === site.tower ? Number(before.site.layer) : 0;
   return reducers.flatMap(({ name, requires }) =>
     requestsOf(requires, site).map((asked) => {
       const request = requestInModel(asked, layers);
-      if (isThere(request, site)) return request;
-      throw new UnsupportedReducerError(`${name} asks for ${signalId(request)}. ${whatThereIs(site)}`);
+      if (isThere(request, site, first)) return request;
+      throw new UnsupportedReducerError(`${name} asks for ${signalId(request)}. ${whatThereIs(site, first)}`);
     }),
   );
 }
 
-function isThere({ signal, layer }: SignalRequest, site: Site): boolean {
+/** @param first the first layer that ran the tokens of the site */
+function isThere({ signal, layer }: SignalRequest, site: Site, first: number): boolean {
+  const isRun = typeof layer === 'number' && layer >= first && layer < depth(site);
   switch (signal.of) {
     case 'prompt':
       return true;
     case 'features':
     case 'vision':
-    case 'vision-layer':
       return site.layer === 'features';
+    case 'vision-layer':
+      return site.tower === 'vision' && (isRun || (site.layer === 'features' && typeof layer !== 'number'));
     case 'language-layer':
-      return site.layer !== 'features' && typeof layer === 'number' && layer >= 0 && layer < site.layer;
+      return site.tower === 'language' && isRun;
   }
 }
 
-function whatThereIs(site: Site): string {
-  if (site.layer === 'features') {
-    return 'On the features of the encoder it can read signals of the encoder, of its features, and of the text of the prompt; the language model comes later.';
+function whatThereIs({ tower, layer }: Site, first: number): string {
+  if (layer === 'features') {
+    const from = first > 0 ? `from layer ${first} on, behind which there are fewer tokens` : '';
+    return `On the features of the encoder it can read signals of the encoder${from && ` ${from}`}, of its features, and of the text of the prompt; the language model comes later.`;
   }
-  return `Before layer ${site.layer} of the language model it can read signals of its layers 0 to ${site.layer - 1}, and of the text of the prompt.`;
+  const model = tower === 'vision' ? 'vision encoder' : 'language model';
+  return `Before layer ${layer} of the ${model} it can read signals of its layers ${first} to ${layer - 1}, and of the text of the prompt.`;
 }
 
 /** The map of the layer, where it gives the signal exactly. */
@@ -194,9 +220,9 @@ function distinct(requests: readonly SignalRequest[]): SignalRequest[] {
 const LATE = 0.5;
 
 /** What the user should know of a chain inside the language model, one sentence each. */
-export function chainWarnings({ language, layers }: ReductionChain): string[] {
-  if (!language || language.site.layer / layers.language <= LATE) return [];
-  const { site, reducers } = language;
+export function chainWarnings({ language: [first], layers }: ReductionChain): string[] {
+  if (!(first as typeof first | undefined) || first.site.layer / layers.language <= LATE) return [];
+  const { site, reducers } = first;
   return [
     `${reducers[0].name} reduces tokens before layer ${site.layer} of ${layers.language}: most layers still see all of them. A smaller layer saves more.`,
   ];

@@ -1,6 +1,7 @@
 /** What a call did to its images, told image by image and step by step. Runs in the caller's thread. */
 import { isSelection, type ReductionPlan, type Site } from '@foveate/core';
 import type { CropOutcome, Outcome } from '../engine/api.js';
+import { partialPlan } from '../engine/partial-plan.js';
 import type { ReductionChain, SiteReducers } from './reduction-chain.js';
 import type { CropReport, ImageReport, StepReport } from './types.js';
 
@@ -16,18 +17,17 @@ interface Step {
  * @param planned [images][crops] the plans on the features, in the order of the chain; nothing where none acts there
  */
 export function imageReports(
-  { features, language }: ReductionChain,
+  { encoder, features, language }: ReductionChain,
   { crops, origins, languagePlans }: Outcome,
   planned: readonly (readonly (readonly ReductionPlan[])[])[],
 ): ImageReport[] {
+  const before = stepsOf([...encoder, features]);
   const steps = crops.map((image, i) =>
-    image.map((_, c) =>
-      (planned[i][c] ?? []).map((plan, r): Step => {
-        return { site: features.site, reducer: features.reducers[r].name, plan };
-      }),
+    image.map(({ encoderPlans }, c) =>
+      [...encoderPlans, ...(planned[i][c] ?? [])].map((plan, step): Step => ({ ...before[step], plan })),
     ),
   );
-  if (language) addLanguageSteps(steps, language, origins, languagePlans);
+  addLanguageSteps(steps, language, origins, languagePlans);
   return crops.map((image, i): ImageReport => {
     const reports = image.map((crop, c) => cropReport(crop, steps[i][c]));
     return {
@@ -38,63 +38,67 @@ export function imageReports(
   });
 }
 
+/** What acts where, one entry a reducer and site, in the order of the data. */
+function stepsOf(sites: readonly SiteReducers[]): Omit<Step, 'plan'>[] {
+  return sites.flatMap(({ site, reducers }) => reducers.map(({ name }) => ({ site, reducer: name })));
+}
+
+/** A visual token inside the language model. */
+interface PromptToken {
+  /** Of its crop. */
+  readonly steps: Step[];
+  /** Its number among the crop's tokens that are left. */
+  readonly place: number;
+  /** Where it stood among all visual tokens at first. */
+  readonly origin: number;
+}
+
 /** Adds to each crop's steps what happened to its tokens inside the language model, where those of all images are reduced together. */
 function addLanguageSteps(
   steps: readonly Step[][][],
-  { site, reducers }: SiteReducers,
+  sites: ReductionChain['language'],
   origins: Uint32Array,
   plans: readonly ReductionPlan[],
 ): void {
-  let tokens = Array.from({ length: origins.length / 3 }, (_, v) => ({
-    steps: steps[origins[3 * v]][origins[3 * v + 1]],
-    place: origins[3 * v + 2],
-  }));
-  for (const [r, plan] of plans.entries()) {
-    const owners = tokens;
-    for (const own of steps.flat()) {
-      own.push({ site, reducer: reducers[r].name, plan: planOfCrop(plan, owners, own) });
-    }
-    const counts = new Map<Step[], number>();
-    tokens = Array.from(plan.anchors, (anchor) => {
-      const { steps: own } = owners[anchor];
-      const place = counts.get(own) ?? 0;
-      counts.set(own, place + 1);
-      return { steps: own, place };
-    });
+  let tokens = Array.from({ length: origins.length / 3 }, (_, v): PromptToken => {
+    return { steps: steps[origins[3 * v]][origins[3 * v + 1]], place: origins[3 * v + 2], origin: v };
+  });
+  const made = plans.values();
+  for (const one of sites) {
+    tokens = tokens.toSorted((a, b) => a.origin - b.origin); // each layer reads its tokens where they stand
+    for (const [step, plan] of zip(stepsOf([one]), made)) tokens = addStep(steps.flat(), step, plan, tokens);
   }
 }
 
-/** The part of a plan about one crop: the outputs that stand in its place, and their sources in it. Without outputs where the crop lost all its tokens. */
-function planOfCrop(
+/** Adds one plan to the steps of every crop. @returns the tokens that it leaves */
+function addStep(
+  crops: readonly Step[][],
+  step: Omit<Step, 'plan'>,
   plan: ReductionPlan,
-  tokens: readonly { readonly steps: readonly Step[]; readonly place: number }[],
-  own: readonly Step[],
-): ReductionPlan {
-  const isOwn = (token: number): boolean => tokens[token].steps === own;
-  const offsets = [0];
-  const sources: number[] = [];
-  const weights: number[] = [];
-  const anchors: number[] = [];
-  for (let m = 0; m < plan.outputLength; m++) {
-    if (!isOwn(plan.anchors[m])) continue;
-    anchors.push(tokens[plan.anchors[m]].place);
-    for (let e = plan.offsets[m]; e < plan.offsets[m + 1]; e++) {
-      if (!isOwn(plan.sources[e])) continue;
-      sources.push(tokens[plan.sources[e]].place);
-      if (plan.weights) weights.push(plan.weights[e]);
-    }
-    offsets.push(sources.length);
+  tokens: readonly PromptToken[],
+): PromptToken[] {
+  for (const own of crops) {
+    const length = tokens.filter((token) => token.steps === own).length;
+    const placeOf = (v: number): number | undefined =>
+      tokens[v].steps === own ? tokens[v].place : undefined;
+    own.push({ ...step, plan: partialPlan(plan, length, placeOf) });
   }
-  return {
-    inputLength: tokens.filter(({ steps }) => steps === own).length,
-    outputLength: anchors.length,
-    offsets: Uint32Array.from(offsets),
-    sources: Uint32Array.from(sources),
-    ...(plan.weights && { weights: Float32Array.from(weights) }),
-    combine: plan.combine,
-    anchors: Uint32Array.from(anchors),
-    warnings: plan.warnings,
-  };
+  const counts = new Map<Step[], number>();
+  return Array.from(plan.anchors, (anchor) => {
+    const { steps: own, origin } = tokens[anchor];
+    const place = counts.get(own) ?? 0;
+    counts.set(own, place + 1);
+    return { steps: own, place, origin };
+  });
+}
+
+/** Each of `first` with the next of `second`, as long as there is one. */
+function* zip<A, B>(first: readonly A[], second: Iterator<B>): Generator<[A, B]> {
+  for (const one of first) {
+    const next = second.next();
+    if (next.done) return;
+    yield [one, next.value];
+  }
 }
 
 function cropReport({ grid, region, inputTokens }: CropOutcome, steps: readonly Step[]): CropReport {
@@ -131,9 +135,17 @@ export function equivalentTokens(
   { language, layers }: ReductionChain,
   { cached: { visual }, languagePlans }: Outcome,
 ): number {
-  const left = languagePlans.at(-1)?.outputLength ?? visual;
-  const below = language?.site.layer ?? 0;
-  return (visual * below + left * (layers.language - below)) / layers.language;
+  let plans = 0;
+  let left = visual;
+  let seen = 0;
+  let below = 0;
+  for (const { site, reducers } of language) {
+    seen += left * (site.layer - below);
+    below = site.layer;
+    plans += reducers.length;
+    left = languagePlans.at(plans - 1)?.outputLength ?? left;
+  }
+  return (seen + left * (layers.language - below)) / layers.language;
 }
 
 function sum(values: readonly number[]): number {

@@ -47,20 +47,20 @@ describe('encodingOnce', () => {
     const encode = encodingOnce();
     const [a, a1, b] = [1, 2, 3].map((width) => ({ data: new Float32Array(0), width, height: 1 }));
     for (const [pixels, key] of [
-      [a, { imageHash: 'a', crop: 0 }],
-      [a1, { imageHash: 'a', crop: 1 }],
-      [a, { imageHash: 'a', crop: 0 }],
-      [a1, { imageHash: 'a', crop: 1 }],
-      [b, { imageHash: 'b', crop: 0 }],
-      [a, { imageHash: 'a', crop: 0 }],
+      [a, { encoding: 'a', crop: 0 }],
+      [a1, { encoding: 'a', crop: 1 }],
+      [a, { encoding: 'a', crop: 0 }],
+      [a1, { encoding: 'a', crop: 1 }],
+      [b, { encoding: 'b', crop: 0 }],
+      [a, { encoding: 'a', crop: 0 }],
       [a, null],
-      [a, { imageHash: 'a', crop: 0 }],
+      [a, { encoding: 'a', crop: 0 }],
     ] as const)
-      expect(await encode(encoder, pixels, key)).toEqual({ width: pixels.width });
+      expect(await encode(encoder, pixels, [], key)).toEqual({ width: pixels.width });
     expect(encoded).toEqual([a, a1, b, a, a, a]);
-    expect(await encode({ encode: async () => ({}) as EncodedCrop }, a, { imageHash: 'a', crop: 0 })).toEqual(
-      {},
-    );
+    expect(
+      await encode({ encode: async () => ({}) as EncodedCrop }, a, [], { encoding: 'a', crop: 0 }),
+    ).toEqual({});
   });
 });
 

@@ -2,7 +2,15 @@
  * What the caller's thread and the engine's say to each other: two interfaces, and the plain data that their functions take. One call runs at a time. The KV cache
  * never crosses; features and attention maps do only where the caller's thread reduces them on a backend of its own.
  */
-import type { Budget, GivenSignal, Grid, ReductionPlan, SignalRequest, Span } from '@foveate/core';
+import type {
+  Budget,
+  GivenSignal,
+  Grid,
+  ReductionPlan,
+  SignalRequest,
+  Span,
+  VisionSite,
+} from '@foveate/core';
 import type { GraphName } from '../bundle/bundle.js';
 import type { FamilySettings } from '../families/family.js';
 import type { PixelValues, Size } from '../bundle/preprocessing.js';
@@ -33,7 +41,7 @@ export interface EngineApi {
 export interface CallerApi {
   /** Decodes and preprocesses one image of the call. */
   image(index: number): Promise<PreparedImage>;
-  /** Plans for the tokens of one crop: one a reducer on the features, in the order of the chain. */
+  /** Plans for the tokens of one crop at a site of the encoder: one a reducer there, in the order of the chain. */
   planCrop(tokens: CropTokens): Promise<readonly ReductionPlan[]>;
   /** The same on the backend of the caller's thread, which also applies the plans. The features are those of the tokens left. */
   reduceCrop(tokens: CropTokens, features: Features): Promise<ReducedCrop>;
@@ -132,8 +140,9 @@ export interface Features {
   readonly length: number;
 }
 
-/** The tokens of one crop on the encoder's features. */
+/** The tokens of one crop inside the encoder, or on its features. */
 export interface CropTokens {
+  readonly site: VisionSite;
   readonly image: number;
   readonly crop: number;
   /** Out of the encoder, as the signals have them. */
@@ -169,8 +178,10 @@ export interface CropOutcome {
   readonly grid: Grid | null;
   /** What the grid covers of the upright image. */
   readonly region: Region;
-  /** Visual tokens out of the encoder, those left out that stand for padding. */
+  /** Patches that the encoder read, those left out that stand for padding. */
   readonly inputTokens: number;
+  /** What became of them inside the encoder, site by site and reducer by reducer: plans of the caller's thread, or of the graph's rules. */
+  readonly encoderPlans: readonly ReductionPlan[];
 }
 
 /** A rectangle in an image: shares of its width and height, from its upper left corner. */

@@ -1,5 +1,5 @@
 /** The language model: embeddings, and the decoder's graph in every form that calls have asked for. */
-import { identityPlan, resolveBudget, signalId } from '@foveate/core';
+import { identityPlan, signalId } from '@foveate/core';
 import {
   describeModel,
   OnnxGraphError,
@@ -13,9 +13,10 @@ import {
 } from '@foveate/onnx-graph';
 import type { InferenceSession } from 'onnxruntime-common';
 import { BundleError } from '../platform/errors.js';
-import type { InnerSite, ModelDimensions, Rule } from './api.js';
+import type { InnerSite, ModelDimensions } from './api.js';
 import type { Form, Forms } from './forms.js';
-import { SingleGraphSequence, type DecoderSession, type Prunings, type Sequence } from './sequence.js';
+import { isRuled, resolveInTurn, type RuledSite } from './rules.js';
+import { SingleGraphSequence, type Prunings, type Sequence } from './sequence.js';
 import { floats, run, type Sessions } from './sessions.js';
 import { SplitSequence, type PartSession } from './split-sequence.js';
 
@@ -37,9 +38,6 @@ interface PrunedForm extends SingleForm {
 interface SplitForm extends Form {
   readonly parts: readonly PartSession[];
 }
-
-/** A site where the graph decides. */
-type RuledSite = InnerSite & { readonly rule: Rule };
 
 /** The graphs of the language model. */
 export class Decoder {
@@ -103,7 +101,10 @@ export class Decoder {
   async start(sites: readonly InnerSite[], visualTokens: number): Promise<Sequence> {
     const decoder = { tensor: this.#sessions.Tensor, dimensions: this.dimensions };
     if (visualTokens === 0 || sites.every(isRuled)) {
-      const counts = resolveInTurn(visualTokens === 0 ? [] : sites.filter(isRuled), visualTokens);
+      const counts = resolveInTurn(
+        visualTokens === 0 ? [] : sites.flatMap(({ rule }) => rule ?? []),
+        visualTokens,
+      );
       const unpruned = counts.map(({ warnings }) => identityPlan(visualTokens, { warnings }));
       if (counts.every(({ count }) => count === visualTokens)) {
         const { session } = await this.#whole();
@@ -166,23 +167,6 @@ export class Decoder {
   #form<T extends Form>(name: string, open: () => Promise<T>): Promise<T> {
     return this.#forms.get(name, this.#weightBytes, open);
   }
-}
-
-function isRuled(site: InnerSite): site is RuledSite {
-  return site.rule !== null;
-}
-
-/** How many visual tokens the rules leave, each of what those before it left. */
-function resolveInTurn(
-  sites: readonly RuledSite[],
-  visualTokens: number,
-): { count: number; warnings: readonly string[] }[] {
-  let left = visualTokens;
-  return sites.map(({ rule }) => {
-    const { count, warnings } = resolveBudget(rule.budget, left);
-    left = count;
-    return { count, warnings };
-  });
 }
 
 function prunings(

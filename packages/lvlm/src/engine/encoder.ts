@@ -1,39 +1,44 @@
-/** The vision encoder: the bundle's own, or one with signals and sites, cut at its projector, so that plans apply between the two. */
-import { SignalUnavailableError, signalId, type GivenSignal, type SignalRequest } from '@foveate/core';
+/** The vision encoder: the bundle's own, or one with signals and sites, cut at its projector, so that plans apply between the parts. */
 import {
-  addSignals,
-  findVisionEncoder,
-  graphSignals,
-  OnnxGraphError,
-  serializeModel,
-  splitAtFeatures,
-  type OnnxModel,
-  type SignalRequest as GraphSignal,
-  type SplitEncoder,
-  type VisionEncoder,
-} from '@foveate/onnx-graph';
+  selectionPlan,
+  signalId,
+  type GivenSignal,
+  type ReductionPlan,
+  type SignalRequest,
+} from '@foveate/core';
+import { OnnxGraphError, serializeModel, type OnnxModel } from '@foveate/onnx-graph';
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
 import type { PixelValues } from '../bundle/preprocessing.js';
-import { BundleError } from '../platform/errors.js';
-import type { Features, VisionRequest } from './api.js';
+import { BundleError, WorkerError } from '../platform/errors.js';
+import type { Features, Rule, VisionRequest } from './api.js';
+import { INPUT, OUTPUT, patchEncoder, type EncoderPart } from './encoder-parts.js';
 import type { Form } from './forms.js';
+import { resolveInTurn } from './rules.js';
+import { vector } from './sequence.js';
 import { floats, run, type Sessions } from './sessions.js';
-
-const INPUT = 'pixel_values';
-const OUTPUT = 'image_features';
 
 /** What one crop became. */
 export interface EncodedCrop {
-  /** Of the bundle's own encoder what the language model reads, otherwise what enters the projector. */
+  /** Of the bundle's own encoder what the language model reads, otherwise what enters the projector; before a cut the hidden states of prefix tokens (CLS) and patches. */
   readonly features: Features;
+  /** How many of the rows are no patches; they come first. */
+  readonly prefixTokens: number;
   readonly signals: readonly GivenSignal[];
+  /** What became of the patches on the way: plans of the graph's rules. */
+  readonly plans: readonly ReductionPlan[];
 }
 
 /** An open encoder. */
 export interface Encoder extends Form {
   /** Whether attention maps have the class token first. */
   readonly classToken: boolean;
-  encode(pixels: PixelValues): Promise<EncodedCrop>;
+  /**
+   * From pixels to the features or, where the caller's thread decides inside the encoder, to the first cut.
+   * @param rules those that the form has, with the budgets of this call
+   */
+  encode(pixels: PixelValues, rules: readonly Rule[]): Promise<EncodedCrop>;
+  /** From a cut on, counted from 0, to the next or to the features: from hidden states of as many patches as are left. */
+  resume(cut: number, hidden: Features): Promise<EncodedCrop>;
   /** From features (reduced or not) to what the language model reads. */
   project(features: Features): Promise<Features>;
 }
@@ -47,6 +52,8 @@ export interface EncoderSettings {
   readonly weightBytes: number;
   /** Layers that the encoder was trained with. */
   readonly visionLayers: number;
+  /** Pixels of a side of a patch. */
+  readonly patchSize: number;
 }
 
 /**
@@ -62,86 +69,129 @@ export async function openOriginalEncoder(sessions: Sessions, settings: EncoderS
     classToken: false,
     encode: async (pixels) => {
       const features = rows(await run(session, { [INPUT]: pixelTensor(sessions, session, pixels) }), OUTPUT);
-      return { features, signals: [] };
+      return { features, prefixTokens: 0, signals: [], plans: [] };
     },
+    resume: () => Promise.reject(new WorkerError("The bundle's own encoder is not cut.")),
     project: async (features) => features,
     release: () => session.release(),
   };
 }
 
-/** One string for an encoder's form: the same for encoders with the same outputs. */
-export function encoderFormId({ signals }: VisionRequest): string {
-  return `encoder ${signals.map(signalId).sort().join(' ')}`;
+/** One string for an encoder's form: the same for encoders with the same parts and outputs, whose rules may keep other numbers of patches. */
+export function encoderFormId({ sites, signals }: VisionRequest): string {
+  const ids = (requests: readonly SignalRequest[]): string => requests.map(signalId).sort().join(' ');
+  const inside = sites.map(({ layer, rule, signals: read }) =>
+    rule ? `${layer}: by ${signalId(rule.score)}` : `${layer}: ${ids(read)}`,
+  );
+  return ['encoder', ...inside, ids(signals)].join(' | ');
 }
 
 /**
- * The bundle's encoder with further outputs, cut in two at the projector. Its weights stay in the bundle's files.
- * @throws BundleError, PlatformError, SignalUnavailableError
+ * The bundle's encoder with further outputs, cut at the projector and where the caller's thread decides inside. Its weights stay in the bundle's files.
+ * @throws BundleError, PlatformError, SignalUnavailableError, UnsupportedReducerError
  */
 export async function openPatchedEncoder(
   sessions: Sessions,
   settings: EncoderSettings,
-  { signals }: VisionRequest,
+  request: VisionRequest,
 ): Promise<Encoder> {
   const { file, weightBytes } = settings;
-  const { encoder, projector, features, outputs, classToken } = patch(settings, signals);
-  const session = await sessions.open(serializeModel(encoder), `${file} with signals`);
-  checkInput(session, file);
+  const { parts, projector, features, classToken } = patching(() => patchEncoder(settings, request));
+  const opened: OpenPart[] = [];
+  for (const part of parts) {
+    opened.push({
+      ...part,
+      session: await sessions.open(serializeModel(part.model), `${file} with signals`),
+    });
+  }
+  const [first, ...later] = opened;
+  checkInput(
+    first.session,
+    file,
+    first.prunings.map(({ keepCount }) => keepCount),
+  );
   const projection = await sessions.open(serializeModel(projector), `the projector of ${file}`);
   return {
     weightBytes,
     classToken,
-    encode: async (pixels) => {
-      const result = await run(session, { [INPUT]: pixelTensor(sessions, session, pixels) });
-      const given = signals.map((request, i) => ({ ...request, values: floats(result, outputs[i]) }));
-      return { features: rows(result, features), signals: given };
+    encode: (pixels, rules) => encode(sessions, first, pixels, rules, settings.patchSize),
+    resume: async (cut, hidden) => {
+      const { session, input, ...part } = later[cut];
+      return encodedBy(part, await run(session, { [input]: tokenTensor(sessions, hidden) }));
     },
-    project: async ({ data, length }) => {
-      const input = new sessions.Tensor('float32', data, [1, length, data.length / length]);
-      return rows(await run(projection, { [features]: input }), OUTPUT);
-    },
+    project: async (tokens) =>
+      rows(await run(projection, { [features]: tokenTensor(sessions, tokens) }), OUTPUT),
     release: async () => {
-      await session.release();
+      for (const { session } of opened) await session.release();
       await projection.release();
     },
   };
 }
 
-/** The two graphs, and the name of the output with each signal. */
-function patch(
-  { model, visionLayers }: EncoderSettings,
-  signals: readonly SignalRequest[],
-): SplitEncoder & { outputs: readonly string[]; classToken: boolean } {
-  try {
-    const encoder = findVisionEncoder(model, { output: OUTPUT });
-    const requests = signals.map((request) => graphSignal(request, encoder, visionLayers));
-    const patched = addSignals(model, encoder, requests);
-    return {
-      ...splitAtFeatures(patched.model, encoder),
-      outputs: patched.outputs,
-      classToken: encoder.prefixTokens > 0,
-    };
-  } catch (cause) {
-    if (OnnxGraphError.isInstance(cause))
-      throw new BundleError(`The vision encoder cannot be patched. ${cause.message}`, { cause });
-    throw cause;
+/** An open part. */
+type OpenPart = EncoderPart & { readonly session: InferenceSession };
+
+/** Runs the part that reads pixels; its rules are told how many patches to keep, by how many there will be. */
+async function encode(
+  sessions: Sessions,
+  { session, ...part }: OpenPart,
+  pixels: PixelValues,
+  rules: readonly Rule[],
+  patchSize: number,
+): Promise<EncodedCrop> {
+  const runWith = (counts: readonly number[]): Promise<Record<string, Tensor>> => {
+    const keep = part.prunings.map(({ keepCount }, i): [string, Tensor] => [
+      keepCount,
+      vector(sessions.Tensor, [counts[i]]),
+    ]);
+    const feeds: [string, Tensor][] = [[INPUT, pixelTensor(sessions, session, pixels)], ...keep];
+    return run(session, Object.fromEntries(feeds));
+  };
+  if (rules.length === 0) return encodedBy(part, await runWith([]));
+  const expected = Math.floor(pixels.height / patchSize) * Math.floor(pixels.width / patchSize);
+  let budgets = resolveInTurn(rules, expected);
+  let outputs = await runWith(budgets.map(({ count }) => count));
+  const patches = floats(outputs, part.prunings[0].scores).length;
+  if (patches !== expected) {
+    budgets = resolveInTurn(rules, patches); // an encoder that merges patches on its way in
+    outputs = await runWith(budgets.map(({ count }) => count));
   }
+  const plans = part.prunings.map(({ keptPatches, scores }, i) =>
+    selectionPlan(
+      Array.from(outputs[keptPatches].data as BigInt64Array, Number),
+      floats(outputs, scores).length,
+      { warnings: budgets[i].warnings },
+    ),
+  );
+  return { ...encodedBy(part, outputs), plans };
 }
 
-/** The request as the graph reads it. @throws SignalUnavailableError where the graph cannot give the signal */
-function graphSignal(request: SignalRequest, encoder: VisionEncoder, visionLayers: number): GraphSignal {
-  const { signal, layer, parameters } = request;
-  const needed = { name: signal.name, ...parameters };
-  if (graphSignals.get(signal.name)?.needsClassToken && encoder.prefixTokens === 0) {
-    throw new SignalUnavailableError(
-      signalId(request),
-      'this encoder has no class token. Use a method that reads the attention between patches, such as fopru-rank.',
-    );
+/** What a part put out. */
+function encodedBy(
+  { output, prefixTokens, signals }: Pick<EncoderPart, 'output' | 'prefixTokens' | 'signals'>,
+  outputs: Record<string, Tensor>,
+): EncodedCrop {
+  return {
+    features: rows(outputs, output),
+    prefixTokens,
+    signals: signals.map(({ request, output: name }) => ({ ...request, values: floats(outputs, name) })),
+    plans: [],
+  };
+}
+
+/** [1, length, D] */
+function tokenTensor({ Tensor }: Sessions, { data, length }: Features): Tensor {
+  return new Tensor('float32', data, [1, length, data.length / length]);
+}
+
+/** Errors of the graph's structure are the bundle's. @throws BundleError */
+function patching<T>(patch: () => T): T {
+  try {
+    return patch();
+  } catch (cause) {
+    if (!OnnxGraphError.isInstance(cause)) throw cause;
+    throw new BundleError(`The vision encoder cannot be patched. ${cause.message}`, { cause });
   }
-  if (typeof layer !== 'number') return layer === undefined ? needed : { ...needed, layer: 'features' };
-  if (layer >= 0 && layer < encoder.layers.length) return { ...needed, layer };
-  const present = `the graph has the encoder's layers 0 to ${encoder.layers.length - 1} of ${visionLayers}, because exports leave out what the features do not need`;
-  throw new SignalUnavailableError(signalId(request), `${present}. Use the layer 'features'.`);
 }
 
 /** [1, N, D] or [N, D], float32. */
@@ -155,8 +205,9 @@ function rows(outputs: Record<string, Tensor>, name: string): Features {
   return { data, length };
 }
 
-function checkInput(session: InferenceSession, file: string): void {
-  const others = session.inputNames.filter((name) => name !== INPUT);
+/** @param further names of inputs that the patch added */
+function checkInput(session: InferenceSession, file: string, further: readonly string[] = []): void {
+  const others = session.inputNames.filter((name) => name !== INPUT && !further.includes(name));
   if (others.length > 0 || !session.inputNames.includes(INPUT)) {
     throw new BundleError(
       `${file} takes ${session.inputNames.join(', ')}; this runner knows encoders that take ${INPUT} alone.`,

@@ -96,6 +96,7 @@ async function openModel(
     model: encoder,
     weightBytes: describeModel(encoder).weightBytes,
     visionLayers: family.visionLayers,
+    patchSize: family.patchSize,
   };
   const check = { probe: familyOf(family).probeSize(family), tolerance: identityTolerance };
   const encoderFor = (request: VisionRequest | null): Promise<Encoder> =>

@@ -5,7 +5,7 @@
 import { IdentityCheckError } from '../platform/errors.js';
 import type { EnginePlatform } from '../platform/platform.js';
 import type { PixelValues, Size } from '../bundle/preprocessing.js';
-import type { VisionRequest } from './api.js';
+import type { Features, VisionRequest } from './api.js';
 import {
   encoderFormId,
   openOriginalEncoder,
@@ -16,7 +16,7 @@ import {
 import type { Sessions } from './sessions.js';
 
 /** To be raised whenever a patched graph may compute something else than before. */
-const PATCH_VERSION = 3;
+const PATCH_VERSION = 4;
 
 /** How encoders are compared. */
 export interface IdentityCheck {
@@ -41,10 +41,11 @@ export async function openCheckedEncoder(
   }
   const picture = noise(check.probe); // one session after the other: both at once would need twice the memory
   const original = await openOriginalEncoder(sessions, settings);
-  const expected = (await original.encode(picture)).features.data;
+  const expected = (await original.encode(picture, [])).features.data;
   await original.release();
   const encoder = await openPatchedEncoder(sessions, settings, request);
-  const actual = (await encoder.project((await encoder.encode(picture)).features)).data;
+  const features = await encodeWhole(encoder, picture, request.sites);
+  const actual = (await encoder.project(features)).data;
   const difference = relativeDifference(expected, actual);
   if (!(difference <= check.tolerance)) {
     await encoder.release();
@@ -55,6 +56,19 @@ export async function openCheckedEncoder(
   }
   await platform.verdicts?.write(id, `${JSON.stringify({ equal: true, difference })}\n`);
   return encoder;
+}
+
+/** The features of a picture with every patch kept. */
+async function encodeWhole(
+  encoder: Encoder,
+  picture: PixelValues,
+  sites: VisionRequest['sites'],
+): Promise<Features> {
+  const cuts = sites.filter(({ rule }) => rule === null);
+  const rules = sites.flatMap(({ rule }) => (rule ? { ...rule, budget: { keepRatio: 1 } } : []));
+  let { features } = await encoder.encode(picture, rules);
+  for (const cut of cuts.keys()) ({ features } = await encoder.resume(cut, features));
+  return features;
 }
 
 /** A picture without structure, the same each time: a linear congruential generator (Numerical Recipes), values in [-2, 2). */

@@ -13,7 +13,7 @@ export interface EmbeddingRow {
 }
 
 /** The features of the tokens that do not stand for padding. */
-export function leftOf(features: Features, { left }: CropArrangement): Features {
+export function leftOf(features: Features, left: CropArrangement['left']): Features {
   if (!left) return features;
   const width = features.data.length / features.length;
   const data = new Float32Array(left.length * width);

@@ -1,14 +1,17 @@
 /** From the crops of an image to the rows that the language model reads: encode, have the tokens reduced, project. */
 import {
   applyPlan,
+  atFeatures,
   features as featuresSignal,
   isIdentity,
   projectedFeatures,
   signalId,
   textEmbeddings,
   type GivenSignal,
+  type Grid,
   type ReductionPlan,
   type SignalRequest,
+  type VisionSite,
 } from '@foveate/core';
 import type { PixelValues } from '../bundle/preprocessing.js';
 import { familyOf } from '../families/index.js';
@@ -22,11 +25,13 @@ import type {
   GenerateRequest,
   PreparedImage,
   ReducedCrop,
+  Rule,
   VisionRequest,
 } from './api.js';
 import type { Awaited, SignalReader } from './awaited.js';
 import type { EncodedCrop, Encoder } from './encoder.js';
 import { imageRows, leftOf, type EmbeddingRow } from './image-rows.js';
+import { partialPlan } from './partial-plan.js';
 
 /** Encodes and reduces images. */
 export interface Vision {
@@ -69,34 +74,142 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
       const { prepared, request } = image;
       const { now, stopIfAsked } = context;
       const encoder = await encoderFor(request.vision);
-      const times = { vision: 0, reduce: 0 };
+      const clock: Clock = { now, visionMs: 0, reduceMs: 0 };
       const crops: CropOutcome[] = [];
       const reduced: ReducedCrop[] = [];
-      for (const [crop, pixels] of prepared.crops.entries()) {
+      for (const crop of prepared.crops.keys()) {
         stopIfAsked();
-        const start = now();
-        const key = request.reuseEncoding ? { imageHash: prepared.imageHash, crop } : null;
-        const encoded = await encodeCrop(encoder, pixels, key);
-        const encodedAt = now();
-        stopIfAsked(); // the last look at the flag before waiting for the other thread
-        const arrangement = arrange(prepared, encoded.features.length, family)[crop];
-        const { grid, region } = arrangement;
-        const left = leftOf(encoded.features, arrangement);
-        const { features, plans } =
-          request.vision && left.length > 0
-            ? await reduceCrop(encoder, { ...encoded, image, crop, arrangement, left }, context)
-            : { features: left, plans: [] };
-        const reducedAt = now();
-        const rows = features.length > 0 ? await encoder.project(features) : features;
-        times.vision += encodedAt - start + (now() - reducedAt);
-        times.reduce += reducedAt - encodedAt;
-        crops.push({ grid, region, inputTokens: left.length });
-        reduced.push({ features: rows, plans: plans.filter((plan) => !isIdentity(plan)) });
+        const one = {
+          image,
+          crop,
+          encoder,
+          arrange: (tokens: number) => arrange(prepared, tokens, family)[crop],
+        };
+        const passed = await passEncoder(one, encodeCrop, clock, context);
+        const { features, plans } = await timed(clock, 'reduceMs', () => reduceCrop(one, passed, context));
+        const rows = await timed(clock, 'visionMs', async () =>
+          features.length > 0 ? encoder.project(features) : features,
+        );
+        crops.push(passed.outcome);
+        reduced.push({
+          features: rows,
+          plans: [...passed.outcome.encoderPlans, ...plans].filter((plan) => !isIdentity(plan)),
+        });
       }
       const rows = imageRows(prepared, reduced, family);
-      return { crops, rows, visionMs: times.vision, reduceMs: times.reduce };
+      return { crops, rows, visionMs: clock.visionMs, reduceMs: clock.reduceMs };
     },
   };
+}
+
+/** Milliseconds spent so far. */
+interface Clock {
+  readonly now: () => number;
+  visionMs: number;
+  reduceMs: number;
+}
+
+async function timed<T>(clock: Clock, part: 'visionMs' | 'reduceMs', work: () => Promise<T>): Promise<T> {
+  const start = clock.now();
+  try {
+    return await work();
+  } finally {
+    clock[part] += clock.now() - start;
+  }
+}
+
+/** A crop on its way. */
+interface CropOnWay {
+  readonly image: ImageToRead;
+  readonly crop: number;
+  readonly encoder: Encoder;
+  /** How its patches lie. */
+  readonly arrange: (patches: number) => CropArrangement;
+}
+
+/** A crop behind the encoder. */
+interface PassedCrop {
+  readonly encoded: EncodedCrop;
+  readonly outcome: CropOutcome;
+  /** Those of the encoder's tokens that stand for the picture, ascending; null: all of them. */
+  readonly left: Uint32Array | null;
+  /** The grid of those left; null where they do not fill one. */
+  readonly grid: Grid | null;
+}
+
+/** Encodes a crop; where tokens are reduced inside the encoder, the caller's thread decides between its parts. */
+async function passEncoder(
+  { image, crop, encoder, arrange }: CropOnWay,
+  encodeCrop: ReturnType<typeof encodingOnce>,
+  clock: Clock,
+  context: VisionContext,
+): Promise<PassedCrop> {
+  const { prepared, request } = image;
+  const sites = request.vision?.sites ?? [];
+  const rules = sites.flatMap(({ rule }) => rule ?? []);
+  const budgets = rules.map(({ budget }) => JSON.stringify(budget));
+  const key = request.reuseEncoding ? { encoding: [prepared.imageHash, ...budgets].join(' '), crop } : null;
+  let encoded = await timed(clock, 'visionMs', () => encodeCrop(encoder, prepared.crops[crop], rules, key));
+  const plans = [...encoded.plans];
+  for (const [cut, { layer }] of sites.filter(({ rule }) => rule === null).entries()) {
+    const site: VisionSite = { tower: 'vision', layer };
+    const whole = arrange(plans.at(0)?.inputLength ?? patchesOf(encoded));
+    const grid = whole.left ? null : gridBehind(plans, whole.grid);
+    const hidden = await timed(clock, 'reduceMs', async () => {
+      const made = await planInside({ image, crop, encoder, arrange }, encoded, site, grid, context);
+      plans.push(...made);
+      return applyToPatches(encoded, made);
+    });
+    encoded = await timed(clock, 'visionMs', () => encoder.resume(cut, hidden));
+  }
+  context.stopIfAsked(); // the last look at the flag before waiting for the other thread
+  const arranged = arrange(plans.at(0)?.inputLength ?? patchesOf(encoded));
+  return behindEncoder(encoded, arranged, plans);
+}
+
+function patchesOf({ features, prefixTokens }: EncodedCrop): number {
+  return features.length - prefixTokens;
+}
+
+/** The grid behind plans that began on one. */
+function gridBehind(plans: readonly ReductionPlan[], grid: Grid | null): Grid | null {
+  return plans.reduce<Grid | null>((before, plan) => plan.grid ?? (isIdentity(plan) ? before : null), grid);
+}
+
+/** What is left of a crop's patches behind the encoder, of those that do not stand for padding. */
+function behindEncoder(
+  encoded: EncodedCrop,
+  { grid, region, left }: CropArrangement,
+  plans: readonly ReductionPlan[],
+): PassedCrop {
+  let placeOf = placesIn(left);
+  let length = left?.length ?? plans.at(0)?.inputLength ?? encoded.features.length;
+  const inputTokens = length;
+  let leftNow = left;
+  const encoderPlans = left ? [] : [...plans];
+  for (const plan of left ? plans : []) {
+    const part = partialPlan(plan, length, placeOf);
+    encoderPlans.push(part);
+    const before = placeOf;
+    leftNow = Uint32Array.from(
+      Array.from(plan.anchors.keys()).filter((m) => before(plan.anchors[m]) !== undefined),
+    );
+    placeOf = placesIn(leftNow);
+    length = part.outputLength;
+  }
+  return {
+    encoded,
+    outcome: { grid, region, inputTokens, encoderPlans },
+    left: leftNow,
+    grid: gridBehind(encoderPlans, grid),
+  };
+}
+
+/** The number of a token among those named; of all tokens where none are. */
+function placesIn(tokens: Uint32Array | null): (token: number) => number | undefined {
+  if (!tokens) return (token) => token;
+  const places = new Map(Array.from(tokens, (token, place) => [token, place]));
+  return (token) => places.get(token);
 }
 
 function arrange({ size, crops }: PreparedImage, tokens: number, family: FamilySettings): CropArrangement[] {
@@ -106,7 +219,8 @@ function arrange({ size, crops }: PreparedImage, tokens: number, family: FamilyS
 
 /** Which crop of which image, where it need not be encoded again. */
 interface CropKey {
-  readonly imageHash: string;
+  /** The image, and what the graph's rules make of it. */
+  readonly encoding: string;
   readonly crop: number;
 }
 
@@ -117,54 +231,86 @@ interface CropKey {
 export function encodingOnce(): (
   encoder: Pick<Encoder, 'encode'>,
   pixels: PixelValues,
+  rules: readonly Rule[],
   key: CropKey | null,
 ) => Promise<EncodedCrop> {
   const lastOf = new WeakMap<
     object,
-    { readonly imageHash: string; readonly crops: Map<number, EncodedCrop> }
+    { readonly encoding: string; readonly crops: Map<number, EncodedCrop> }
   >();
-  return async (encoder, pixels, key) => {
+  return async (encoder, pixels, rules, key) => {
     if (key === null) {
       lastOf.delete(encoder);
-      return encoder.encode(pixels);
+      return encoder.encode(pixels, rules);
     }
     const last = lastOf.get(encoder);
-    const { crops } = last?.imageHash === key.imageHash ? last : { crops: new Map<number, EncodedCrop>() };
-    lastOf.set(encoder, { imageHash: key.imageHash, crops });
-    const encoded = crops.get(key.crop) ?? (await encoder.encode(pixels));
+    const { crops } = last?.encoding === key.encoding ? last : { crops: new Map<number, EncodedCrop>() };
+    lastOf.set(encoder, { encoding: key.encoding, crops });
+    const encoded = crops.get(key.crop) ?? (await encoder.encode(pixels, rules));
     crops.set(key.crop, encoded);
     return encoded;
   };
 }
 
-/** Has the caller's thread decide about a crop's tokens, and applies what it decided. */
+/** Has the caller's thread decide about the patches before a layer of the encoder. */
+async function planInside(
+  { image: { index, text }, crop, encoder }: CropOnWay,
+  encoded: EncodedCrop,
+  site: VisionSite,
+  grid: Grid | null,
+  { caller, awaited, stopIfAsked }: VisionContext,
+): Promise<readonly ReductionPlan[]> {
+  stopIfAsked();
+  const length = patchesOf(encoded);
+  const { signals } = encoded;
+  const message: CropTokens = {
+    ...{ site, image: index, crop, length, left: null, grid, classToken: encoder.classToken },
+    signals: [...signals.map(sent), held(textEmbeddings())],
+  };
+  const readers = new Map<string, SignalReader>([
+    ...signals.map((signal): [string, SignalReader] => [signalId(signal), () => signal.values]),
+    [signalId(textEmbeddings()), () => text],
+  ]);
+  return awaited.during({ length, signals: readers }, () => caller.planCrop(message));
+}
+
+/** The hidden states of prefix tokens and of what plans leave of the patches. */
+function applyToPatches({ features, prefixTokens }: EncodedCrop, plans: readonly ReductionPlan[]): Features {
+  const width = features.data.length / features.length;
+  const prefix = features.data.subarray(0, prefixTokens * width);
+  const patches = { data: features.data.subarray(prefix.length), length: features.length - prefixTokens };
+  const { data, length } = plans.reduce(applyTo, patches);
+  const all = new Float32Array(prefix.length + data.length);
+  all.set(prefix);
+  all.set(data, prefix.length);
+  return { data: all, length: prefixTokens + length };
+}
+
+/** Has the caller's thread decide about a crop's tokens on the features, and applies what it decided. */
 async function reduceCrop(
-  encoder: Encoder,
-  {
-    image: { request, index, text },
-    crop,
-    arrangement,
-    left,
-    features,
-    signals,
-  }: EncodedCrop & { image: ImageToRead; crop: number; arrangement: CropArrangement; left: Features },
+  { image: { request, index, text }, crop, encoder }: CropOnWay,
+  { encoded, left, grid }: PassedCrop,
   { caller, awaited }: VisionContext,
 ): Promise<ReducedCrop> {
+  const { features, signals } = encoded;
+  const picture = leftOf(features, left);
+  if (!request.vision || picture.length === 0) return { features: picture, plans: [] };
   const { length } = features;
   const readers = readersOf(encoder, features, text, signals);
   const message: CropTokens = {
-    ...{ image: index, crop, length, left: arrangement.left, grid: arrangement.grid },
-    classToken: encoder.classToken,
-    signals: [
-      ...signals.map((signal) => (signal.signal.shape.length === 1 ? signal : held(signal))),
-      ...[featuresSignal(), projectedFeatures(), textEmbeddings()].map(held),
-    ],
+    ...{ site: atFeatures, image: index, crop, length, left, grid, classToken: encoder.classToken },
+    signals: [...signals.map(sent), ...[featuresSignal(), projectedFeatures(), textEmbeddings()].map(held)],
   };
   return awaited.during({ length, signals: readers }, async () => {
-    if (request.handOut) return caller.reduceCrop(message, left);
+    if (request.handOut) return caller.reduceCrop(message, picture);
     const plans = await caller.planCrop(message);
-    return { features: plans.reduce(applyTo, left), plans };
+    return { features: plans.reduce(applyTo, picture), plans };
   });
+}
+
+/** A signal that comes with its tokens where it has one value for each. */
+function sent(signal: GivenSignal): CropSignal {
+  return signal.signal.shape.length === 1 ? signal : held(signal);
 }
 
 /** A signal that stays here until it is asked for. */
