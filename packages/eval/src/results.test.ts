@@ -75,6 +75,24 @@ describe('ResultsFolder', () => {
     }
   });
 
+  it('cuts off a torn tail of bytes that are no UTF-8 at its first byte', async () => {
+    await write(answer('none', 'a'));
+    const whole = await readFile(file('answers.jsonl'));
+    await appendFile(file('answers.jsonl'), Uint8Array.of(0x7b, 0xff, 0xfe, 0xff, 0xc3));
+    using results = await open(true);
+    expect(results.size).toBe(1);
+    expect(await readFile(file('answers.jsonl'))).toEqual(whole);
+  });
+
+  it('refuses a whole line that is no UTF-8, and cuts no byte of those before it', async () => {
+    const line = Buffer.from(`${JSON.stringify(answer('none', 'a', '\u00fc'))}\n`);
+    line[line.indexOf('\u00fc')] = 0xff;
+    await write();
+    await writeFile(file('answers.jsonl'), Buffer.concat([line, Buffer.from('{"id"')]));
+    await expect(open(true)).rejects.toThrow('answers.jsonl, line 1 is no answer of this run');
+    expect((await readFile(file('answers.jsonl'))).subarray(0, line.length)).toEqual(line);
+  });
+
   it.each([
     ['no JSON', '{"id":"a",'],
     ['null', 'null'],

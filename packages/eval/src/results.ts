@@ -49,6 +49,8 @@ const ANSWERS = 'answers.jsonl';
 const SUMMARY = 'summary.json';
 /** What `foveate report` makes of the three. */
 const REPORT = 'report.html';
+const NEWLINE = 0x0a;
+const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 /** An open results folder. */
 export class ResultsFolder implements Disposable {
@@ -206,20 +208,31 @@ async function readAnswers(
   ids: ReadonlySet<string>,
 ): Promise<Map<string, Map<string, AnswerRecord>>> {
   const answers = new Map<string, Map<string, AnswerRecord>>();
-  const text = await readText(file);
-  if (text === null) return answers;
-  const lines = text.split('\n');
-  const torn = lines.pop() ?? '';
-  if (torn !== '') await truncate(file, Buffer.byteLength(text) - Buffer.byteLength(torn));
-  for (const [index, line] of lines.entries()) {
-    const record = parse(line) as AnswerRecord | null;
+  if (!(await exists(file))) return answers;
+  const bytes = await readFile(file);
+  // Cut by bytes: what is no UTF-8 has another length once it is decoded.
+  const whole = bytes.lastIndexOf(NEWLINE) + 1;
+  if (whole < bytes.length) await truncate(file, whole);
+  for (let start = 0, line = 1; start < whole; line++) {
+    const end = bytes.indexOf(NEWLINE, start);
+    const record = parse(decode(bytes.subarray(start, end))) as AnswerRecord | null;
+    start = end + 1;
     if (record === null || !isAnswer(record) || !reducers.includes(record.reducer) || !ids.has(record.id))
       throw new ResultsError(
-        `${file}, line ${index + 1} is no answer of this run. Remove the line to have it answered again.`,
+        `${file}, line ${line} is no answer of this run. Remove the line to have it answered again.`,
       );
     remember(answers, record);
   }
   return answers;
+}
+
+/** Empty, which is no JSON, where the bytes are no UTF-8. */
+function decode(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    return '';
+  }
 }
 
 function isAnswer(record: AnswerRecord): boolean {
