@@ -1,5 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import { appendFile, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { ResultsError } from './errors.js';
@@ -51,8 +52,10 @@ describe('ResultsFolder', () => {
   });
 
   it('starts where there is nothing to resume', async () => {
-    using results = await open(true);
-    expect(results.size).toBe(0);
+    {
+      using results = await open(true);
+      expect(results.size).toBe(0);
+    }
     expect(await readdir(folder)).toEqual(['answers.jsonl', 'run.json']);
   });
 
@@ -135,6 +138,35 @@ describe('ResultsFolder', () => {
       expect(report).toBe(`of run ${number - 1}`);
     }
     expect(await readdir(folder)).toEqual(['answers.jsonl', 'earlier-1', 'earlier-2', 'run.json']);
+  });
+
+  it('is open once at a time, and again after it was closed or refused', async () => {
+    {
+      using results = await open(false);
+      expect(results.size).toBe(0);
+      const second = open(true);
+      await expect(second).rejects.toThrow(ResultsError);
+      await expect(second).rejects.toThrow(`${folder} is in use by process ${process.pid} on ${hostname()}`);
+    }
+    await expect(open(true, { seed: 1 })).rejects.toThrow('another configuration');
+    using results = await open(true);
+    expect(results.size).toBe(0);
+  });
+
+  it('takes the lock of a dead process over, of a live one or of another host never', async () => {
+    const dead = spawnSync(process.execPath, ['--eval', '0']).pid;
+    await write(answer('none', 'a'));
+    for (const owner of [`${dead} ${hostname()}`, `${process.pid} ${hostname()}`]) {
+      await writeFile(file('lock'), `${owner}\n`);
+      using results = await open(true);
+      expect(results.size).toBe(1);
+    }
+    expect(await readdir(folder)).toEqual(['answers.jsonl', 'run.json']);
+    for (const owner of [`${process.ppid} ${hostname()}`, `${dead} elsewhere`, '']) {
+      await writeFile(file('lock'), owner);
+      await expect(open(true)).rejects.toThrow(`If there is no such process, remove ${file('lock')}`);
+      expect(await readFile(file('lock'), 'utf8')).toBe(owner);
+    }
   });
 
   it.each<[Partial<RunConfiguration>, string]>([

@@ -3,6 +3,7 @@ import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, rename, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ResultsError } from './errors.js';
+import { lockFolder } from './folder-lock.js';
 
 /** What decides every answer of a run. A folder holds the answers of one configuration. */
 export interface RunConfiguration {
@@ -52,7 +53,13 @@ const REPORT = 'report.html';
 const NEWLINE = 0x0a;
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
-/** An open results folder. */
+/** What was found in a folder and done with it. */
+interface Opened {
+  readonly moved: string | null;
+  readonly answers: Map<string, Map<string, AnswerRecord>>;
+}
+
+/** A results folder, open: no other process can open it meanwhile. */
 export class ResultsFolder implements Disposable {
   /** Absolute. */
   readonly folder: string;
@@ -60,24 +67,21 @@ export class ResultsFolder implements Disposable {
   readonly moved: string | null;
   readonly #answers: Map<string, Map<string, AnswerRecord>>; // by reducer and id
   readonly #file: number;
+  readonly #unlock: () => void;
 
-  private constructor(
-    folder: string,
-    moved: string | null,
-    answers: Map<string, Map<string, AnswerRecord>>,
-    file: number,
-  ) {
+  private constructor(folder: string, { moved, answers }: Opened, file: number, unlock: () => void) {
     this.folder = folder;
     this.moved = moved;
     this.#answers = answers;
     this.#file = file;
+    this.#unlock = unlock;
   }
 
   /**
    * Opens a folder to write answers into, and makes it where there is none. Nothing is overwritten: with `resume` the answers there are kept and gone on
    * from; without it a finished run of the same configuration is moved into a folder `earlier-N` inside, and an unfinished one is refused.
    * @param ids of all questions of the run
-   * @throws ResultsError also where the folder holds another configuration, or is damaged
+   * @throws ResultsError also where the folder holds another configuration, is damaged, or is open in another process
    */
   static async open(
     folder: string,
@@ -88,16 +92,23 @@ export class ResultsFolder implements Disposable {
     const directory = path.resolve(folder);
     return withFolder(directory, async () => {
       await mkdir(directory, { recursive: true });
-      const found = await readRun(directory, folder, configuration);
-      const moved = found && !resume ? await moveAside(directory, folder) : null;
-      const answers =
-        found && resume
-          ? await readAnswers(path.join(directory, ANSWERS), configuration, ids)
-          : new Map<string, Map<string, AnswerRecord>>();
-      if (!found || moved !== null) {
-        await writeWhole(path.join(directory, RUN), `${JSON.stringify(configuration, null, 2)}\n`);
+      const unlock = lockFolder(directory);
+      try {
+        const found = await readRun(directory, folder, configuration);
+        const moved = found && !resume ? await moveAside(directory, folder) : null;
+        const answers =
+          found && resume
+            ? await readAnswers(path.join(directory, ANSWERS), configuration, ids)
+            : new Map<string, Map<string, AnswerRecord>>();
+        if (!found || moved !== null) {
+          await writeWhole(path.join(directory, RUN), `${JSON.stringify(configuration, null, 2)}\n`);
+        }
+        const file = openSync(path.join(directory, ANSWERS), 'a');
+        return new ResultsFolder(directory, { moved, answers }, file, unlock);
+      } catch (error) {
+        unlock();
+        throw error;
       }
-      return new ResultsFolder(directory, moved, answers, openSync(path.join(directory, ANSWERS), 'a'));
     });
   }
 
@@ -133,9 +144,10 @@ export class ResultsFolder implements Disposable {
     );
   }
 
-  /** Nothing can be appended any more. */
+  /** Nothing can be appended any more, and another process can open the folder. */
   [Symbol.dispose](): void {
     closeSync(this.#file);
+    this.#unlock();
   }
 }
 
