@@ -51,6 +51,9 @@ export async function ablate(options: AblateOptions): Promise<void> {
       onMoved: (folder) => {
         tell(`${out} held a finished run of this configuration; it is now in ${folder}.`);
       },
+      onSkipped: ({ id }, reason) => {
+        tell(`Question ${id} is left out for every row: ${reason}`);
+      },
       onProgress: (progress) => {
         if (progress.pass === 'answers') answered = progress.done;
         display.update(progress);

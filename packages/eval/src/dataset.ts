@@ -10,6 +10,8 @@ export interface Question {
   readonly id: string;
   /** Absolute path of the image's file. */
   readonly image: string;
+  /** Size of that file. An answer records it, so that a run notices where another image is there now. */
+  readonly imageBytes: number;
   /** What kind of question it is, e.g. `presence`: lower-case letters, digits and hyphens. Decides the metric, see {@link isCorrect}. */
   readonly kind: string;
   /** The user's turn, word for word; the bundle's chat template goes around it. */
@@ -24,7 +26,10 @@ export interface Question {
 export interface Dataset {
   /** The file's absolute path. */
   readonly file: string;
-  /** Of the file's bytes and the images' sizes: the same for two copies of a data set. */
+  /**
+   * Of the file's bytes, so of all questions, answers and names of images; the same for two copies of a data set. The images are not part of it: a run
+   * leaves out those that cannot be decoded, and must go on once they are mended. Each answer holds the size of its image instead.
+   */
   readonly sha256: string;
   /** In the order of the file. */
   readonly questions: readonly Question[];
@@ -49,7 +54,6 @@ export async function readDataset(file: string): Promise<Dataset> {
   const bytes = await readBytes(file);
   const lines = decode(file, bytes).split('\n');
   const images = imageResolver(path.dirname(path.resolve(file)));
-  const hash = createHash('sha256').update(bytes);
   const questions: Question[] = [];
   const lineOf = new Map<string, number>();
   for (const [index, line] of lines.entries()) {
@@ -60,15 +64,15 @@ export async function readDataset(file: string): Promise<Dataset> {
       if (before !== undefined) throw new DatasetError(`id "${question.id}" is that of line ${before} too`);
       lineOf.set(question.id, index + 1);
       const image = await images(question.image);
-      hash.update(`${question.image}:${image.size}\n`);
-      questions.push({ ...question, image: image.path });
+      questions.push({ ...question, image: image.path, imageBytes: image.size });
     } catch (cause) {
       if (!DatasetError.isInstance(cause)) throw cause;
       throw new DatasetError(`${file}, line ${index + 1}: ${cause.message}.`, { cause });
     }
   }
   if (questions.length === 0) throw new DatasetError(`${file} has no questions.`);
-  return { file: path.resolve(file), sha256: hash.digest('hex'), questions };
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  return { file: path.resolve(file), sha256, questions };
 }
 
 async function readBytes(file: string): Promise<Uint8Array> {
@@ -91,7 +95,8 @@ function decode(file: string, bytes: Uint8Array): string {
   }
 }
 
-function parseQuestion(line: string): Question {
+/** With the image's path as it is written. */
+function parseQuestion(line: string): Omit<Question, 'imageBytes'> {
   let value: unknown;
   try {
     value = JSON.parse(line);
@@ -121,7 +126,7 @@ function parseQuestion(line: string): Question {
   return question;
 }
 
-function checkKind({ kind, answer }: Question): void {
+function checkKind({ kind, answer }: Pick<Question, 'kind' | 'answer'>): void {
   if (!/^[a-z][a-z0-9-]*$/.test(kind))
     throw new DatasetError(
       `"kind" must be of lower-case letters, digits and hyphens; received ${JSON.stringify(kind)}`,

@@ -18,16 +18,28 @@ const configuration: RunConfiguration = {
   ...{ version: '1.0.0', model: 'm', data: 'd', limit: 2, seed: 0, backend: 'onnx', maxNewTokens: 16 },
   reducers: ['none', 'half'],
 };
-const ids = new Set(['a', 'b']);
+const images = new Map([
+  ['a', 7],
+  ['b', 8],
+]);
 
 const answer = (reducer: string, id: string, text = 'text'): AnswerRecord => ({
-  ...{ id, reducer, text, correct: true, inputTokens: 4, outputTokens: 2, kvBytes: 8 },
+  ...{
+    id,
+    reducer,
+    text,
+    correct: true,
+    imageBytes: images.get(id) ?? 0,
+    inputTokens: 4,
+    outputTokens: 2,
+    kvBytes: 8,
+  },
   ...{ stepTokens: [3, 2], equivalentTokens: 2.5 },
   ...{ cached: { text: 1, visual: 2, generated: 1 }, warnings: ['"quoted"\n\u2028'] },
 });
 
 const open = (resume: boolean, changes: Partial<RunConfiguration> = {}): Promise<ResultsFolder> =>
-  ResultsFolder.open(folder, { ...configuration, ...changes }, ids, resume);
+  ResultsFolder.open(folder, { ...configuration, ...changes }, images, resume);
 
 async function write(...answers: AnswerRecord[]): Promise<void> {
   using results = await open(false);
@@ -110,6 +122,13 @@ describe('ResultsFolder', () => {
     await expect(open(true)).rejects.toThrow(ResultsError);
     await expect(open(true)).rejects.toThrow('answers.jsonl, line 2 is no answer of this run');
     expect(await readFile(file('answers.jsonl'), 'utf8')).toBe(before);
+  });
+
+  it('refuses an answer about another image than the one there now', async () => {
+    await write(answer('none', 'a'), { ...answer('none', 'b'), imageBytes: 9 });
+    await expect(open(true)).rejects.toThrow(
+      'line 2 answers question b about an image of 9 bytes; the image there now has 8',
+    );
   });
 
   it('refuses an unfinished run without resume', async () => {

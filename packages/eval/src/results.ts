@@ -31,6 +31,8 @@ export interface AnswerRecord {
   readonly reducer: string;
   readonly text: string;
   readonly correct: boolean;
+  /** Size of the image's file. */
+  readonly imageBytes: number;
   /** Visual tokens out of the encoder, all images. */
   readonly inputTokens: number;
   /** Visual tokens left after the last step. */
@@ -80,13 +82,13 @@ export class ResultsFolder implements Disposable {
   /**
    * Opens a folder to write answers into, and makes it where there is none. Nothing is overwritten: with `resume` the answers there are kept and gone on
    * from; without it a finished run of the same configuration is moved into a folder `earlier-N` inside, and an unfinished one is refused.
-   * @param ids of all questions of the run
+   * @param images of all questions of the run: the size of the image's file by the question's id
    * @throws ResultsError also where the folder holds another configuration, is damaged, or is open in another process
    */
   static async open(
     folder: string,
     configuration: RunConfiguration,
-    ids: ReadonlySet<string>,
+    images: ReadonlyMap<string, number>,
     resume: boolean,
   ): Promise<ResultsFolder> {
     const directory = path.resolve(folder);
@@ -98,7 +100,7 @@ export class ResultsFolder implements Disposable {
         const moved = found && !resume ? await moveAside(directory, folder) : null;
         const answers =
           found && resume
-            ? await readAnswers(path.join(directory, ANSWERS), configuration, ids)
+            ? await readAnswers(path.join(directory, ANSWERS), configuration, images)
             : new Map<string, Map<string, AnswerRecord>>();
         if (!found || moved !== null) {
           await writeWhole(path.join(directory, RUN), `${JSON.stringify(configuration, null, 2)}\n`);
@@ -212,12 +214,12 @@ async function moveAside(directory: string, folder: string): Promise<string> {
 
 /**
  * The answers of an interrupted run. A last line without an end is what a killed process leaves: it is cut off.
- * @throws ResultsError naming a damaged line
+ * @throws ResultsError naming a damaged line, or one whose image was another
  */
 async function readAnswers(
   file: string,
   { reducers }: RunConfiguration,
-  ids: ReadonlySet<string>,
+  images: ReadonlyMap<string, number>,
 ): Promise<Map<string, Map<string, AnswerRecord>>> {
   const answers = new Map<string, Map<string, AnswerRecord>>();
   if (!(await exists(file))) return answers;
@@ -229,9 +231,14 @@ async function readAnswers(
     const end = bytes.indexOf(NEWLINE, start);
     const record = parse(decode(bytes.subarray(start, end))) as AnswerRecord | null;
     start = end + 1;
-    if (record === null || !isAnswer(record) || !reducers.includes(record.reducer) || !ids.has(record.id))
+    if (record === null || !isAnswer(record) || !reducers.includes(record.reducer) || !images.has(record.id))
       throw new ResultsError(
         `${file}, line ${line} is no answer of this run. Remove the line to have it answered again.`,
+      );
+    const imageBytes = images.get(record.id);
+    if (record.imageBytes !== imageBytes)
+      throw new ResultsError(
+        `${file}, line ${line} answers question ${record.id} about an image of ${record.imageBytes} bytes; the image there now has ${imageBytes}. Put back the image that the run asked about, or choose another folder.`,
       );
     remember(answers, record);
   }
@@ -248,7 +255,7 @@ function decode(bytes: Uint8Array): string {
 }
 
 function isAnswer(record: AnswerRecord): boolean {
-  const numbers = [record.inputTokens, record.outputTokens, record.kvBytes];
+  const numbers = [record.imageBytes, record.inputTokens, record.outputTokens, record.kvBytes];
   return (
     typeof record.text === 'string' &&
     typeof record.correct === 'boolean' &&

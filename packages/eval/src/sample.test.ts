@@ -6,7 +6,7 @@ import { stratifiedSample, stratumOf } from './sample.js';
 
 const question = (id: string, kind: string, crowded = false): Question => ({
   ...{ id, kind, crowded },
-  ...{ image: '/image.png', question: 'What?', answer: 'it' },
+  ...{ image: '/image.png', imageBytes: 1, question: 'What?', answer: 'it' },
 });
 
 const dataset = fc

@@ -352,6 +352,16 @@ describe('foveate report refuses', () => {
       'Name the questions of that run with --data',
     ],
     [
+      'another image',
+      async (out) => {
+        const lines = (await readFile(path.join(out, 'answers.jsonl'), 'utf8')).trimEnd().split('\n');
+        const records = lines.map((line) => ({ ...(JSON.parse(line) as AnswerRecord), imageBytes: 1 }));
+        const text = records.map((record) => JSON.stringify(record)).join('\n');
+        await writeFile(path.join(out, 'answers.jsonl'), text);
+      },
+      'is not the one that the run asked about',
+    ],
+    [
       'no questions',
       change(({ data, ...rest }) => ({ ...rest, data: { ...data, file: '/gone.jsonl' } })),
       '/gone.jsonl',

@@ -1,13 +1,13 @@
 /** `foveate report`: one self-contained HTML file from a run's folder. */
 import { rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { readDataset, ResultsError, type Summary } from '@foveate/eval';
+import { readDataset, ResultsError, type Question, type Summary } from '@foveate/eval';
 import { abortOnSignals } from '../interruption.js';
 import { createProgressDisplay } from '../progress.js';
 import { chooseQuestions } from './choose.js';
 import { inspectQuestions, type Inspection } from './inspect.js';
 import { renderPage } from './page.js';
-import { readAnswers, readSummary } from './run-folder.js';
+import { readAnswers, readSummary, type AnswersByReducer } from './run-folder.js';
 
 export interface ReportOptions {
   /** Where the bundle is now; absent: where the run had it. */
@@ -45,6 +45,7 @@ async function inspect(
   const ids =
     typeof options.questions === 'string' ? options.questions.split(',').map((id) => id.trim()) : undefined;
   const questions = chooseQuestions(dataset.questions, answers, ids);
+  checkImages(questions, answers);
   const display = createProgressDisplay(process.stderr);
   const { abortSignal, release } = abortOnSignals();
   try {
@@ -59,6 +60,17 @@ async function inspect(
     display.stop();
     release();
   }
+}
+
+/** @throws ResultsError where an image is not the one that the run asked about */
+function checkImages(questions: readonly Question[], answers: ReadonlyMap<string, AnswersByReducer>): void {
+  const other = questions.find(({ id, imageBytes }) =>
+    [...(answers.get(id)?.values() ?? [])].some((answer) => answer.imageBytes !== imageBytes),
+  );
+  if (!other) return;
+  throw new ResultsError(
+    `The image ${other.image} of question ${other.id} is not the one that the run asked about. Name the questions of that run with --data, or show others with --questions.`,
+  );
 }
 
 /** Under another name first, then moved: a report that was there before stays until the new one is whole. */

@@ -5,7 +5,7 @@ import { ResultsError, type AnswerRecord, type Summary } from '@foveate/eval';
 import { z } from 'zod';
 
 /** The answers to one question, by the SPEC of the row. */
-export type AnswersByReducer = ReadonlyMap<string, Pick<AnswerRecord, 'text' | 'correct'>>;
+export type AnswersByReducer = ReadonlyMap<string, Pick<AnswerRecord, 'text' | 'correct' | 'imageBytes'>>;
 
 const share = z.number().min(0).max(1);
 const amount = z.number().min(0);
@@ -34,6 +34,9 @@ const row = z.looseObject({
 const summarySchema = z.looseObject({
   model: z.looseObject({ directory: z.string(), sha256: z.string(), modelType: z.string(), layers: amount }),
   data: z.looseObject({ file: z.string(), sha256: z.string(), questions: amount, limit: amount }),
+  skipped: z
+    .looseObject({ questions: amount, images: z.array(z.string()) })
+    .default({ questions: 0, images: [] }), // what there was before it was recorded
   preset: z.string().nullable(),
   backend: z.string().default('onnx'), // what there was before it was recorded
   ...{ seed: amount, resamples: amount },
@@ -53,7 +56,7 @@ const summarySchema = z.looseObject({
     .refine((rows) => new Set(rows.map(kindsOf)).size === 1, 'the rows are of different questions'),
 });
 const answerSchema = z.looseObject({
-  ...{ id: z.string(), reducer: z.string(), text: z.string(), correct: z.boolean() },
+  ...{ id: z.string(), reducer: z.string(), text: z.string(), correct: z.boolean(), imageBytes: amount },
 });
 
 function kindsOf({ byKind }: z.infer<typeof row>): string {
