@@ -37,6 +37,8 @@ describe('foveate', () => {
     ['an unknown format', ['ablate', '--format', 'html'], 'Allowed choices are table, md, csv, json'],
     ['an argument too many', ['ablate', 'everything'], 'too many arguments'],
     ['a percentage', ['ablate', '--keep', '50'], 'ratios in (0, 1]'],
+    ['no folder for the results', ['ablate', '--out', ''], 'out must be the path of a folder'],
+    ['no folder to report on', ['report', ''], 'OUT must be the path of a folder'],
     ['data that is not there', ['ablate', '--data', 'none.jsonl'], 'There is no file none.jsonl'],
   ])('%s: exit code 2', async (_, args, message) => {
     const { code, stdout, stderr } = await foveateHere(args);
@@ -51,7 +53,7 @@ describe('foveate', () => {
     const { code, stderr } = await foveateHere(['ablate', '--data', file]);
     expect(code).toBe(2);
     expect(stderr).toBe(
-      `foveate: ${file}, line 1: "image" must be a text that is not empty; received undefined.\n`,
+      `foveate: ${file}, line 1: "image" must be a text that is not empty; received nothing.\n`,
     );
   });
 

@@ -173,6 +173,12 @@ describe('formatSummary', () => {
     expect(ablation).not.toContain('arXiv');
   });
 
+  it('has no name of the paper for a row that is named like a member of every object', () => {
+    const rows = [row('none'), row('constructor')];
+    const text = formatSummary({ ...summary, rows, preset: 'table3' }, 'md');
+    expect(tableUnder('Tokens and accuracy', text)[2]).toContain('| `constructor` |  | 64 |');
+  });
+
   it('names n, says which rows kept the same tokens, and repeats warnings', () => {
     const text = formatSummary(summary, 'table');
     expect(text).toContain('n = 300 of 1088 questions (seed 0)');

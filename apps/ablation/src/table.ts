@@ -76,14 +76,14 @@ function tableOf<Row>(
 const reducerColumn: Column<SummaryRow> = ['reducer', ({ reducer }) => reducer];
 
 function accuracyTable(rows: readonly SummaryRow[], preset: Preset | null): CaptionedTable {
-  const named = preset && Object.keys(preset.labels).length > 0;
+  const named = preset && preset.labels.size > 0;
   const layered = rows.some((row) => row.equivalentTokens !== row.keptTokens);
   return tableOf(
     'Tokens and accuracy',
     [
       reducerColumn,
       ...(named
-        ? [['paper', ({ reducer }) => preset.labels[reducer] ?? ''] satisfies Column<SummaryRow>]
+        ? [['paper', ({ reducer }) => preset.labels.get(reducer) ?? ''] satisfies Column<SummaryRow>]
         : []),
       ['tokens', tokensCell],
       ...(layered ? [['T', (row) => rounded(row.equivalentTokens, 1)] satisfies Column<SummaryRow>] : []),

@@ -1,5 +1,5 @@
 /** Keeps a results folder to one process at a time. */
-import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { ResultsError } from './errors.js';
@@ -15,7 +15,7 @@ const held = new Set<string>();
 export function lockFolder(folder: string): () => void {
   const file = path.join(folder, 'lock');
   if (!create(file)) {
-    const owner = readFileSync(file, 'utf8');
+    const owner = statSync(file).isFile() ? readFileSync(file, 'utf8') : ''; // a pipe would never end
     const aside = `${file}.${process.pid}`;
     if (!isStale(file, owner)) throw inUse(folder, file, owner);
     // Moved first, then looked at: another process may have taken the stale lock over meanwhile.

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { appendFile, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
@@ -114,6 +114,11 @@ describe('ResultsFolder', () => {
     ['an unknown question', JSON.stringify(answer('none', 'c'))],
     ['an unknown reducer', JSON.stringify(answer('third', 'a'))],
     ['no text', JSON.stringify({ ...answer('none', 'a'), text: 5 })],
+    ['a warning that is none', JSON.stringify({ ...answer('none', 'a'), warnings: [[]] })],
+    [
+      'lists in lists',
+      JSON.stringify(answer('none', 'a')).replace('[3,2]', '['.repeat(2e5) + ']'.repeat(2e5)),
+    ],
     ['a share for a count', JSON.stringify({ ...answer('none', 'a'), outputTokens: 0.5 })],
   ])('refuses a line with %s, names it, and changes nothing', async (_, line) => {
     await write(answer('none', 'a'));
@@ -199,6 +204,24 @@ describe('ResultsFolder', () => {
     for (const resume of [true, false])
       await expect(open(resume, changes)).rejects.toThrow(`another configuration (${message}`);
   });
+
+  it('refuses a run.json of lists in lists by what differs', async () => {
+    await write();
+    const deep = JSON.stringify(configuration).replace('"d"', '['.repeat(2e5) + ']'.repeat(2e5));
+    await writeFile(file('run.json'), deep);
+    await expect(open(true)).rejects.toThrow('data a value nested too deeply there, "d" asked for');
+  });
+
+  it.skipIf(process.platform === 'win32').each(['run.json', 'answers.jsonl', 'lock'])(
+    'refuses a pipe as %s, and waits for nobody to write to it',
+    async (name) => {
+      await write();
+      await rm(file(name), { force: true });
+      execFileSync('mkfifo', [file(name)]);
+      await expect(open(true)).rejects.toThrow(ResultsError);
+      await expect(open(true)).rejects.toThrow(file(name));
+    },
+  );
 
   it.each(['{', 'null', '[]', ''])('refuses a damaged run.json: %j', async (text) => {
     await write(answer('none', 'a'));

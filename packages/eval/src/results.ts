@@ -2,8 +2,10 @@
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, rename, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { ResultsError } from './errors.js';
 import { lockFolder } from './folder-lock.js';
+import { shorten } from './shorten.js';
 
 /** What decides every answer of a run. A folder holds the answers of one configuration. */
 export interface RunConfiguration {
@@ -186,7 +188,7 @@ async function readRun(directory: string, folder: string, wanted: RunConfigurati
       `${folder} has a damaged ${RUN}, so what its answers are of is unknown. Choose another folder.`,
     );
   const differences = Object.entries(wanted)
-    .filter(([name, value]) => JSON.stringify(there[name]) !== JSON.stringify(value))
+    .filter(([name, value]) => !isDeepStrictEqual(there[name], value))
     .map(([name, value]) => `${name} ${shorten(there[name])} there, ${shorten(value)} asked for`);
   if (differences.length === 0) return true;
   throw new ResultsError(
@@ -222,7 +224,7 @@ async function readAnswers(
   images: ReadonlyMap<string, number>,
 ): Promise<Map<string, Map<string, AnswerRecord>>> {
   const answers = new Map<string, Map<string, AnswerRecord>>();
-  if (!(await exists(file))) return answers;
+  if (!(await isRegular(file))) return answers;
   const bytes = await readFile(file);
   // Cut by bytes: what is no UTF-8 has another length once it is decoded.
   const whole = bytes.lastIndexOf(NEWLINE) + 1;
@@ -261,9 +263,13 @@ function isAnswer(record: AnswerRecord): boolean {
     typeof record.correct === 'boolean' &&
     numbers.every((number) => Number.isSafeInteger(number) && number >= 0) &&
     Number.isFinite(record.equivalentTokens) &&
-    Array.isArray(record.stepTokens) &&
-    Array.isArray(record.warnings)
+    isArrayOf('number', record.stepTokens) &&
+    isArrayOf('string', record.warnings)
   );
+}
+
+function isArrayOf(type: 'number' | 'string', value: unknown): boolean {
+  return Array.isArray(value) && value.every((item) => typeof item === type);
 }
 
 function remember(answers: Map<string, Map<string, AnswerRecord>>, record: AnswerRecord): void {
@@ -282,14 +288,19 @@ function parse(text: string): Partial<Record<string, unknown>> | null {
   }
 }
 
-function shorten(value: unknown): string {
-  const text = value === undefined ? 'nothing' : JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
-}
-
 /** Null where there is no such file. */
 async function readText(file: string): Promise<string | null> {
-  return (await exists(file)) ? readFile(file, 'utf8') : null;
+  return (await isRegular(file)) ? readFile(file, 'utf8') : null;
+}
+
+/**
+ * False where there is none.
+ * @throws ResultsError on what is there and no regular file: reading or writing a pipe or a device may never end
+ */
+async function isRegular(file: string): Promise<boolean> {
+  if (!(await exists(file))) return false;
+  if ((await stat(file)).isFile()) return true;
+  throw new ResultsError(`${file} is no regular file. Remove it, or choose another folder.`);
 }
 
 async function exists(file: string): Promise<boolean> {

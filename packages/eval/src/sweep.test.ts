@@ -192,6 +192,10 @@ describe('runSweep', () => {
     );
   });
 
+  it('refuses no folder, which would be the current one', async () => {
+    await expect(runSweep({ ...options, out: '' })).rejects.toThrow('out must be the path of a folder');
+  });
+
   it('refuses no rows, two of one name, and what is no reducer', async () => {
     await expect(runSweep({ ...options, rows: [] })).rejects.toThrow('at least one row');
     for (const [reducers, message] of [

@@ -87,6 +87,8 @@ const GRAPH = 'onnx';
 export async function runSweep(options: SweepOptions): Promise<Summary> {
   const { dataset, rows, limit = 0, seed = 0, preset = null, backend, abortSignal } = options;
   checkRows(rows);
+  if (options.out === '')
+    throw new InvalidArgumentError('out', options.out, 'the path of a folder ("." is the current one)');
   const questions = stratifiedSample(dataset.questions, limit, seed);
   await using lvlm = await Lvlm.load(options.model, backend ? { backend: backend.tensors } : {});
   const { directory, modelType, layers, kvHeads, headDim } = lvlm.info;

@@ -1,4 +1,5 @@
 /** Reports of a real run on the bundle with random weights, its texts as hostile as they come, read in Chromium. */
+import { execFileSync } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -309,6 +310,22 @@ describe('foveate report refuses', () => {
     ['no folder', (out) => rm(out, { recursive: true }), 'has no summary.json, so it is no folder of a run'],
     ['an unfinished run', (out) => rm(path.join(out, 'summary.json')), 'an unfinished run. Finish it first'],
     ['half a summary', cut('summary.json', 0.5), 'no whole summary'],
+    [
+      'a summary that is a pipe',
+      async (out) => {
+        await rm(path.join(out, 'summary.json'));
+        execFileSync('mkfifo', [path.join(out, 'summary.json')]);
+      },
+      'is no regular file',
+    ],
+    [
+      'a kind of 100,000 letters',
+      change(({ rows, ...rest }) => ({
+        ...rest,
+        rows: [{ ...rows[0], byKind: { ['a'.repeat(1e5)]: { n: 1, accuracy: 1 } } }],
+      })),
+      'no whole summary',
+    ],
     ['an empty summary', put('summary.json', ''), 'no whole summary'],
     [
       'a summary of something else',

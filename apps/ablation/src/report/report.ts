@@ -1,6 +1,7 @@
 /** `foveate report`: one self-contained HTML file from a run's folder. */
 import { rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { InvalidArgumentError } from '@foveate/core';
 import { readDataset, ResultsError, type Question, type Summary } from '@foveate/eval';
 import { abortOnSignals } from '../interruption.js';
 import { createProgressDisplay } from '../progress.js';
@@ -20,6 +21,8 @@ export interface ReportOptions {
 
 /** @throws FoveateError; Interrupted */
 export async function report(folder: string, options: ReportOptions): Promise<void> {
+  if (folder === '')
+    throw new InvalidArgumentError('OUT', folder, 'the path of a folder ("." is the current one)');
   const summary = await readSummary(folder);
   const inspections = options.questions === false ? [] : await inspect(folder, summary, options);
   const file = path.join(folder, 'report.html');

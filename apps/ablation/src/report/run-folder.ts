@@ -1,5 +1,5 @@
 /** Reads what `foveate ablate` left in a folder, and trusts none of it. */
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ResultsError, type AnswerRecord, type Summary } from '@foveate/eval';
 import { z } from 'zod';
@@ -17,7 +17,7 @@ const difference = z.looseObject({
   ...{ onlyThis: amount, onlyOther: amount, pHolm: share },
 });
 const row = z.looseObject({
-  reducer: z.string().min(1),
+  reducer: z.string().min(1).max(1000), // goes into messages and cells whole
   keep: share,
   ...{ keptTokens: amount, equivalentTokens: amount },
   steps: z.array(z.looseObject({ keptTokens: amount })),
@@ -25,7 +25,7 @@ const row = z.looseObject({
   questions: amount,
   accuracy: share,
   ci95: z.tuple([share, share]),
-  byKind: z.record(z.string(), accuracy),
+  byKind: z.record(z.string().max(200), accuracy),
   ...{ ttftMs: amount, visionMs: amount, reduceMs: amount, prefillMs: amount },
   ...{ tpotMs: amount.nullable(), kvBytes: amount, peakRssBytes: amount.nullable() },
   warnings: z.array(z.string()),
@@ -118,16 +118,18 @@ function parseJson(text: string): unknown {
 }
 
 function firstIssue({ issues: [{ path: members, message }] }: z.ZodError): string {
-  return members.length === 0 ? message : `${members.join('.')}: ${message}`;
+  const place = members.join('.').slice(0, 100); // names of kinds are the file's
+  return place === '' ? message : `${place}: ${message}`;
 }
 
 /** Null where there is no such file, or no such folder. */
 async function readText(file: string): Promise<string | null> {
   try {
-    return await readFile(file, 'utf8');
+    if ((await stat(file)).isFile()) return await readFile(file, 'utf8');
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return null;
     throw new ResultsError(`${file} cannot be read: ${message}.`, { cause });
   }
+  throw new ResultsError(`${file} is no regular file.`); // reading a pipe or a device may never end
 }
