@@ -61,7 +61,7 @@ describe('runSweep', () => {
       onProgress: (step) => progress.push(step),
     });
 
-    const questions = stratifiedSample(dataset.questions, limit, 0);
+    const questions = await stratifiedSample(dataset.questions, limit, 0);
     const records = await answers();
     expect(records.map(({ id, reducer }) => [id, reducer])).toEqual(
       questions.flatMap(({ id }) => rows.map(({ reducer }) => [id, reducer])),
@@ -152,7 +152,7 @@ describe('runSweep', () => {
     const folder = path.join(out, 'data');
     await cp(path.dirname(questionsFile), folder, { recursive: true });
     const file = path.join(folder, path.basename(questionsFile));
-    const whole = stratifiedSample((await readDataset(file)).questions, limit, 0);
+    const whole = await stratifiedSample((await readDataset(file)).questions, limit, 0);
     const { id, image } = whole[1];
     const bytes = await readFile(image);
     await writeFile(image, bytes.subarray(0, 100));

@@ -9,6 +9,7 @@ import {
 } from '@foveate/core';
 import { ImageError, Lvlm, readImage, type GenerateOptions, type GenerateResult } from '@foveate/lvlm';
 import { RESAMPLES } from './bootstrap.js';
+import { createBreather } from './breathe.js';
 import type { Dataset, Question } from './dataset.js';
 import { AnswerError } from './errors.js';
 import { fingerprintBundle } from './fingerprint.js';
@@ -89,7 +90,7 @@ export async function runSweep(options: SweepOptions): Promise<Summary> {
   checkRows(rows);
   if (options.out === '')
     throw new InvalidArgumentError('out', options.out, 'the path of a folder ("." is the current one)');
-  const questions = stratifiedSample(dataset.questions, limit, seed);
+  const questions = await stratifiedSample(dataset.questions, limit, seed, abortSignal);
   await using lvlm = await Lvlm.load(options.model, backend ? { backend: backend.tensors } : {});
   const { directory, modelType, layers, kvHeads, headDim } = lvlm.info;
   const sha256 = await fingerprintBundle(directory);
@@ -197,8 +198,9 @@ async function answerAll(
   let total = questions.length * rows.length;
   const progress = (): void => options.onProgress?.({ pass: 'answers', done: results.size, total });
   progress();
+  const breathe = createBreather(options.abortSignal);
   for (const question of questions) {
-    options.abortSignal?.throwIfAborted();
+    await breathe(); // a resumed run passes over what was answered without waiting for anything else
     try {
       await answerQuestion(pass, question, results, progress);
       asked.push(question);
