@@ -5,6 +5,7 @@ import { readDataset, runSweep, type SweepOptions } from '@foveate/eval';
 import { openBackend, type BackendName } from './backend.js';
 import type { Format } from './table.js';
 import { formatSummary } from './table.js';
+import { print } from './output.js';
 import { findPreset } from './presets.js';
 import { createProgressDisplay } from './progress.js';
 import { registry } from './registry.js';
@@ -60,8 +61,11 @@ export async function ablate(options: AblateOptions): Promise<void> {
       },
     });
     display.stop();
-    process.stdout.write(formatSummary(summary, format));
-    process.stderr.write(`Answers and summary are in ${out}.\n`);
+    try {
+      await print(formatSummary(summary, format));
+    } finally {
+      process.stderr.write(`Answers and summary are in ${out}.\n`);
+    }
   } catch (error) {
     if (abortSignal.aborted)
       tell(`Stopped. ${out} holds ${answered} answers: add --resume to the same command to go on.`);

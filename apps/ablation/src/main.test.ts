@@ -1,6 +1,7 @@
-import { writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { open, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { foveateHere, start, temporaryFolder } from '../test/run.js';
 import { registry } from './registry.js';
 
@@ -57,9 +58,27 @@ describe('foveate', () => {
     );
   });
 
-  it('ends in peace when its reader has seen enough', async () => {
-    const { child, ended } = start(['methods'], '.');
+  it.each(['methods', '--help'])('says that nobody reads %s, and ends with 2', async (argument) => {
+    const { child, ended } = start([argument], '.');
     child.stdout?.destroy();
-    expect(await ended).toMatchObject({ code: 0, stderr: '' });
+    expect(await ended).toMatchObject({
+      code: 2,
+      stderr: 'foveate: stdout cannot be written: write EPIPE.\n',
+    });
   });
+
+  it.skipIf(!existsSync('/dev/full'))(
+    'says that %s does not fit on a full disk, and ends with 2',
+    async () => {
+      const full = await open('/dev/full', 'w');
+      onTestFinished(() => full.close());
+      for (const argument of ['methods', '--help']) {
+        const { code, stderr } = await start([argument], '.', full.fd).ended;
+        expect({ code, stderr }).toEqual({
+          code: 2,
+          stderr: 'foveate: stdout cannot be written: ENOSPC: no space left on device, write.\n',
+        });
+      }
+    },
+  );
 });

@@ -5,6 +5,7 @@ import { ablate, type AblateOptions } from './ablate.js';
 import { ask, type AskOptions } from './ask.js';
 import { backendNames } from './backend.js';
 import { describeMethods } from './methods.js';
+import { print } from './output.js';
 import { presets } from './presets.js';
 import { report, type ReportOptions } from './report/report.js';
 import { formats } from './table.js';
@@ -166,9 +167,7 @@ function methodsCommand(): Command {
   return new Command('methods')
     .summary('list the methods with their options')
     .description('Lists the methods with their options: the default, the values, what it is.')
-    .action(() => {
-      process.stdout.write(describeMethods());
-    });
+    .action(() => print(describeMethods()));
 }
 
 function parseCount(text: string): number {

@@ -1,13 +1,16 @@
 /** A binary heap: a queue that gives the first of its items by an order. */
 
+/** Gives first what comes before all others. */
 export class Heap<T> {
   readonly #items: T[] = [];
   readonly #isBefore: (a: T, b: T) => boolean;
 
+  /** @param isBefore whether `a` comes out before `b` */
   constructor(isBefore: (a: T, b: T) => boolean) {
     this.#isBefore = isBefore;
   }
 
+  /** Puts an item in. */
   push(item: T): void {
     const items = this.#items;
     let place = items.length;

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { InvalidArgumentError } from '@foveate/core';
 import { readDataset, ResultsError, type Question, type Summary } from '@foveate/eval';
 import { abortOnSignals } from '../interruption.js';
+import { print } from '../output.js';
 import { createProgressDisplay } from '../progress.js';
 import { chooseQuestions } from './choose.js';
 import { inspectQuestions, type Inspection } from './inspect.js';
@@ -28,7 +29,7 @@ export async function report(folder: string, options: ReportOptions): Promise<vo
   const file = path.join(folder, 'report.html');
   const page = await renderPage({ summary, inspections, date: new Date() });
   await writeWhole(file, page);
-  process.stdout.write(`${file}\n`);
+  await print(`${file}\n`);
   process.stderr.write(
     `${(page.length / 1e6).toFixed(2)} MB, with all that it shows: open it in a browser.\n`,
   );
