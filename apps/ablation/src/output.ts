@@ -2,7 +2,7 @@
 import { FoveateError } from '@foveate/core';
 
 /** What was printed did not arrive. */
-export class OutputError extends FoveateError {
+class OutputError extends FoveateError {
   static override readonly marker: symbol = Symbol.for('@foveate/OutputError');
   override readonly name = 'OutputError';
 }
