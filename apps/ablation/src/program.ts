@@ -141,7 +141,7 @@ function reportCommand(): Command {
   return new Command('report')
     .summary('write one HTML page of a finished run')
     .description(
-      'Writes OUT/report.html: tables that sort, plots, and for some questions what each method kept of the image.\n' +
+      'Writes OUT/report.html: plots, for some questions what each method kept of the image, and tables that sort.\n' +
         'The page is one file that needs no network. The questions it shows are asked once more, which loads the model.',
     )
     .argument('<out>', 'folder of a finished run: the --out of "foveate ablate"')
