@@ -17,7 +17,7 @@ try {
   process.exit(1);
 }
 
-const tests = { tfjs: 'src/backends.test.ts', lvlm: 'src/backend-reduction.test.ts' };
+const tests = { tfjs: 'src/backends.test.ts', lvlm: 'src/caller/backend-reduction.test.ts' };
 const vitest = path.join(root, 'node_modules', 'vitest', 'vitest.mjs');
 
 // One process each, because both register the backend "tensorflow".

@@ -7,7 +7,7 @@ for (const table of document.querySelectorAll('table[data-sortable]')) {
 
   const valueOf = (row, column) => {
     const { textContent, dataset } = row.cells[column];
-    return dataset.value === undefined ? textContent : Number(dataset.value);
+    return dataset.value === undefined ? textContent.trim() : Number(dataset.value);
   };
   // A cell without a number, such as "-", comes last either way.
   const compare = (a, b, direction) => {

@@ -138,6 +138,24 @@ describe('foveate ablate', () => {
     TIMEOUT,
   );
 
+  it(
+    'keeps a run whose table nobody reads, and prints it when it is resumed',
+    async () => {
+      const { child, ended } = start(ARGS, folder);
+      child.stdout?.destroy();
+      const { code, stderr } = await ended;
+      expect(code).toBe(2);
+      expect(stderr).toMatch(
+        /Answers and summary are in out\.\nfoveate: stdout cannot be written: write EPIPE\.\n$/,
+      );
+      const resumed = await foveate([...ARGS, '--resume'], folder);
+      expect(resumed.code).toBe(0);
+      expect(resumed.stdout).toContain('\nfopru-rank:keep=0.1 ');
+      expect(await lines(folder)).toEqual(await lines(whole));
+    },
+    TIMEOUT,
+  );
+
   it.each([
     ['SIGINT', 130],
     ['SIGTERM', 143],

@@ -5,6 +5,7 @@ import { readDataset, runSweep, type SweepOptions } from '@foveate/eval';
 import { openBackend, type BackendName } from './backend.js';
 import type { Format } from './table.js';
 import { formatSummary } from './table.js';
+import { print } from './output.js';
 import { findPreset } from './presets.js';
 import { createProgressDisplay } from './progress.js';
 import { registry } from './registry.js';
@@ -51,14 +52,20 @@ export async function ablate(options: AblateOptions): Promise<void> {
       onMoved: (folder) => {
         tell(`${out} held a finished run of this configuration; it is now in ${folder}.`);
       },
+      onSkipped: ({ id }, reason) => {
+        tell(`Question ${id} is left out for every row: ${reason}`);
+      },
       onProgress: (progress) => {
         if (progress.pass === 'answers') answered = progress.done;
         display.update(progress);
       },
     });
     display.stop();
-    process.stdout.write(formatSummary(summary, format));
-    process.stderr.write(`Answers and summary are in ${out}.\n`);
+    try {
+      await print(formatSummary(summary, format));
+    } finally {
+      process.stderr.write(`Answers and summary are in ${out}.\n`);
+    }
   } catch (error) {
     if (abortSignal.aborted)
       tell(`Stopped. ${out} holds ${answered} answers: add --resume to the same command to go on.`);

@@ -4,7 +4,7 @@ import { fopruRank } from '@foveate/fopru-rank';
 import { Lvlm } from '@foveate/lvlm';
 import sharp from 'sharp';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { foveate, foveateHere, MODEL, temporaryFolder } from '../test/run.js';
+import { foveate, foveateHere, MODEL, start, temporaryFolder } from '../test/run.js';
 
 let folder: string;
 const QUESTION = 'What is it?';
@@ -28,6 +28,17 @@ describe('foveate ask', () => {
     expect(stdout.trim()).toBe(text);
     expect(stdout.endsWith('\n')).toBe(true);
     expect(stderr).toMatch(/^fopru-rank:keep=0\.25: 16 of 64 visual tokens; first token after [\d.]+ ms/);
+  });
+
+  it('stops where nobody reads the answer, and says so', async () => {
+    const args = ['ask', '--model', MODEL, '--max-new-tokens', '200', 'photo.png', QUESTION];
+    const { child, ended } = start(args, folder);
+    child.stdout?.destroy();
+    const { code, stderr } = await ended;
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: 'foveate: stdout cannot be written: write EPIPE.\n',
+    });
   });
 
   it('--json prints one object of the form that the help states', async () => {

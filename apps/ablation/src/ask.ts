@@ -1,6 +1,7 @@
 /** `foveate ask`: one question about images. */
-import { Lvlm, type GenerateResult, type ImageReport } from '@foveate/lvlm';
+import { Lvlm, type GenerateOptions, type GenerateResult, type ImageReport } from '@foveate/lvlm';
 import { openBackend, type BackendName } from './backend.js';
+import { print } from './output.js';
 import { drawKept, isLocated, writePicture } from './picture.js';
 import { registry } from './registry.js';
 import { createReducers } from './spec.js';
@@ -21,27 +22,31 @@ export async function ask(images: readonly string[], question: string, options: 
   const backend = await openBackend(options.backend);
   const reducers = createReducers(registry, reduce);
   await using model = await Lvlm.load(options.model, { reducers, ...(backend && { backend }) });
+  const output = streamText();
   const result = await model.generate({
     images,
     ...(raw ? { rawPrompt: question } : { prompt: question }),
     reducers,
     maxNewTokens,
-    ...(!json && { onToken: streamText() }),
+    ...(!json && output),
   });
-  if (json) process.stdout.write(`${JSON.stringify(jsonOf(images, result))}\n`);
-  else process.stdout.write('\n');
+  await print(json ? `${JSON.stringify(jsonOf(images, result))}\n` : '\n');
   if (!json) process.stderr.write(describe(result, reduce));
   if (show) await writePictures(images, result.images);
 }
 
-/** Writes an answer as it is made, without the space before its first word. */
-function streamText(): (token: { readonly text: string }) => void {
+/** Prints an answer as it is made, without the space before its first word, and stops it where that does not arrive. */
+function streamText(): Required<Pick<GenerateOptions, 'onToken' | 'abortSignal'>> {
   let started = false;
-  return ({ text }) => {
+  const controller = new AbortController();
+  const onToken = ({ text }: { readonly text: string }): void => {
     const visible = started ? text : text.trimStart();
     started ||= visible !== '';
-    process.stdout.write(visible);
+    print(visible).catch((error: unknown) => {
+      controller.abort(error);
+    });
   };
+  return { onToken, abortSignal: controller.signal };
 }
 
 function jsonOf(paths: readonly string[], result: GenerateResult): unknown {

@@ -1,9 +1,7 @@
 import { main } from './main.js';
 
-// A reader that has seen enough, such as head, closes the pipe; that is no error.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? 0 : 1);
-});
+// Whoever prints hears of it where that fails; how far the work is may go unread.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 
 // A promise that nothing keeps alive would end the process in silence, as if all were well.
 const unfinished = (): void => {

@@ -1,6 +1,7 @@
-import { writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { open, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { foveateHere, start, temporaryFolder } from '../test/run.js';
 import { registry } from './registry.js';
 
@@ -37,6 +38,8 @@ describe('foveate', () => {
     ['an unknown format', ['ablate', '--format', 'html'], 'Allowed choices are table, md, csv, json'],
     ['an argument too many', ['ablate', 'everything'], 'too many arguments'],
     ['a percentage', ['ablate', '--keep', '50'], 'ratios in (0, 1]'],
+    ['no folder for the results', ['ablate', '--out', ''], 'out must be the path of a folder'],
+    ['no folder to report on', ['report', ''], 'OUT must be the path of a folder'],
     ['data that is not there', ['ablate', '--data', 'none.jsonl'], 'There is no file none.jsonl'],
   ])('%s: exit code 2', async (_, args, message) => {
     const { code, stdout, stderr } = await foveateHere(args);
@@ -51,13 +54,31 @@ describe('foveate', () => {
     const { code, stderr } = await foveateHere(['ablate', '--data', file]);
     expect(code).toBe(2);
     expect(stderr).toBe(
-      `foveate: ${file}, line 1: "image" must be a text that is not empty; received undefined.\n`,
+      `foveate: ${file}, line 1: "image" must be a text that is not empty; received nothing.\n`,
     );
   });
 
-  it('ends in peace when its reader has seen enough', async () => {
-    const { child, ended } = start(['methods'], '.');
+  it.each(['methods', '--help'])('says that nobody reads %s, and ends with 2', async (argument) => {
+    const { child, ended } = start([argument], '.');
     child.stdout?.destroy();
-    expect(await ended).toMatchObject({ code: 0, stderr: '' });
+    expect(await ended).toMatchObject({
+      code: 2,
+      stderr: 'foveate: stdout cannot be written: write EPIPE.\n',
+    });
   });
+
+  it.skipIf(!existsSync('/dev/full'))(
+    'says that %s does not fit on a full disk, and ends with 2',
+    async () => {
+      const full = await open('/dev/full', 'w');
+      onTestFinished(() => full.close());
+      for (const argument of ['methods', '--help']) {
+        const { code, stderr } = await start([argument], '.', full.fd).ended;
+        expect({ code, stderr }).toEqual({
+          code: 2,
+          stderr: 'foveate: stdout cannot be written: ENOSPC: no space left on device, write.\n',
+        });
+      }
+    },
+  );
 });

@@ -9,7 +9,7 @@ export interface Preset {
   /** Full SPECs, a row each, the first of them `none`. */
   readonly specs: readonly string[];
   /** What the paper calls a row, where its SPEC does not say so. By SPEC. */
-  readonly labels: Readonly<Partial<Record<string, string>>>;
+  readonly labels: ReadonlyMap<string, string>;
   /** Whether each kind's accuracy is printed relative to that of `none` too. */
   readonly relative: boolean;
   /** The cells that the paper prints; none where its table reached us as a caption only. */
@@ -42,7 +42,7 @@ export const presets: readonly Preset[] = [
       ]),
       ...LAYERS.map((layer) => `fopru-rank:keep=0.5+fastv:layer=${layer}:keep=0.5`),
     ],
-    labels: {},
+    labels: new Map(),
     relative: false,
     paper: [table2],
   },
@@ -57,13 +57,13 @@ export const presets: readonly Preset[] = [
       'pooling:window=2x2',
       'pooling:window=1x4',
     ],
-    labels: {
-      'fopru-rank:keep=0.25': 'full',
-      'fopru-rank:keep=0.25:significance=low-variance': 'w/o variance',
-      'fopru-rank:keep=0.25:order=score': 'w/o reordering',
-      'pooling:window=2x2': 'w/o significance (2x2)',
-      'pooling:window=1x4': 'w/o significance (1x4)',
-    },
+    labels: new Map([
+      ['fopru-rank:keep=0.25', 'full'],
+      ['fopru-rank:keep=0.25:significance=low-variance', 'w/o variance'],
+      ['fopru-rank:keep=0.25:order=score', 'w/o reordering'],
+      ['pooling:window=2x2', 'w/o significance (2x2)'],
+      ['pooling:window=1x4', 'w/o significance (1x4)'],
+    ]),
     relative: false,
     paper: [],
   },
@@ -71,7 +71,7 @@ export const presets: readonly Preset[] = [
     name: 'table4',
     description: 'FoPru by rank against by row, accuracy relative to all tokens too (Figure 6)',
     specs: ['none', ...RATIOS.flatMap((keep) => [`fopru-row:keep=${keep}`, `fopru-rank:keep=${keep}`])],
-    labels: {},
+    labels: new Map(),
     relative: true,
     paper: table4,
   },
@@ -83,7 +83,7 @@ export const presets: readonly Preset[] = [
       ...FIGURE5_SHARES.map((keep) => `fopru-rank:keep=${keep}`),
       ...FIGURE5_ROW_SHARES.map((keep) => `fopru-row:keep=${keep}`),
     ],
-    labels: {},
+    labels: new Map(),
     relative: false,
     paper: [],
   },

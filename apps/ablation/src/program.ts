@@ -5,6 +5,7 @@ import { ablate, type AblateOptions } from './ablate.js';
 import { ask, type AskOptions } from './ask.js';
 import { backendNames } from './backend.js';
 import { describeMethods } from './methods.js';
+import { print } from './output.js';
 import { presets } from './presets.js';
 import { report, type ReportOptions } from './report/report.js';
 import { formats } from './table.js';
@@ -140,7 +141,7 @@ function reportCommand(): Command {
   return new Command('report')
     .summary('write one HTML page of a finished run')
     .description(
-      'Writes OUT/report.html: tables that sort, plots, and for some questions what each method kept of the image.\n' +
+      'Writes OUT/report.html: plots, for some questions what each method kept of the image, and tables that sort.\n' +
         'The page is one file that needs no network. The questions it shows are asked once more, which loads the model.',
     )
     .argument('<out>', 'folder of a finished run: the --out of "foveate ablate"')
@@ -166,9 +167,7 @@ function methodsCommand(): Command {
   return new Command('methods')
     .summary('list the methods with their options')
     .description('Lists the methods with their options: the default, the values, what it is.')
-    .action(() => {
-      process.stdout.write(describeMethods());
-    });
+    .action(() => print(describeMethods()));
 }
 
 function parseCount(text: string): number {

@@ -27,6 +27,7 @@ function barDisplay(stream: NodeJS.WriteStream): ProgressDisplay {
   return {
     update: ({ pass, done, total }) => {
       if (pass === shown) {
+        bar?.setTotal(total);
         bar?.update(done);
         return;
       }

@@ -37,6 +37,7 @@ const summary: Summary = {
     latencyQuestions: 31,
     comparisons: [],
     backend: 'onnx',
+    skipped: { questions: 0, images: [] },
   },
   machine: {
     ...{ platform: 'linux', arch: 'x64', cpu: 'A CPU', cores: 2, memoryBytes: 1 },
@@ -172,11 +173,25 @@ describe('formatSummary', () => {
     expect(ablation).not.toContain('arXiv');
   });
 
+  it('has no name of the paper for a row that is named like a member of every object', () => {
+    const rows = [row('none'), row('constructor')];
+    const text = formatSummary({ ...summary, rows, preset: 'table3' }, 'md');
+    expect(tableUnder('Tokens and accuracy', text)[2]).toContain('| `constructor` |  | 64 |');
+  });
+
   it('names n, says which rows kept the same tokens, and repeats warnings', () => {
     const text = formatSummary(summary, 'table');
     expect(text).toContain('n = 300 of 1088 questions (seed 0)');
     expect(text).toContain('\nfopru-row:keep=0.11 and fopru-row:keep=0.06 keep the same tokens.\n');
     expect(text).toContain('Warning: rows are whole');
+  });
+
+  it('counts the questions that were left out, and names their first images', () => {
+    const skipped = { questions: 9, images: ['a.png', 'b.png', 'c.png', 'd.png'] };
+    expect(formatSummary({ ...summary, skipped }, 'table')).toContain(
+      'cannot be read: 9 of the questions drawn (a.png, b.png, c.png and 1 more).',
+    );
+    expect(formatSummary(summary, 'table')).not.toContain('Left out');
   });
 
   it('fits into 100 columns where the names of the reducers are those of the default comparison', () => {

@@ -35,6 +35,8 @@ export interface CaptionedTable extends TextTable {
 
 /** Below this probability a difference counts as one. */
 const SIGNIFICANT = 0.05;
+/** So many of the images that cannot be read are named. */
+const NAMED_IMAGES = 3;
 
 /** What was kept and how often it was right; what it cost; by kind; which rows differ; what the paper prints. */
 export function tablesOf({ rows, comparisons, preset: name }: Summary): CaptionedTable[] {
@@ -74,14 +76,14 @@ function tableOf<Row>(
 const reducerColumn: Column<SummaryRow> = ['reducer', ({ reducer }) => reducer];
 
 function accuracyTable(rows: readonly SummaryRow[], preset: Preset | null): CaptionedTable {
-  const named = preset && Object.keys(preset.labels).length > 0;
+  const named = preset && preset.labels.size > 0;
   const layered = rows.some((row) => row.equivalentTokens !== row.keptTokens);
   return tableOf(
     'Tokens and accuracy',
     [
       reducerColumn,
       ...(named
-        ? [['paper', ({ reducer }) => preset.labels[reducer] ?? ''] satisfies Column<SummaryRow>]
+        ? [['paper', ({ reducer }) => preset.labels.get(reducer) ?? ''] satisfies Column<SummaryRow>]
         : []),
       ['tokens', tokensCell],
       ...(layered ? [['T', (row) => rounded(row.equivalentTokens, 1)] satisfies Column<SummaryRow>] : []),
@@ -243,6 +245,7 @@ export function notesOf(summary: Summary): string[] {
   return [
     `n = ${questions} of ${data.questions} questions (seed ${seed}), the same for each row.`,
     `95 % intervals by bootstrap: ${resamples} draws of the questions, the same for all rows.`,
+    ...skippedNotes(summary),
     ...differenceNotes(summary),
     ...crowded,
     ...layered,
@@ -252,6 +255,15 @@ export function notesOf(summary: Summary): string[] {
     `Backend: ${backend}.`,
     `${cpu || machine.arch}, ${cores} cores; Node ${versions.node}, onnxruntime ${versions.onnxruntime}, foveate ${versions.foveate}.`,
     ...warnings,
+  ];
+}
+
+function skippedNotes({ skipped: { questions, images } }: Summary): string[] {
+  if (questions === 0) return [];
+  const more = images.length - NAMED_IMAGES;
+  const named = `${images.slice(0, NAMED_IMAGES).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  return [
+    `Left out of every row, as the image cannot be read: ${questions} of the questions drawn (${named}). Mend the images, and --resume asks them.`,
   ];
 }
 

@@ -34,13 +34,13 @@ export interface Running {
   readonly ended: Promise<Ended>;
 }
 
-/** Starts `foveate ARGS` in `folder`. */
-export function start(args: readonly string[], folder: string): Running {
+/** Starts `foveate ARGS` in `folder`. @param stdout a file descriptor; without one it is read */
+export function start(args: readonly string[], folder: string, stdout: number | 'pipe' = 'pipe'): Running {
   const [node, ...words] = COMMAND;
-  const child = spawn(node, [...words, ...args], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(node, [...words, ...args], { cwd: folder, stdio: ['ignore', stdout, 'pipe'] });
   const texts = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const)
-    child[name].setEncoding('utf8').on('data', (text: string) => {
+    child[name]?.setEncoding('utf8').on('data', (text: string) => {
       texts[name] += text;
     });
   const ended = new Promise<Ended>((resolve) => {
@@ -59,8 +59,10 @@ export function foveate(args: readonly string[], folder: string): Promise<Ended>
 export async function foveateHere(args: readonly string[]): Promise<Omit<Ended, 'signal'>> {
   const texts = { stdout: '', stderr: '' };
   const spies = (['stdout', 'stderr'] as const).map((name) =>
-    vi.spyOn(process[name], 'write').mockImplementation((text) => {
+    vi.spyOn(process[name], 'write').mockImplementation((text, ...more) => {
       texts[name] += String(text);
+      const written = more.at(-1);
+      if (typeof written === 'function') written();
       return true;
     }),
   );

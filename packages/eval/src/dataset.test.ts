@@ -30,7 +30,8 @@ async function read(...lines: (string | Record<string, unknown>)[]): ReturnType<
 describe('readDataset', () => {
   it('reads questions in their order, images as absolute paths', async () => {
     const { questions } = await read(good, '', { ...good, id: 'b', crowded: true, source: 'elsewhere' }, '');
-    const first: Question = { ...good, image: path.join(folder, 'images', '1.png'), crowded: false };
+    const image = path.join(folder, 'images', '1.png');
+    const first: Question = { ...good, image, imageBytes: 1, crowded: false };
     expect(questions).toEqual([first, { ...first, id: 'b', crowded: true }]);
   });
 
@@ -42,12 +43,13 @@ describe('readDataset', () => {
     expect(questions.map(({ id }) => id)).toEqual(['a', 'b']);
   });
 
-  it('has another hash where a question or an image is another', async () => {
+  it('has another hash where a question is another, and another size where an image is', async () => {
     const { sha256 } = await read(good);
-    expect((await read(good)).sha256).toBe(sha256);
     expect((await read({ ...good, answer: '4' })).sha256).not.toBe(sha256);
     await writeFile(path.join(folder, 'images', '1.png'), 'other');
-    expect((await read(good)).sha256).not.toBe(sha256);
+    const { questions, ...now } = await read(good);
+    expect(now.sha256).toBe(sha256);
+    expect(questions[0].imageBytes).toBe(5);
   });
 
   it.each<[string, string | Record<string, unknown>, string]>([
@@ -62,7 +64,7 @@ describe('readDataset', () => {
     ],
     ['an empty question', { ...good, question: ' ' }, '"question"'],
     ['crowded in words', { ...good, crowded: 'yes' }, '"crowded" must be true or false'],
-    ['a kind with spaces', { ...good, kind: 'my kind' }, '"kind" must be of lower-case letters'],
+    ['a kind with spaces', { ...good, kind: 'my kind' }, '"kind" must be of at most 200 lower-case letters'],
     ['__proto__ as a kind', `${JSON.stringify(good).slice(0, -1)},"kind":"__proto__"}`, '"kind" must be'],
     ['crowded as a kind', { ...good, kind: 'crowded' }, 'is no kind'],
     ['presence answered with a word', { ...good, kind: 'presence', answer: 'red' }, '"yes" or "no"'],
@@ -74,12 +76,30 @@ describe('readDataset', () => {
     ['an absolute path', { ...good, image: '/etc/hostname' }, 'outside the data set'],
     ['a URL', { ...good, image: 'https://example.org/1.png' }, 'there is no image'],
     ['a path with a NUL', { ...good, image: 'images/1.png\0' }, 'there is no image'],
+    ['an id with a comma', { ...good, id: 'a,b' }, '"id" must have at most 200 characters, no comma'],
+    ['an id with space around it', { ...good, id: ' a' }, '"id" must have'],
+    ['an id of 201 letters', { ...good, id: 'a'.repeat(201) }, `received "${'a'.repeat(60)}..."`],
+    ['a kind of 201 letters', { ...good, kind: 'a'.repeat(201) }, `received "${'a'.repeat(60)}..."`],
+    [
+      'a list as an answer, and shows its beginning',
+      { ...good, answer: Array.from({ length: 99_999 }, () => 1) },
+      `received [1,${'1,'.repeat(28)}1...`,
+    ],
+    [
+      'lists in lists, deeper than JSON.stringify goes',
+      `${JSON.stringify(good).slice(0, -1)},"answer":${'['.repeat(2e5)}${']'.repeat(2e5)}}`,
+      '"answer" must be a text that is not empty; received a value nested too deeply',
+    ],
     ['an id that was there', { ...good, id: 'first' }, 'id "first" is that of line 1 too'],
   ])('refuses %s, and names the line', async (_, line, message) => {
     const refusal = read({ ...good, id: 'first' }, '', line);
     await expect(refusal).rejects.toThrow(DatasetError);
     await expect(refusal).rejects.toThrow('questions.jsonl, line 3: ');
     await expect(refusal).rejects.toThrow(message);
+  });
+
+  it.each(['constructor', 'a'.repeat(200)])('takes %s as a kind like any other', async (kind) => {
+    expect((await read({ ...good, kind })).questions[0].kind).toBe(kind);
   });
 
   it('refuses an image that is a link to the outside, and takes one to the inside', async () => {

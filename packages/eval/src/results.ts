@@ -2,7 +2,10 @@
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, rename, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { ResultsError } from './errors.js';
+import { lockFolder } from './folder-lock.js';
+import { shorten } from './shorten.js';
 
 /** What decides every answer of a run. A folder holds the answers of one configuration. */
 export interface RunConfiguration {
@@ -30,6 +33,8 @@ export interface AnswerRecord {
   readonly reducer: string;
   readonly text: string;
   readonly correct: boolean;
+  /** Size of the image's file. */
+  readonly imageBytes: number;
   /** Visual tokens out of the encoder, all images. */
   readonly inputTokens: number;
   /** Visual tokens left after the last step. */
@@ -49,8 +54,16 @@ const ANSWERS = 'answers.jsonl';
 const SUMMARY = 'summary.json';
 /** What `foveate report` makes of the three. */
 const REPORT = 'report.html';
+const NEWLINE = 0x0a;
+const utf8 = new TextDecoder('utf-8', { fatal: true });
 
-/** An open results folder. */
+/** What was found in a folder and done with it. */
+interface Opened {
+  readonly moved: string | null;
+  readonly answers: Map<string, Map<string, AnswerRecord>>;
+}
+
+/** A results folder, open: no other process can open it meanwhile. */
 export class ResultsFolder implements Disposable {
   /** Absolute. */
   readonly folder: string;
@@ -58,44 +71,48 @@ export class ResultsFolder implements Disposable {
   readonly moved: string | null;
   readonly #answers: Map<string, Map<string, AnswerRecord>>; // by reducer and id
   readonly #file: number;
+  readonly #unlock: () => void;
 
-  private constructor(
-    folder: string,
-    moved: string | null,
-    answers: Map<string, Map<string, AnswerRecord>>,
-    file: number,
-  ) {
+  private constructor(folder: string, { moved, answers }: Opened, file: number, unlock: () => void) {
     this.folder = folder;
     this.moved = moved;
     this.#answers = answers;
     this.#file = file;
+    this.#unlock = unlock;
   }
 
   /**
    * Opens a folder to write answers into, and makes it where there is none. Nothing is overwritten: with `resume` the answers there are kept and gone on
    * from; without it a finished run of the same configuration is moved into a folder `earlier-N` inside, and an unfinished one is refused.
-   * @param ids of all questions of the run
-   * @throws ResultsError also where the folder holds another configuration, or is damaged
+   * @param images of all questions of the run: the size of the image's file by the question's id
+   * @throws ResultsError also where the folder holds another configuration, is damaged, or is open in another process
    */
   static async open(
     folder: string,
     configuration: RunConfiguration,
-    ids: ReadonlySet<string>,
+    images: ReadonlyMap<string, number>,
     resume: boolean,
   ): Promise<ResultsFolder> {
     const directory = path.resolve(folder);
     return withFolder(directory, async () => {
       await mkdir(directory, { recursive: true });
-      const found = await readRun(directory, folder, configuration);
-      const moved = found && !resume ? await moveAside(directory, folder) : null;
-      const answers =
-        found && resume
-          ? await readAnswers(path.join(directory, ANSWERS), configuration, ids)
-          : new Map<string, Map<string, AnswerRecord>>();
-      if (!found || moved !== null) {
-        await writeWhole(path.join(directory, RUN), `${JSON.stringify(configuration, null, 2)}\n`);
+      const unlock = lockFolder(directory);
+      try {
+        const found = await readRun(directory, folder, configuration);
+        const moved = found && !resume ? await moveAside(directory, folder) : null;
+        const answers =
+          found && resume
+            ? await readAnswers(path.join(directory, ANSWERS), configuration, images)
+            : new Map<string, Map<string, AnswerRecord>>();
+        if (!found || moved !== null) {
+          await writeWhole(path.join(directory, RUN), `${JSON.stringify(configuration, null, 2)}\n`);
+        }
+        const file = openSync(path.join(directory, ANSWERS), 'a');
+        return new ResultsFolder(directory, { moved, answers }, file, unlock);
+      } catch (error) {
+        unlock();
+        throw error;
       }
-      return new ResultsFolder(directory, moved, answers, openSync(path.join(directory, ANSWERS), 'a'));
     });
   }
 
@@ -131,9 +148,10 @@ export class ResultsFolder implements Disposable {
     );
   }
 
-  /** Nothing can be appended any more. */
+  /** Nothing can be appended any more, and another process can open the folder. */
   [Symbol.dispose](): void {
     closeSync(this.#file);
+    this.#unlock();
   }
 }
 
@@ -170,7 +188,7 @@ async function readRun(directory: string, folder: string, wanted: RunConfigurati
       `${folder} has a damaged ${RUN}, so what its answers are of is unknown. Choose another folder.`,
     );
   const differences = Object.entries(wanted)
-    .filter(([name, value]) => JSON.stringify(there[name]) !== JSON.stringify(value))
+    .filter(([name, value]) => !isDeepStrictEqual(there[name], value))
     .map(([name, value]) => `${name} ${shorten(there[name])} there, ${shorten(value)} asked for`);
   if (differences.length === 0) return true;
   throw new ResultsError(
@@ -198,40 +216,60 @@ async function moveAside(directory: string, folder: string): Promise<string> {
 
 /**
  * The answers of an interrupted run. A last line without an end is what a killed process leaves: it is cut off.
- * @throws ResultsError naming a damaged line
+ * @throws ResultsError naming a damaged line, or one whose image was another
  */
 async function readAnswers(
   file: string,
   { reducers }: RunConfiguration,
-  ids: ReadonlySet<string>,
+  images: ReadonlyMap<string, number>,
 ): Promise<Map<string, Map<string, AnswerRecord>>> {
   const answers = new Map<string, Map<string, AnswerRecord>>();
-  const text = await readText(file);
-  if (text === null) return answers;
-  const lines = text.split('\n');
-  const torn = lines.pop() ?? '';
-  if (torn !== '') await truncate(file, Buffer.byteLength(text) - Buffer.byteLength(torn));
-  for (const [index, line] of lines.entries()) {
-    const record = parse(line) as AnswerRecord | null;
-    if (record === null || !isAnswer(record) || !reducers.includes(record.reducer) || !ids.has(record.id))
+  if (!(await isRegular(file))) return answers;
+  const bytes = await readFile(file);
+  // Cut by bytes: what is no UTF-8 has another length once it is decoded.
+  const whole = bytes.lastIndexOf(NEWLINE) + 1;
+  if (whole < bytes.length) await truncate(file, whole);
+  for (let start = 0, line = 1; start < whole; line++) {
+    const end = bytes.indexOf(NEWLINE, start);
+    const record = parse(decode(bytes.subarray(start, end))) as AnswerRecord | null;
+    start = end + 1;
+    if (record === null || !isAnswer(record) || !reducers.includes(record.reducer) || !images.has(record.id))
       throw new ResultsError(
-        `${file}, line ${index + 1} is no answer of this run. Remove the line to have it answered again.`,
+        `${file}, line ${line} is no answer of this run. Remove the line to have it answered again.`,
+      );
+    const imageBytes = images.get(record.id);
+    if (record.imageBytes !== imageBytes)
+      throw new ResultsError(
+        `${file}, line ${line} answers question ${record.id} about an image of ${record.imageBytes} bytes; the image there now has ${imageBytes}. Put back the image that the run asked about, or choose another folder.`,
       );
     remember(answers, record);
   }
   return answers;
 }
 
+/** Empty, which is no JSON, where the bytes are no UTF-8. */
+function decode(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    return '';
+  }
+}
+
 function isAnswer(record: AnswerRecord): boolean {
-  const numbers = [record.inputTokens, record.outputTokens, record.kvBytes];
+  const numbers = [record.imageBytes, record.inputTokens, record.outputTokens, record.kvBytes];
   return (
     typeof record.text === 'string' &&
     typeof record.correct === 'boolean' &&
     numbers.every((number) => Number.isSafeInteger(number) && number >= 0) &&
     Number.isFinite(record.equivalentTokens) &&
-    Array.isArray(record.stepTokens) &&
-    Array.isArray(record.warnings)
+    isArrayOf('number', record.stepTokens) &&
+    isArrayOf('string', record.warnings)
   );
+}
+
+function isArrayOf(type: 'number' | 'string', value: unknown): boolean {
+  return Array.isArray(value) && value.every((item) => typeof item === type);
 }
 
 function remember(answers: Map<string, Map<string, AnswerRecord>>, record: AnswerRecord): void {
@@ -250,14 +288,19 @@ function parse(text: string): Partial<Record<string, unknown>> | null {
   }
 }
 
-function shorten(value: unknown): string {
-  const text = value === undefined ? 'nothing' : JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
-}
-
 /** Null where there is no such file. */
 async function readText(file: string): Promise<string | null> {
-  return (await exists(file)) ? readFile(file, 'utf8') : null;
+  return (await isRegular(file)) ? readFile(file, 'utf8') : null;
+}
+
+/**
+ * False where there is none.
+ * @throws ResultsError on what is there and no regular file: reading or writing a pipe or a device may never end
+ */
+async function isRegular(file: string): Promise<boolean> {
+  if (!(await exists(file))) return false;
+  if ((await stat(file)).isFile()) return true;
+  throw new ResultsError(`${file} is no regular file. Remove it, or choose another folder.`);
 }
 
 async function exists(file: string): Promise<boolean> {

@@ -14,9 +14,17 @@ function answered(
 ): { question: Question; record: AnswerRecord } {
   const id = `${kind} ${tokens}`;
   return {
-    question: { id, kind, crowded, answer, question: '?', image: '/image.png' },
+    question: { id, kind, crowded, answer, question: '?', image: '/image.png', imageBytes: 1 },
     record: {
-      ...{ id, reducer: 'r', text, correct: text === answer, inputTokens: 10, outputTokens: tokens },
+      ...{
+        id,
+        reducer: 'r',
+        text,
+        correct: text === answer,
+        imageBytes: 1,
+        inputTokens: 10,
+        outputTokens: tokens,
+      },
       ...{ stepTokens: [8, tokens], equivalentTokens: tokens + 1 },
       ...{ kvBytes: 1, cached: { text: 1, visual: tokens, generated: 1 }, warnings },
     },

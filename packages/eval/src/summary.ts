@@ -32,6 +32,12 @@ export interface Summary {
     /** As asked for; 0: all. */
     readonly limit: number;
   };
+  /** What no row was asked, because the image cannot be read. */
+  readonly skipped: {
+    readonly questions: number;
+    /** Each once, from the data set's folder. */
+    readonly images: readonly string[];
+  };
   readonly seed: number;
   /** What the rows are together, e.g. `table2`; null where they are no set of that kind. */
   readonly preset: string | null;

@@ -1,5 +1,5 @@
 /** Runs of the bundle with random weights, on the shipped questions: its answers mean nothing, and are the same each time. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -61,7 +61,7 @@ describe('runSweep', () => {
       onProgress: (step) => progress.push(step),
     });
 
-    const questions = stratifiedSample(dataset.questions, limit, 0);
+    const questions = await stratifiedSample(dataset.questions, limit, 0);
     const records = await answers();
     expect(records.map(({ id, reducer }) => [id, reducer])).toEqual(
       questions.flatMap(({ id }) => rows.map(({ reducer }) => [id, reducer])),
@@ -148,12 +148,52 @@ describe('runSweep', () => {
     await expect(failed).rejects.toThrow(`Question ${question.id} cannot be answered with none. `);
   });
 
-  it('names the question whose image is none', async () => {
+  it('leaves a question out for every row where its image is damaged, says so, and asks it once the image is mended', async () => {
+    const folder = path.join(out, 'data');
+    await cp(path.dirname(questionsFile), folder, { recursive: true });
+    const file = path.join(folder, path.basename(questionsFile));
+    const whole = await stratifiedSample((await readDataset(file)).questions, limit, 0);
+    const { id, image } = whole[1];
+    const bytes = await readFile(image);
+    await writeFile(image, bytes.subarray(0, 100));
+    const affected = whole.filter((question) => question.image === image).length;
+
+    const skipped: string[] = [];
+    const steps: SweepProgress[] = [];
+    const run = { ...options, out: path.join(out, 'out') };
+    const damaged = await runSweep({
+      ...{ ...run, dataset: await readDataset(file) },
+      onSkipped: (question, reason) => skipped.push(`${question.id}: ${reason}`),
+      onProgress: (step) => steps.push(step),
+    });
+    expect(skipped[0]).toContain(`${id}: file (${image}) cannot be decoded`);
+    expect(skipped).toHaveLength(affected);
+    expect(damaged.skipped).toEqual({ questions: affected, images: [path.relative(folder, image)] });
+    for (const row of damaged.rows) expect(row.questions).toBe(limit - affected);
+    const total = (limit - affected) * rows.length;
+    expect(steps.findLast(({ pass }) => pass === 'answers')).toEqual({ pass: 'answers', done: total, total });
+
+    await writeFile(image, bytes);
+    const mended = await runSweep({ ...run, dataset: await readDataset(file), resume: true });
+    const straight = await runSweep({
+      ...run,
+      dataset: await readDataset(file),
+      out: path.join(out, 'again'),
+    });
+    expect(timeless(mended)).toEqual(timeless(straight));
+    expect(mended.skipped).toEqual({ questions: 0, images: [] });
+  });
+
+  it('names the question whose image is none where there is no other', async () => {
     const [question] = dataset.questions;
     const broken = { ...dataset, questions: [{ ...question, image: questionsFile }] };
     await expect(runSweep({ ...options, dataset: broken })).rejects.toThrow(
       `Question ${question.id} cannot be answered. `,
     );
+  });
+
+  it('refuses no folder, which would be the current one', async () => {
+    await expect(runSweep({ ...options, out: '' })).rejects.toThrow('out must be the path of a folder');
   });
 
   it('refuses no rows, two of one name, and what is no reducer', async () => {

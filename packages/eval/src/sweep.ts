@@ -1,4 +1,5 @@
 /** Asks one model the same questions with each reducer. */
+import path from 'node:path';
 import {
   checkReducer,
   FoveateError,
@@ -6,8 +7,9 @@ import {
   type TensorBackend,
   type TokenReducer,
 } from '@foveate/core';
-import { Lvlm, readImage, type GenerateOptions, type GenerateResult } from '@foveate/lvlm';
+import { ImageError, Lvlm, readImage, type GenerateOptions, type GenerateResult } from '@foveate/lvlm';
 import { RESAMPLES } from './bootstrap.js';
+import { createBreather } from './breathe.js';
 import type { Dataset, Question } from './dataset.js';
 import { AnswerError } from './errors.js';
 import { fingerprintBundle } from './fingerprint.js';
@@ -30,6 +32,7 @@ export interface SweepProgress {
   readonly pass: 'answers' | 'latency' | 'memory';
   /** Of `total`, those from before a resume included. */
   readonly done: number;
+  /** Less where questions were skipped. */
   readonly total: number;
 }
 
@@ -62,6 +65,8 @@ export interface SweepOptions {
   readonly measurePeakRss?: (row: SweepRow, question: Question) => Promise<number | null>;
   /** An earlier run of this configuration was finished, and moved to this folder. */
   readonly onMoved?: (folder: string) => void;
+  /** The image of this question cannot be read, and `reason` says why: no row is asked it, and the run goes on. Once mended, `resume` asks it. */
+  readonly onSkipped?: (question: Question, reason: string) => void;
   /** Called after every step. */
   readonly onProgress?: (progress: SweepProgress) => void;
   /** Stops the run after the model's current step; it rejects with the signal's reason, and `resume` goes on from there. */
@@ -83,27 +88,30 @@ const GRAPH = 'onnx';
 export async function runSweep(options: SweepOptions): Promise<Summary> {
   const { dataset, rows, limit = 0, seed = 0, preset = null, backend, abortSignal } = options;
   checkRows(rows);
-  const questions = stratifiedSample(dataset.questions, limit, seed);
+  if (options.out === '')
+    throw new InvalidArgumentError('out', options.out, 'the path of a folder ("." is the current one)');
+  const questions = await stratifiedSample(dataset.questions, limit, seed, abortSignal);
   await using lvlm = await Lvlm.load(options.model, backend ? { backend: backend.tensors } : {});
   const { directory, modelType, layers, kvHeads, headDim } = lvlm.info;
   const sha256 = await fingerprintBundle(directory);
   using results = await openResults(options, sha256, questions);
   const pass = { lvlm, rows, options };
-  await answerAll(pass, questions, results);
-  const timed = questions.slice(0, LATENCY_QUESTIONS);
+  const { asked, skipped } = await answerAll(pass, questions, results);
+  const timed = asked.slice(0, LATENCY_QUESTIONS);
   const latency = await measureLatency(pass, timed);
   await lvlm.dispose(); // its memory is for the processes that come now
-  const peaks = await measureMemory(options, questions[0]);
+  const peaks = await measureMemory(options, asked[0]);
   const gathered = rows.map(({ reducer, reducers }, row) => ({
     reducer,
     steps: reducers.map(({ name }) => name),
-    answered: answersOf(reducer, questions, results),
+    answered: answersOf(reducer, asked, results),
     calls: latency[row],
     peakRssBytes: peaks[row],
   }));
   const summary: Summary = {
     model: { directory, sha256, modelType, layers, kvHeads, headDim },
     data: { file: dataset.file, sha256: dataset.sha256, questions: dataset.questions.length, limit },
+    skipped: { questions: skipped.length, images: imagesOf(skipped, dataset) },
     seed,
     preset,
     backend: backend?.name ?? GRAPH,
@@ -134,10 +142,16 @@ async function openResults(
     backend: backend?.name ?? GRAPH,
     reducers: rows.map(({ reducer }) => reducer),
   };
-  const ids = new Set(questions.map(({ id }) => id));
-  const results = await ResultsFolder.open(out, configuration, ids, resume);
+  const images = new Map(questions.map(({ id, imageBytes }) => [id, imageBytes]));
+  const results = await ResultsFolder.open(out, configuration, images, resume);
   if (results.moved !== null) onMoved?.(results.moved);
   return results;
+}
+
+/** The images of these questions, each once, from the data set's folder. */
+function imagesOf(questions: readonly Question[], { file }: Dataset): string[] {
+  const folder = path.dirname(file);
+  return [...new Set(questions.map(({ image }) => path.relative(folder, image)))];
 }
 
 function answersOf(
@@ -169,23 +183,56 @@ function checkRows(rows: readonly SweepRow[]): void {
   }
 }
 
-/** Every question with every row, question by question, so that an interrupted run has asked all rows the same. */
+/**
+ * Every question with every row, question by question, so that an interrupted run has asked all rows the same. A question whose image cannot be read
+ * counts for no row, so that comparisons stay paired.
+ * @throws AnswerError also where no image at all can be read
+ */
 async function answerAll(
-  { lvlm, rows, options: { abortSignal, onProgress } }: Pass,
+  pass: Pass,
   questions: readonly Question[],
   results: ResultsFolder,
-): Promise<void> {
-  const total = questions.length * rows.length;
-  let done = results.size;
-  onProgress?.({ pass: 'answers', done, total });
+): Promise<{ asked: Question[]; skipped: Question[] }> {
+  const { rows, options } = pass;
+  const [asked, skipped]: Question[][] = [[], []];
+  let total = questions.length * rows.length;
+  const progress = (): void => options.onProgress?.({ pass: 'answers', done: results.size, total });
+  progress();
+  const breathe = createBreather(options.abortSignal);
   for (const question of questions) {
-    const missing = rows.filter(({ reducer }) => !results.get(reducer, question.id));
-    const shared = missing.length > 0 && (await shareImage(question));
-    for (const row of missing) {
-      results.append(toRecord(row, question, await ask(lvlm, row, question, { ...shared, abortSignal })));
-      onProgress?.({ pass: 'answers', done: ++done, total });
+    await breathe(); // a resumed run passes over what was answered without waiting for anything else
+    try {
+      await answerQuestion(pass, question, results, progress);
+      asked.push(question);
+    } catch (error) {
+      const isLast = skipped.length === questions.length - 1;
+      if (!(AnswerError.isInstance(error) && ImageError.isInstance(error.cause)) || isLast) throw error;
+      skipped.push(question);
+      options.onSkipped?.(question, error.cause.message);
+      total -= unanswered(rows, question, results).length;
+      progress();
     }
   }
+  return { asked, skipped };
+}
+
+async function answerQuestion(
+  { lvlm, rows, options: { abortSignal } }: Pass,
+  question: Question,
+  results: ResultsFolder,
+  onAnswer: () => void,
+): Promise<void> {
+  const missing = unanswered(rows, question, results);
+  if (missing.length === 0) return;
+  const options = { ...(await shareImage(question)), abortSignal };
+  for (const row of missing) {
+    results.append(toRecord(row, question, await ask(lvlm, row, question, options)));
+    onAnswer();
+  }
+}
+
+function unanswered(rows: readonly SweepRow[], { id }: Question, results: ResultsFolder): SweepRow[] {
+  return rows.filter(({ reducer }) => !results.get(reducer, id));
 }
 
 /** Decoded and encoded once for all rows: no answer changes, and no time is measured here. */
@@ -205,6 +252,7 @@ function toRecord({ reducer }: SweepRow, question: Question, result: GenerateRes
     reducer,
     text: result.text,
     correct: isCorrect(question, result.text),
+    imageBytes: question.imageBytes,
     inputTokens: sum('inputTokens'),
     outputTokens: sum('outputTokens'),
     stepTokens: stepTokens(result),

@@ -5,7 +5,7 @@ import type { AnswersByReducer } from './run-folder.js';
 
 const question = (id: string, kind: string, crowded = false): Question => ({
   ...{ id, kind, crowded },
-  ...{ image: 'i.png', question: 'q', answer: 'a' },
+  ...{ image: 'i.png', imageBytes: 1, question: 'q', answer: 'a' },
 });
 const questions = [
   question('1', 'count'),
@@ -21,7 +21,10 @@ const answersOf = (marks: Readonly<Record<string, string>>): ReadonlyMap<string,
     Object.entries(marks).map(([id, letters]) => [
       id,
       new Map(
-        Array.from(letters, (letter, method) => [String(method), { text: '', correct: letter === 'r' }]),
+        Array.from(letters, (letter, method) => [
+          String(method),
+          { text: '', correct: letter === 'r', imageBytes: 1 },
+        ]),
       ),
     ]),
   );

@@ -2,9 +2,10 @@
 import { html } from 'hono/html';
 import type { TextTable } from '../table.js';
 import type { Html } from './html.js';
+import { key, type LookOf } from './looks.js';
 
-/** A table that the page's script makes sortable: cells that begin with a number carry its value. */
-export function dataTable({ head, rows }: TextTable, caption: string): Html {
+/** A table that the page's script makes sortable: cells that begin with a number carry its value, names of methods their mark. */
+export function dataTable({ head, rows }: TextTable, caption: string, lookOf: LookOf = () => null): Html {
   return html`<div class="scroll" role="region" aria-label="${caption}" tabindex="0">
     <table data-sortable>
       <caption>
@@ -19,8 +20,8 @@ export function dataTable({ head, rows }: TextTable, caption: string): Html {
         ${rows.map(
           ([name, ...cells]) =>
             html`<tr>
-              <th scope="row">${name}</th>
-              ${cells.map(dataCell)}
+              <th scope="row">${key(lookOf(name))}${name}</th>
+              ${cells.map((text) => dataCell(text, lookOf))}
             </tr>`,
         )}
       </tbody>
@@ -28,8 +29,10 @@ export function dataTable({ head, rows }: TextTable, caption: string): Html {
   </div>`;
 }
 
-function dataCell(text: string): Html {
+function dataCell(text: string, lookOf: LookOf): Html {
   const value = Number.parseFloat(text.replace(/^</, ''));
   if (!Number.isNaN(value)) return html`<td data-value="${value}">${text}</td>`;
-  return /^[a-z]/.test(text) ? html`<td class="name">${text}</td>` : html`<td>${text}</td>`;
+  return /^[a-z]/.test(text)
+    ? html`<td class="name">${key(lookOf(text))}${text}</td>`
+    : html`<td>${text}</td>`;
 }

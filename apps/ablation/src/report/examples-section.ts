@@ -3,14 +3,15 @@ import path from 'node:path';
 import { html } from 'hono/html';
 import type { Html } from './html.js';
 import type { Inspection, MethodInspection } from './inspect.js';
+import { key, type LookOf } from './looks.js';
 import { definitions, heatPicture, litPicture, pageImage, plainPicture, type PageImage } from './pictures.js';
 
-export async function examplesSection(inspections: readonly Inspection[]): Promise<Html> {
+export async function examplesSection(inspections: readonly Inspection[], lookOf: LookOf): Promise<Html> {
   const files = [...new Set(inspections.map(({ question }) => question.image))];
   const images = await Promise.all(files.map((file, index) => pageImage(file, `image-${index}`)));
   const examples = await Promise.all(
     inspections.map((inspection, index) =>
-      example(inspection, images[files.indexOf(inspection.question.image)], index),
+      example(inspection, images[files.indexOf(inspection.question.image)], index, lookOf),
     ),
   );
   return html`${definitions(images)}
@@ -22,7 +23,12 @@ export async function examplesSection(inspections: readonly Inspection[]): Promi
     ${examples}`;
 }
 
-async function example(inspection: Inspection, image: PageImage, index: number): Promise<Html> {
+async function example(
+  inspection: Inspection,
+  image: PageImage,
+  index: number,
+  lookOf: LookOf,
+): Promise<Html> {
   const { question, methods } = inspection;
   const crowded = question.crowded ? ', a crowded scene' : '';
   return html`<article aria-labelledby="example-${index}">
@@ -38,7 +44,7 @@ async function example(inspection: Inspection, image: PageImage, index: number):
       </figure>
       ${await significanceFigure(inspection, image)}
     </div>
-    <div class="pictures">${methods.map((method) => methodFigure(method, inspection, image))}</div>
+    <div class="pictures">${methods.map((method) => methodFigure(method, inspection, image, lookOf))}</div>
   </article>`;
 }
 
@@ -50,14 +56,19 @@ async function significanceFigure({ attention, place }: Inspection, image: PageI
   </figure>`;
 }
 
-function methodFigure(method: MethodInspection, { place }: Inspection, image: PageImage): Html {
+function methodFigure(
+  method: MethodInspection,
+  { place }: Inspection,
+  image: PageImage,
+  lookOf: LookOf,
+): Html {
   const { reducer, text, correct, textNow, inputTokens, outputTokens, light, merged } = method;
   const kept = `${outputTokens} of ${inputTokens} tokens`;
   const description = `What ${reducer} kept of the image: ${kept}`;
   return html`<figure class="${correct ? 'right' : 'wrong'}">
     ${place ? litPicture(image, place, light, merged, description) : ''}
     <figcaption>
-      <code>${reducer}</code>
+      <span>${key(lookOf(reducer))}<code>${reducer}</code></span>
       <span>${kept}</span>
       <span class="answer"><b>${correct ? '✓ right' : '✗ wrong'}:</b> <q>${text}</q></span>
       ${textNow === null ? '' : html`<span>Asked again for this picture, it answered <q>${textNow}</q>.</span>`}

@@ -9,6 +9,7 @@ import { attentionSection } from './attention-section.js';
 import { examplesSection } from './examples-section.js';
 import type { Html } from './html.js';
 import type { Inspection } from './inspect.js';
+import { looksOf, type LookOf } from './looks.js';
 import { costPlot, legend, type Cost } from './plots.js';
 import { paretoFront, seriesOf, type Series } from './series.js';
 import { dataTable } from './data-table.js';
@@ -51,16 +52,17 @@ function hashOf(text: string): string {
 /** The whole document. */
 export async function renderPage({ summary, inspections, date }: PageParts): Promise<string> {
   const series = seriesOf(summary.rows);
+  const lookOf = looksOf(series);
   const model = modelName(summary);
   const sections = [
-    { id: 'tables', title: 'Tables', body: tablesSection(summary) },
-    { id: 'plots', title: 'Plots', body: plotsSection(series, summary.rows) },
+    { id: 'plots', title: 'Plots', body: plotsSection(series, summary.rows, lookOf) },
     ...(inspections.length > 0
       ? [
-          { id: 'examples', title: 'Examples', body: await examplesSection(inspections) },
+          { id: 'examples', title: 'Examples', body: await examplesSection(inspections, lookOf) },
           { id: 'attention', title: 'Attention of the encoder', body: attentionSection(inspections) },
         ]
       : []),
+    { id: 'tables', title: 'Tables', body: tablesSection(summary, lookOf) },
     { id: 'machine', title: 'Machine and run', body: machineSection(summary) },
   ];
   const page = await html`<!doctype html>
@@ -114,23 +116,28 @@ function leadOf({ rows, data }: Summary): string {
   return `${rows.length} ways to reduce its visual tokens, on the same ${questions} of ${data.questions} questions.`;
 }
 
-function tablesSection(summary: Summary): Html {
-  return html`${tablesOf(summary).map((table) => dataTable(table, table.caption))}
+function tablesSection(summary: Summary, lookOf: LookOf): Html {
+  return html`${tablesOf(summary).map((table) => dataTable(table, table.caption, lookOf))}
     <ul class="notes">
       ${notesOf(summary).map((note) => html`<li>${note}</li>`)}
     </ul>`;
 }
 
-function plotsSection(series: readonly Series[], rows: readonly SummaryRow[]): Html {
-  return html`${legend(series)}
-    <div class="columns">${[tokenCost, timeCost].map((cost) => plotFigure(series, rows, cost))}</div>
+function plotsSection(series: readonly Series[], rows: readonly SummaryRow[], lookOf: LookOf): Html {
+  return html`${legend(series, lookOf)}
+    <div class="columns">${[tokenCost, timeCost].map((cost) => plotFigure(series, rows, lookOf, cost))}</div>
     <p class="notes">
       Higher and further left is better. Bars are 95 % intervals. The dashed line is the highest accuracy that
       can be had for a cost.
     </p>`;
 }
 
-function plotFigure(series: readonly Series[], rows: readonly SummaryRow[], cost: Cost): Html {
+function plotFigure(
+  series: readonly Series[],
+  rows: readonly SummaryRow[],
+  lookOf: LookOf,
+  cost: Cost,
+): Html {
   const front = new Set(paretoFront(rows, cost.of));
   const table = {
     head: ['reducer', cost.name, 'right %', '95 %', 'on the front'],
@@ -144,10 +151,10 @@ function plotFigure(series: readonly Series[], rows: readonly SummaryRow[], cost
   };
   return html`<figure>
     <figcaption>Accuracy against ${cost.name}</figcaption>
-    ${costPlot(series, cost)}
+    ${costPlot(series, lookOf, cost)}
     <details>
       <summary>Points of the plot against ${cost.name}</summary>
-      ${dataTable(table, `Accuracy against ${cost.name}, point by point`)}
+      ${dataTable(table, `Accuracy against ${cost.name}, point by point`, lookOf)}
     </details>
   </figure>`;
 }

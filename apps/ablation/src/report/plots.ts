@@ -1,8 +1,9 @@
 /** The report's plots, as SVG that takes its colours from the page's style. */
 import type { SummaryRow } from '@foveate/eval';
 import { scaleBand, scaleLinear, scaleLog } from 'd3-scale';
-import { line, symbol, symbolsFill, curveStepAfter } from 'd3-shape';
+import { line, curveStepAfter } from 'd3-shape';
 import { html } from 'hono/html';
+import { key, type Look, type LookOf } from './looks.js';
 import { paretoFront, type Series } from './series.js';
 import type { Html } from './html.js';
 
@@ -13,9 +14,6 @@ const LEFT = MARGIN.left;
 const RIGHT = WIDTH - MARGIN.right;
 const TOP = MARGIN.top;
 const BOTTOM = HEIGHT - MARGIN.bottom;
-
-/** The style knows so many colours; shapes, of which there are seven, tell the methods apart beyond them and without colour. */
-const COLOURS = 8;
 
 /** What the horizontal axis of {@link costPlot} shows. */
 export interface Cost {
@@ -31,7 +29,7 @@ export interface Cost {
 }
 
 /** Accuracy against a cost, a mark a row with its interval, the rows of a method joined, the Pareto front drawn. */
-export function costPlot(series: readonly Series[], cost: Cost): Html {
+export function costPlot(series: readonly Series[], lookOf: LookOf, cost: Cost): Html {
   const rows = series.flatMap((one) => one.rows);
   const x = costScale(cost, rows);
   const y = scaleLinear(accuracyDomain(rows), [BOTTOM, TOP]).nice(6);
@@ -57,13 +55,13 @@ export function costPlot(series: readonly Series[], cost: Cost): Html {
       'right answers, %',
     )}
     <path class="front" d="${frontPath(front.map(at))}" />
-    ${series.map(
-      ({ rows: ofMethod }, index) =>
-        html`<g class="series colour-${index % COLOURS}">
-          <path class="joined" d="${joined([...ofMethod].sort((a, b) => cost.of(a) - cost.of(b)).map(at))}" />
-          ${ofMethod.map((row) => mark(row, at(row), [y(row.ci95[0]), y(row.ci95[1])], index, cost))}
-        </g>`,
-    )}
+    ${series.map(({ method, rows: ofMethod }) => {
+      const look = lookOf(method);
+      return html`<g class="${look?.className}">
+        <path class="joined" d="${joined([...ofMethod].sort((a, b) => cost.of(a) - cost.of(b)).map(at))}" />
+        ${ofMethod.map((row) => mark(row, at(row), [y(row.ci95[0]), y(row.ci95[1])], look, cost))}
+      </g>`;
+    })}
   </svg>`;
 }
 
@@ -71,32 +69,21 @@ function mark(
   row: SummaryRow,
   [x, y]: readonly [number, number],
   [low, high]: readonly [number, number],
-  index: number,
+  look: Look | null,
   cost: Cost,
 ): Html {
   const interval = row.ci95.map((share) => (share * 100).toFixed(1)).join(' to ');
   return html`<g class="mark">
     <title>${row.reducer}: ${(row.accuracy * 100).toFixed(1)} % right (${interval}), ${cost.text(row)}</title>
     <path class="interval" d="M${round(x)} ${round(low)}V${round(high)}" />
-    <path class="point" transform="translate(${round(x)} ${round(y)})" d="${shape(index)}" />
+    <path class="point" transform="translate(${round(x)} ${round(y)})" d="${look?.shape}" />
   </g>`;
 }
 
-function shape(index: number): string {
-  return symbol(symbolsFill[index % symbolsFill.length], 64).digits(2)() ?? '';
-}
-
 /** What each method's mark looks like. */
-export function legend(series: readonly Series[]): Html {
+export function legend(series: readonly Series[], lookOf: LookOf): Html {
   return html`<ul class="legend">
-    ${series.map(
-      ({ method }, index) =>
-        html`<li>
-          <svg class="series colour-${index % COLOURS}" viewBox="-8 -8 16 16" aria-hidden="true">
-            <path class="point" d="${shape(index)}" /></svg
-          ><code>${method}</code>
-        </li>`,
-    )}
+    ${series.map(({ method }) => html`<li>${key(lookOf(method))}<code>${method}</code></li>`)}
     <li>
       <svg class="wide" viewBox="0 -8 28 16" aria-hidden="true"><path class="front" d="M0 0H28" /></svg>Pareto
       front: nothing is both cheaper and more often right
@@ -176,7 +163,7 @@ export function sharePlot(layers: readonly LayerShare[]): Html {
     )}
     ${layers.map(
       ({ mean, lowest, highest }, layer) =>
-        html`<g class="series colour-0">
+        html`<g class="layer">
           <title>layer ${layer}: ${(mean * 100).toFixed(1)} %</title>
           <rect
             class="bar"

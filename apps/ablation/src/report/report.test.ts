@@ -1,4 +1,5 @@
 /** Reports of a real run on the bundle with random weights, its texts as hostile as they come, read in Chromium. */
+import { execFileSync } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -118,7 +119,8 @@ async function columnOf(page: Page, caption: string, head: string): Promise<stri
   });
   const heads = await table.locator('thead th').allTextContents();
   const column = heads.findIndex((text) => text.trim() === head);
-  return table.locator(`tbody tr > :nth-child(${column + 1})`).allTextContents();
+  const cells = await table.locator(`tbody tr > :nth-child(${column + 1})`).allTextContents();
+  return cells.map((cell) => cell.trim()); // there is space around the mark before a name
 }
 
 describe('foveate report', () => {
@@ -185,6 +187,57 @@ describe('foveate report', () => {
       expect(Number(share)).toBeGreaterThanOrEqual(25);
       expect(Number(share)).toBeLessThanOrEqual(100);
     }
+  });
+
+  it('shows plots and examples before tables', async () => {
+    const { page } = await visit();
+    const titles = ['Plots', 'Examples', 'Attention of the encoder', 'Tables', 'Machine and run'];
+    expect(await page.locator('h2').allTextContents()).toEqual(titles);
+    expect(await page.locator('nav a').allTextContents()).toEqual(titles);
+  });
+
+  it('gives a method one colour and one mark in the plots, the legend, the tables and the examples', async () => {
+    const { page } = await visit();
+    /** Colour and outline of the marks. */
+    const looks = async (marks: Locator): Promise<Set<string>> => {
+      const all = await marks.all();
+      const texts = all.map(async (mark) => {
+        const series = mark.locator('xpath=ancestor::*[contains(@class, "series")]');
+        const colour = /colour-\d/.exec((await series.getAttribute('class')) ?? '');
+        return `${colour?.[0] ?? 'no colour'} ${(await mark.getAttribute('d')) ?? ''}`;
+      });
+      return new Set(await Promise.all(texts));
+    };
+    const methods = new Map([
+      ['none', ['none']],
+      ['fopru-rank', ['fopru-rank:keep=0.5', 'fopru-rank:keep=0.1']],
+      ['pooling', ['pooling']],
+      ['fopru-rank+random', ['fopru-rank:keep=0.5+random:count=5']],
+    ]);
+    const all = new Set<string>();
+    for (const [method, specs] of methods) {
+      const exact = (text: string): RegExp => new RegExp(`^\\s*${text.replaceAll('+', '\\+')}\\s*$`);
+      const legend = page.locator('.legend li', { hasText: exact(method) }).locator('.point');
+      const [look, ...others] = await looks(legend);
+      expect(others).toEqual([]);
+      all.add(look);
+      for (const spec of specs) {
+        const plotted = page.locator('.mark', { has: page.locator('title', { hasText: `${spec}: ` }) });
+        const places = {
+          plots: plotted.locator('.point'),
+          tables: page.locator('tbody th', { hasText: exact(spec) }).locator('.point'),
+          examples: page
+            .locator('figcaption', { has: page.getByText(spec, { exact: true }) })
+            .locator('.point'),
+        };
+        const counts = { plots: 2, tables: 5, examples: QUESTIONS.length };
+        for (const [place, marks] of Object.entries(places)) {
+          expect(await marks.count(), place).toBe(counts[place as keyof typeof counts]);
+          expect([...(await looks(marks))], place).toEqual([look]);
+        }
+      }
+    }
+    expect(all.size).toBe(methods.size);
   });
 
   it('darkens as many patches as each method dropped', async () => {
@@ -290,7 +343,7 @@ describe('foveate report', () => {
     await cp(path.join(folder, 'out', 'summary.json'), path.join(out, 'summary.json'));
     expect((await foveateHere(['report', out, '--no-questions'])).code).toBe(0);
     const { page, complaints } = await visit({ file: path.join(out, 'report.html') });
-    expect(await page.locator('h2').allTextContents()).toEqual(['Tables', 'Plots', 'Machine and run']);
+    expect(await page.locator('h2').allTextContents()).toEqual(['Plots', 'Tables', 'Machine and run']);
     expect(complaints).toEqual([]);
   });
 });
@@ -309,6 +362,22 @@ describe('foveate report refuses', () => {
     ['no folder', (out) => rm(out, { recursive: true }), 'has no summary.json, so it is no folder of a run'],
     ['an unfinished run', (out) => rm(path.join(out, 'summary.json')), 'an unfinished run. Finish it first'],
     ['half a summary', cut('summary.json', 0.5), 'no whole summary'],
+    [
+      'a summary that is a pipe',
+      async (out) => {
+        await rm(path.join(out, 'summary.json'));
+        execFileSync('mkfifo', [path.join(out, 'summary.json')]);
+      },
+      'is no regular file',
+    ],
+    [
+      'a kind of 100,000 letters',
+      change(({ rows, ...rest }) => ({
+        ...rest,
+        rows: [{ ...rows[0], byKind: { ['a'.repeat(1e5)]: { n: 1, accuracy: 1 } } }],
+      })),
+      'no whole summary',
+    ],
     ['an empty summary', put('summary.json', ''), 'no whole summary'],
     [
       'a summary of something else',
@@ -350,6 +419,16 @@ describe('foveate report refuses', () => {
       'other questions',
       change(({ data, ...rest }) => ({ ...rest, data: { ...data, sha256: 'f00' } })),
       'Name the questions of that run with --data',
+    ],
+    [
+      'another image',
+      async (out) => {
+        const lines = (await readFile(path.join(out, 'answers.jsonl'), 'utf8')).trimEnd().split('\n');
+        const records = lines.map((line) => ({ ...(JSON.parse(line) as AnswerRecord), imageBytes: 1 }));
+        const text = records.map((record) => JSON.stringify(record)).join('\n');
+        await writeFile(path.join(out, 'answers.jsonl'), text);
+      },
+      'is not the one that the run asked about',
     ],
     [
       'no questions',

@@ -1,11 +1,11 @@
 /** Reads what `foveate ablate` left in a folder, and trusts none of it. */
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ResultsError, type AnswerRecord, type Summary } from '@foveate/eval';
 import { z } from 'zod';
 
 /** The answers to one question, by the SPEC of the row. */
-export type AnswersByReducer = ReadonlyMap<string, Pick<AnswerRecord, 'text' | 'correct'>>;
+export type AnswersByReducer = ReadonlyMap<string, Pick<AnswerRecord, 'text' | 'correct' | 'imageBytes'>>;
 
 const share = z.number().min(0).max(1);
 const amount = z.number().min(0);
@@ -17,7 +17,7 @@ const difference = z.looseObject({
   ...{ onlyThis: amount, onlyOther: amount, pHolm: share },
 });
 const row = z.looseObject({
-  reducer: z.string().min(1),
+  reducer: z.string().min(1).max(1000), // goes into messages and cells whole
   keep: share,
   ...{ keptTokens: amount, equivalentTokens: amount },
   steps: z.array(z.looseObject({ keptTokens: amount })),
@@ -25,7 +25,7 @@ const row = z.looseObject({
   questions: amount,
   accuracy: share,
   ci95: z.tuple([share, share]),
-  byKind: z.record(z.string(), accuracy),
+  byKind: z.record(z.string().max(200), accuracy),
   ...{ ttftMs: amount, visionMs: amount, reduceMs: amount, prefillMs: amount },
   ...{ tpotMs: amount.nullable(), kvBytes: amount, peakRssBytes: amount.nullable() },
   warnings: z.array(z.string()),
@@ -34,6 +34,9 @@ const row = z.looseObject({
 const summarySchema = z.looseObject({
   model: z.looseObject({ directory: z.string(), sha256: z.string(), modelType: z.string(), layers: amount }),
   data: z.looseObject({ file: z.string(), sha256: z.string(), questions: amount, limit: amount }),
+  skipped: z
+    .looseObject({ questions: amount, images: z.array(z.string()) })
+    .default({ questions: 0, images: [] }), // what there was before it was recorded
   preset: z.string().nullable(),
   backend: z.string().default('onnx'), // what there was before it was recorded
   ...{ seed: amount, resamples: amount },
@@ -53,7 +56,7 @@ const summarySchema = z.looseObject({
     .refine((rows) => new Set(rows.map(kindsOf)).size === 1, 'the rows are of different questions'),
 });
 const answerSchema = z.looseObject({
-  ...{ id: z.string(), reducer: z.string(), text: z.string(), correct: z.boolean() },
+  ...{ id: z.string(), reducer: z.string(), text: z.string(), correct: z.boolean(), imageBytes: amount },
 });
 
 function kindsOf({ byKind }: z.infer<typeof row>): string {
@@ -115,16 +118,18 @@ function parseJson(text: string): unknown {
 }
 
 function firstIssue({ issues: [{ path: members, message }] }: z.ZodError): string {
-  return members.length === 0 ? message : `${members.join('.')}: ${message}`;
+  const place = members.join('.').slice(0, 100); // names of kinds are the file's
+  return place === '' ? message : `${place}: ${message}`;
 }
 
 /** Null where there is no such file, or no such folder. */
 async function readText(file: string): Promise<string | null> {
   try {
-    return await readFile(file, 'utf8');
+    if ((await stat(file)).isFile()) return await readFile(file, 'utf8');
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') return null;
     throw new ResultsError(`${file} cannot be read: ${message}.`, { cause });
   }
+  throw new ResultsError(`${file} is no regular file.`); // reading a pipe or a device may never end
 }

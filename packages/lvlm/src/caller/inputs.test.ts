@@ -65,6 +65,19 @@ describe('images', () => {
     expect(await refusal(svg)).toMatch(/format svg/);
   });
 
+  test('a format that the decoder does not know, as BMP, naming those that it does', async () => {
+    const bmp = Buffer.alloc(70);
+    bmp.write('BM');
+    bmp.writeUInt32LE(70, 2); // bytes of the file
+    bmp.writeUInt32LE(54, 10); // where the pixels are
+    bmp.writeUInt32LE(40, 14); // bytes of the header
+    bmp.writeInt32LE(2, 18);
+    bmp.writeInt32LE(2, 22);
+    bmp.writeUInt16LE(1, 26);
+    bmp.writeUInt16LE(24, 28); // bits a pixel
+    expect(await refusal(bmp)).toMatch(/known are PNG, JPEG, WebP, GIF, AVIF and TIFF/);
+  });
+
   test('larger than the limit', async () => {
     expect(await refusal(await png(1001, 1000))).toMatch(/at most 1000000 pixels/);
     expect(

@@ -7,6 +7,7 @@ import { loadSharp } from './native-libraries.js';
 import type { ImageInput, RawImage } from '../caller/types.js';
 
 const FORMATS = ['png', 'jpeg', 'webp', 'gif', 'heif', 'tiff'];
+const KNOWN_FORMATS = 'known are PNG, JPEG, WebP, GIF, AVIF and TIFF';
 /** Most pixels of a decoded image where the caller does not say. */
 export const DEFAULT_MAX_PIXELS: number = 2 ** 26;
 const MAX_FILE_BYTES = 2 ** 28;
@@ -59,9 +60,7 @@ async function decodeBytes(bytes: Uint8Array, what: string, maxPixels: number): 
     const { format } = await image.metadata();
     // Checked before any pixel is decoded: SVG and PDF are programs, not pixels.
     if (!FORMATS.includes(format))
-      throw new ImageError(
-        `${what} has the format ${format}; known are PNG, JPEG, WebP, GIF, AVIF and TIFF.`,
-      );
+      throw new ImageError(`${what} has the format ${format}; ${KNOWN_FORMATS}.`);
     const { data, info } = await image
       .rotate()
       .removeAlpha()
@@ -71,8 +70,10 @@ async function decodeBytes(bytes: Uint8Array, what: string, maxPixels: number): 
     return { data, width: info.width, height: info.height };
   } catch (cause) {
     if (ImageError.isInstance(cause)) throw cause;
+    const { message } = cause as Error;
+    const hint = message.includes('unsupported image format') ? ` (${KNOWN_FORMATS})` : ''; // e.g. BMP
     throw new ImageError(
-      `${what} cannot be decoded as an image of at most ${maxPixels} pixels: ${(cause as Error).message}.`,
+      `${what} cannot be decoded as an image of at most ${maxPixels} pixels: ${message}${hint}.`,
       { cause },
     );
   }
