@@ -13,6 +13,7 @@ import {
   type Requirements,
   type TokenReducer,
 } from '@foveate/core';
+import { readBundle } from './bundle.js';
 import { openCheckedEncoder } from '../engine/identity-check.js';
 import { createSessions } from '../engine/sessions.js';
 import { nodePlatform } from '../platform/node.js';
@@ -125,7 +126,7 @@ describe('foreign', () => {
       'a template that does not parse',
       'tokenizer_config.json',
       { chat_template: '{% for %}' },
-      /the chat template cannot be used/,
+      /the chat template of tokenizer_config.json cannot be used/,
     ],
     ['no vocabulary', 'tokenizer.json', { model: {} }, /tokenizer.json/],
     ['a list in place of an object', 'processor_config.json', [] as never, /./],
@@ -244,6 +245,78 @@ test('a template in a file of its own', async () => {
     await using lvlm = await Lvlm.load(bundle);
     expect((await lvlm.generate(ask)).tokenIds).toEqual(tokenIds);
   }
+});
+
+describe('several templates', () => {
+  const withImages = (tag: string): string =>
+    `{% for part in messages[0].content %}{% if part.type == 'image' %}<image>{% else %}${tag}{{ part.text }}{% endif %}{% endfor %}`;
+  const textOnly = '{% for part in messages[0].content %}{{ part.text }}{% endfor %}';
+  /** What the template of a bundle makes of `x` with one image, and what is warned of. */
+  async function chosen(files: {
+    jinja?: string;
+    json?: unknown;
+    processor?: unknown;
+    tokenizer?: unknown;
+  }): Promise<[string, readonly string[]]> {
+    const bundle = await copyOfFixture();
+    await editJson(bundle, 'tokenizer_config.json', { chat_template: files.tokenizer });
+    await editJson(bundle, 'processor_config.json', { chat_template: files.processor });
+    if (files.jinja !== undefined) await writeFile(path.join(bundle, 'chat_template.jinja'), files.jinja);
+    if (files.json !== undefined)
+      await writeFile(path.join(bundle, 'chat_template.json'), JSON.stringify({ chat_template: files.json }));
+    const { text, warnings } = await readBundle(bundle, 'fp32');
+    return [text.render('x', 1), warnings];
+  }
+  const differ = (used: string, other: string): string =>
+    `${used} and ${other} have different chat templates: that of ${used} is used.`;
+
+  test('are taken in the order of the Python library', async () => {
+    const [jinja, json, processor, tokenizer] = ['a', 'b', 'c', 'd'].map(withImages);
+    const [first, warnings] = await chosen({ jinja, json, processor, tokenizer });
+    expect(first).toBe('<image>ax');
+    expect(warnings).toEqual([
+      differ('chat_template.jinja', 'chat_template.json'),
+      differ('chat_template.jinja', 'processor_config.json'),
+      differ('chat_template.jinja', 'tokenizer_config.json'),
+    ]);
+    expect(await chosen({ json, processor, tokenizer })).toMatchObject(['<image>bx', { length: 2 }]);
+    expect(await chosen({ processor, tokenizer })).toMatchObject(['<image>cx', { length: 1 }]);
+    expect(await chosen({ tokenizer })).toEqual(['<image>dx', []]);
+  });
+
+  test('give way to the first that has a place for images', async () => {
+    const failing = "{{ raise_exception('text only') }}";
+    expect(await chosen({ jinja: withImages('a'), tokenizer: textOnly })).toEqual([
+      '<image>ax',
+      [differ('chat_template.jinja', 'tokenizer_config.json')],
+    ]);
+    expect(await chosen({ jinja: textOnly, json: failing, tokenizer: withImages('d') })).toEqual([
+      '<image>dx',
+      [
+        differ('tokenizer_config.json', 'chat_template.jinja'),
+        differ('tokenizer_config.json', 'chat_template.json'),
+      ],
+    ]);
+    expect(await chosen({ jinja: textOnly, json: withImages('b') })).toMatchObject([
+      '<image>bx',
+      { length: 1 },
+    ]);
+  });
+
+  test('that are the same are not warned of, nor are named ones', async () => {
+    const template = withImages('d');
+    const named = [
+      { name: 'tool_use', template: withImages('t') },
+      { name: 'default', template },
+    ];
+    expect(await chosen({ jinja: `${template}\n`, tokenizer: named })).toEqual(['<image>dx', []]);
+    expect(await chosen({ json: named })).toEqual(['<image>dx', []]);
+  });
+
+  test('of which none has a place leave the first', async () => {
+    const template = '{{ bos_token }}{{ messages[0].content[1].text }}';
+    expect(await chosen({ jinja: template, tokenizer: textOnly })).toMatchObject(['<s>x', { length: 1 }]);
+  });
 });
 
 describe('the identity check', () => {

@@ -1,10 +1,11 @@
 /** Reads the small files of a bundle, the layout of transformers.js: what the runner must know before it opens a graph. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { BundleError } from '../platform/errors.js';
 import { readFamily } from '../families/index.js';
 import type { FamilySettings } from '../families/family.js';
-import { isJson, memberOf, wholeNumber, type Json } from './json.js';
+import { findJson, readJson } from './files.js';
+import { memberOf, wholeNumber } from './json.js';
 import { readTextCodec, type TextCodec } from './text-codec.js';
 
 /** Which variant of the bundle's ONNX files to read, by the file name's suffix: `fp32` has none, the others `_fp16`, `_q4` ... */
@@ -26,7 +27,6 @@ export interface Bundle {
   readonly warnings: readonly string[];
 }
 
-const MAX_JSON_BYTES = 2 ** 27;
 const SUFFIX: Record<Dtype, string> = {
   fp32: '',
   fp16: '_fp16',
@@ -60,15 +60,22 @@ export async function readBundle(directory: string, dtype: Dtype): Promise<Bundl
   }
   const config = await readJson(folder, 'config.json'); // first, because a folder without it is no bundle
   const [generation, preprocessor, processor, tokenizer, tokenizerConfig] = await Promise.all([
-    readJson(folder, 'generation_config.json', {}),
+    findJson(folder, 'generation_config.json').then((json) => json ?? {}),
     readJson(folder, 'preprocessor_config.json'),
-    readJson(folder, 'processor_config.json', {}),
+    findJson(folder, 'processor_config.json').then((json) => json ?? {}),
     readJson(folder, 'tokenizer.json'),
     readJson(folder, 'tokenizer_config.json'),
   ]);
   const family = readFamily({ directory: folder, config, preprocessor, processor });
   const { imageTokenId } = family;
   const text = memberOf(config, 'text_config');
+  const codec = await readTextCodec({
+    directory: folder,
+    tokenizer,
+    tokenizerConfig,
+    processor,
+    imageTokenId,
+  });
   return {
     directory: folder,
     family,
@@ -82,43 +89,14 @@ export async function readBundle(directory: string, dtype: Dtype): Promise<Bundl
             'config.json: text_config.max_position_embeddings',
             text.max_position_embeddings,
           ),
-    text: await readTextCodec({
-      directory: folder,
-      tokenizer,
-      tokenizerConfig,
-      imageTokenId,
-      imageToken: processor.image_token,
-    }),
-    warnings: GENERATION_RULES.filter((rule) => isActive(rule, generation[rule])).map(
-      (rule) => `generation_config.json asks for ${rule}, which this runner does not apply.`,
-    ),
+    text: codec,
+    warnings: [
+      ...codec.warnings,
+      ...GENERATION_RULES.filter((rule) => isActive(rule, generation[rule])).map(
+        (rule) => `generation_config.json asks for ${rule}, which this runner does not apply.`,
+      ),
+    ],
   };
-}
-
-/**
- * Reads a JSON object of a bundle; `fallback` where the file is absent.
- * @throws BundleError
- */
-async function readJson(folder: string, name: string, fallback?: Json): Promise<Json> {
-  const file = path.join(folder, name);
-  const size = (await stat(file).catch(() => null))?.size;
-  if (size === undefined) {
-    if (fallback) return fallback;
-    throw new BundleError(`${file} is missing: ${folder} is no bundle, or an incomplete one.`);
-  }
-  if (size > MAX_JSON_BYTES)
-    throw new BundleError(`${file} has ${size} bytes; a bundle's JSON files have at most ${MAX_JSON_BYTES}.`);
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(file, 'utf8'));
-  } catch (cause) {
-    throw new BundleError(
-      `${file} cannot be read as JSON: ${(cause as Error).message}. It is damaged or was cut short: fetch it again.`,
-      { cause },
-    );
-  }
-  if (!isJson(value)) throw new BundleError(`${file} must hold a JSON object.`);
-  return value;
 }
 
 function endTokens(folder: string, value: unknown): number[] {

@@ -1,8 +1,6 @@
 /** Text to token ids and back: the bundle's tokenizer and its chat template. */
-import { readFile } from 'node:fs/promises';
-import path from 'node:path';
-import { Template } from '@huggingface/jinja';
 import { Tokenizer } from '@huggingface/tokenizers';
+import { readChatTemplate, type ChatTemplate } from './chat-template.js';
 import { isJson, type Json } from './json.js';
 import { BundleError, PromptError } from '../platform/errors.js';
 
@@ -11,9 +9,8 @@ interface TextFiles {
   readonly directory: string;
   readonly tokenizer: Json;
   readonly tokenizerConfig: Json;
+  readonly processor: Json;
   readonly imageTokenId: number;
-  /** processor_config.json's image_token, where it says one. */
-  readonly imageToken: unknown;
 }
 
 /** What is used of the tokenizer, whose own types Node's way of resolving modules does not find. */
@@ -24,29 +21,30 @@ interface TextTokenizer {
   id_to_token(id: number): string | undefined;
 }
 
+/** What a codec is made of. */
+interface CodecParts {
+  readonly tokenizer: TextTokenizer;
+  readonly template: ChatTemplate | null;
+  readonly specialTokens: Readonly<Record<string, string>>;
+  readonly imageTokenId: number;
+  readonly imageToken: string;
+  readonly warnings: readonly string[];
+}
+
 const BundleTokenizer = Tokenizer as new (tokenizer: Json, config: Json) => TextTokenizer;
 
 /** The bundle's tokenizer and chat template. */
 export class TextCodec {
   /** The token that stands for one image in a prompt. */
   readonly imageToken: string;
-  readonly #imageTokenId: number;
-  readonly #tokenizer: TextTokenizer;
-  readonly #template: Template | null;
-  readonly #specialTokens: Readonly<Record<string, string>>;
+  /** What is doubtful about the template, one sentence each. */
+  readonly warnings: readonly string[];
+  readonly #parts: CodecParts;
 
-  constructor(
-    tokenizer: TextTokenizer,
-    template: Template | null,
-    specialTokens: Readonly<Record<string, string>>,
-    imageTokenId: number,
-    imageToken: string,
-  ) {
-    this.#tokenizer = tokenizer;
-    this.#template = template;
-    this.#specialTokens = specialTokens;
-    this.#imageTokenId = imageTokenId;
-    this.imageToken = imageToken;
+  constructor(parts: CodecParts) {
+    this.#parts = parts;
+    this.imageToken = parts.imageToken;
+    this.warnings = parts.warnings;
   }
 
   /**
@@ -54,7 +52,8 @@ export class TextCodec {
    * @throws PromptError where there is no template, it fails, or the text itself holds the image token
    */
   render(text: string, images: number): string {
-    if (!this.#template)
+    const { template } = this.#parts;
+    if (!template)
       throw new PromptError(
         'This bundle has no chat template: use rawPrompt, with the image token where each image belongs.',
       );
@@ -63,19 +62,7 @@ export class TextCodec {
         `prompt contains ${this.imageToken}, which the chat template writes: leave it out, or use rawPrompt.`,
       );
     }
-    const content = [...Array.from({ length: images }, () => ({ type: 'image' })), { type: 'text', text }];
-    try {
-      return this.#template.render({
-        ...this.#specialTokens,
-        messages: [{ role: 'user', content }],
-        add_generation_prompt: true,
-      });
-    } catch (cause) {
-      throw new PromptError(
-        `The bundle's chat template fails on this prompt: ${(cause as Error).message}. Use rawPrompt.`,
-        { cause },
-      );
-    }
+    return template.render(text, images);
   }
 
   /**
@@ -84,9 +71,10 @@ export class TextCodec {
    * @throws PromptError on another number of image tokens
    */
   encode(text: string, images: number): number[] {
-    const begin = this.#specialTokens.bos_token;
-    const ids = this.#tokenizer.encode(text, { add_special_tokens: !(begin && text.startsWith(begin)) }).ids;
-    const found = ids.filter((id) => id === this.#imageTokenId).length;
+    const { tokenizer, specialTokens, imageTokenId } = this.#parts;
+    const begin = specialTokens.bos_token;
+    const { ids } = tokenizer.encode(text, { add_special_tokens: !(begin && text.startsWith(begin)) });
+    const found = ids.filter((id) => id === imageTokenId).length;
     if (found !== images) {
       throw new PromptError(
         `The prompt has ${found} times ${this.imageToken} for ${images} images: it must have one for each image.`,
@@ -98,7 +86,7 @@ export class TextCodec {
 
   /** The text of token ids, without special tokens. */
   decode(ids: readonly number[]): string {
-    return ids.length === 0 ? '' : this.#tokenizer.decode(ids, { skip_special_tokens: true });
+    return ids.length === 0 ? '' : this.#parts.tokenizer.decode(ids, { skip_special_tokens: true });
   }
 }
 
@@ -106,45 +94,26 @@ export class TextCodec {
  * Makes a bundle's tokenizer and template.
  * @throws BundleError where a file is damaged, or the image token is not the tokenizer's
  */
-export async function readTextCodec({
-  directory,
-  tokenizer,
-  tokenizerConfig,
-  imageTokenId,
-  imageToken,
-}: TextFiles): Promise<TextCodec> {
-  const codec = attempt(directory, 'tokenizer.json', () => new BundleTokenizer(tokenizer, tokenizerConfig));
-  const token = typeof imageToken === 'string' ? imageToken : codec.id_to_token(imageTokenId);
-  if (token === undefined || codec.token_to_id(token) !== imageTokenId) {
+export async function readTextCodec(files: TextFiles): Promise<TextCodec> {
+  const { directory, tokenizerConfig, processor, imageTokenId } = files;
+  const tokenizer = attempt(
+    directory,
+    'tokenizer.json',
+    () => new BundleTokenizer(files.tokenizer, tokenizerConfig),
+  );
+  const imageToken =
+    typeof processor.image_token === 'string' ? processor.image_token : tokenizer.id_to_token(imageTokenId);
+  if (imageToken === undefined || tokenizer.token_to_id(imageToken) !== imageTokenId) {
     throw new BundleError(
-      `${directory}: tokenizer.json has no token ${imageTokenId}${token ? ` that reads ${token}` : ''}, the image token of config.json: the files are of different models.`,
+      `${directory}: tokenizer.json has no token ${imageTokenId}${imageToken ? ` that reads ${imageToken}` : ''}, the image token of config.json: the files are of different models.`,
     );
   }
-  const source = chatTemplate(tokenizerConfig) ?? (await chatTemplateFile(directory));
-  const template = source === null ? null : attempt(directory, 'chat template', () => new Template(source));
-  return new TextCodec(codec, template, specialTokens(tokenizerConfig), imageTokenId, token);
+  const specialTokens = specialTokensOf(tokenizerConfig);
+  const chosen = await readChatTemplate({ ...files, imageToken, specialTokens });
+  return new TextCodec({ tokenizer, ...chosen, specialTokens, imageTokenId, imageToken });
 }
 
-/** tokenizer_config.json has the template itself, or a list of named ones. */
-function chatTemplate(config: Json): string | null {
-  const value = config.chat_template;
-  if (typeof value === 'string') return value;
-  if (!Array.isArray(value)) return null;
-  const named = value.filter(isJson).find(({ name }) => name === 'default');
-  return typeof named?.template === 'string' ? named.template : null;
-}
-
-/** Newer bundles have chat_template.jinja, some chat_template.json. */
-async function chatTemplateFile(directory: string): Promise<string | null> {
-  const jinja = await readFile(path.join(directory, 'chat_template.jinja'), 'utf8').catch(() => null);
-  if (jinja !== null) return jinja;
-  const json = await readFile(path.join(directory, 'chat_template.json'), 'utf8').catch(() => null);
-  if (json === null) return null;
-  const value: unknown = attempt(directory, 'chat_template.json', () => JSON.parse(json) as unknown);
-  return isJson(value) ? chatTemplate(value) : null;
-}
-
-function specialTokens(config: Json): Record<string, string> {
+function specialTokensOf(config: Json): Record<string, string> {
   const tokens: Record<string, string> = {};
   for (const name of ['bos_token', 'eos_token', 'pad_token', 'unk_token']) {
     const value = config[name];
