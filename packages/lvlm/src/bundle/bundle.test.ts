@@ -247,6 +247,37 @@ test('a template in a file of its own', async () => {
   }
 });
 
+describe('an image processor inside processor_config.json', () => {
+  /** As `save_pretrained` of transformers 5 leaves a processor: one file. */
+  async function savedAsOne(changes: Record<string, unknown>): Promise<string> {
+    const bundle = await copyOfFixture();
+    const file = path.join(bundle, 'preprocessor_config.json');
+    const preprocessor = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+    await rm(file);
+    await editJson(bundle, 'processor_config.json', { image_processor: { ...preprocessor, ...changes } });
+    return bundle;
+  }
+
+  test('is read', async () => {
+    for (const type of ['CLIPImageProcessor', 'LlavaImageProcessor', 'CLIPImageProcessorPil']) {
+      const bundle = await savedAsOne({ image_processor_type: type, do_pad: false });
+      expect((await readBundle(bundle, 'fp32')).family).toEqual((await readBundle(FIXTURE, 'fp32')).family);
+    }
+  });
+
+  test('is what a refusal names', async () => {
+    expect(await refusal(await savedAsOne({ do_pad: true }))).toMatch(
+      /processor_config.json: image_processor asks for do_pad/,
+    );
+  });
+
+  test('gives way to preprocessor_config.json', async () => {
+    const bundle = await copyOfFixture();
+    await editJson(bundle, 'processor_config.json', { image_processor: { do_pad: true } });
+    expect((await readBundle(bundle, 'fp32')).family).toEqual((await readBundle(FIXTURE, 'fp32')).family);
+  });
+});
+
 describe('several templates', () => {
   const withImages = (tag: string): string =>
     `{% for part in messages[0].content %}{% if part.type == 'image' %}<image>{% else %}${tag}{{ part.text }}{% endif %}{% endfor %}`;

@@ -5,7 +5,8 @@ import { BundleError } from '../platform/errors.js';
 import { readFamily } from '../families/index.js';
 import type { FamilySettings } from '../families/family.js';
 import { findJson, readJson } from './files.js';
-import { memberOf, wholeNumber } from './json.js';
+import { isJson, memberOf, wholeNumber, type Json } from './json.js';
+import type { PreprocessorFile } from './preprocessing.js';
 import { readTextCodec, type TextCodec } from './text-codec.js';
 
 /** Which variant of the bundle's ONNX files to read, by the file name's suffix: `fp32` has none, the others `_fp16`, `_q4` ... */
@@ -59,13 +60,14 @@ export async function readBundle(directory: string, dtype: Dtype): Promise<Bundl
     );
   }
   const config = await readJson(folder, 'config.json'); // first, because a folder without it is no bundle
-  const [generation, preprocessor, processor, tokenizer, tokenizerConfig] = await Promise.all([
+  const [generation, ownPreprocessor, processor, tokenizer, tokenizerConfig] = await Promise.all([
     findJson(folder, 'generation_config.json').then((json) => json ?? {}),
-    readJson(folder, 'preprocessor_config.json'),
+    findJson(folder, 'preprocessor_config.json'),
     findJson(folder, 'processor_config.json').then((json) => json ?? {}),
     readJson(folder, 'tokenizer.json'),
     readJson(folder, 'tokenizer_config.json'),
   ]);
+  const preprocessor = preprocessorOf(folder, ownPreprocessor, processor);
   const family = readFamily({ directory: folder, config, preprocessor, processor });
   const { imageTokenId } = family;
   const text = memberOf(config, 'text_config');
@@ -97,6 +99,16 @@ export async function readBundle(directory: string, dtype: Dtype): Promise<Bundl
       ),
     ],
   };
+}
+
+/** Newer libraries save it as a part of processor_config.json. @throws BundleError */
+function preprocessorOf(folder: string, own: Json | null, processor: Json): PreprocessorFile {
+  if (own) return { name: 'preprocessor_config.json', json: own };
+  if (isJson(processor.image_processor))
+    return { name: 'processor_config.json: image_processor', json: processor.image_processor };
+  throw new BundleError(
+    `${path.join(folder, 'preprocessor_config.json')} is missing, and processor_config.json has no image_processor: ${folder} is an incomplete bundle.`,
+  );
 }
 
 function endTokens(folder: string, value: unknown): number[] {

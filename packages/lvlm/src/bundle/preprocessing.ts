@@ -3,6 +3,13 @@ import { BundleError, ImageError } from '../platform/errors.js';
 import { isJson, type Json } from './json.js';
 import type { Region } from '../engine/api.js';
 
+/** What says how pictures become pixels. */
+export interface PreprocessorFile {
+  /** For messages. */
+  readonly name: string;
+  readonly json: Json;
+}
+
 /** preprocessor_config.json, checked. */
 export interface Preprocessing {
   /** Absent: images keep their size. */
@@ -50,13 +57,15 @@ const INTERPOLATIONS: readonly Interpolation[] = [
   'bilinear',
   'bilinear',
 ];
+/** Where nothing of {@link UNKNOWN_STEPS} is asked for, all of them do the same. */
 const PROCESSORS = [
   'CLIPImageProcessor',
-  'CLIPImageProcessorFast',
   'CLIPFeatureExtractor',
+  'LlavaImageProcessor',
   'SiglipImageProcessor',
-  'SiglipImageProcessorFast',
 ];
+/** Another implementation of the same processor, in the Python library. */
+const IMPLEMENTATION = /(Fast|Pil)$/;
 /** Steps of other processors: a bundle that asks for one is refused, rather than answered from a picture its model never saw. */
 const UNKNOWN_STEPS = [
   'do_pad',
@@ -73,13 +82,19 @@ const MAX_SIDE = 16_384;
 /** Of a resized image; a strip of one pixel's height can grow without bound. */
 const MAX_RESIZED_PIXELS = 2 ** 26;
 
-/** @throws BundleError where preprocessor_config.json asks for what is not known here */
-export function readPreprocessing(directory: string, config: Json): Preprocessing {
+/** @throws BundleError where the file asks for what is not known here */
+export function readPreprocessing(
+  directory: string,
+  { name: file, json: config }: PreprocessorFile,
+): Preprocessing {
   const refuse = (problem: string): never => {
-    throw new BundleError(`${directory}: preprocessor_config.json ${problem}.`);
+    throw new BundleError(`${directory}: ${file} ${problem}.`);
   };
   const type = config.image_processor_type ?? config.feature_extractor_type;
-  if (type !== undefined && !PROCESSORS.some((name) => name === type))
+  if (
+    type !== undefined &&
+    !(typeof type === 'string' && PROCESSORS.includes(type.replace(IMPLEMENTATION, '')))
+  )
     refuse(`names the processor ${JSON.stringify(type)}; this runner knows ${PROCESSORS.join(', ')}`);
   const unknown = UNKNOWN_STEPS.find((step) => config[step]);
   if (unknown) refuse(`asks for ${unknown}, which this runner does not do`);
