@@ -224,6 +224,46 @@ test('rules for generating that are not applied are told', async () => {
   ]);
 });
 
+describe('the end token', () => {
+  /** The fixture with end tokens where they are given, and nowhere else. */
+  async function withEnds(ends: {
+    generation?: unknown;
+    text?: unknown;
+    config?: unknown;
+    tokenizer?: unknown;
+  }): Promise<string> {
+    const bundle = await copyOfFixture();
+    const { text_config } = JSON.parse(await readFile(path.join(bundle, 'config.json'), 'utf8')) as {
+      text_config: object;
+    };
+    await editJson(bundle, 'generation_config.json', { eos_token_id: ends.generation });
+    await editJson(bundle, 'config.json', {
+      eos_token_id: ends.config,
+      text_config: { ...text_config, eos_token_id: ends.text },
+    });
+    await editJson(bundle, 'tokenizer_config.json', { eos_token: ends.tokenizer });
+    return bundle;
+  }
+
+  test.each([
+    [{ generation: [2, 7], text: 3, tokenizer: '<pad>' }, [2, 7]],
+    [{ generation: null, text: 3, config: 4 }, [3]],
+    [{ config: 4, tokenizer: '<pad>' }, [4]],
+    [{ tokenizer: { content: '</s>' } }, [2]],
+  ])('of %j', async (ends, expected) => {
+    const { endTokenIds, warnings } = await readBundle(await withEnds(ends), 'fp32');
+    expect(endTokenIds).toEqual(expected);
+    expect(warnings).toEqual([]);
+  });
+
+  test('that no file names: an answer goes on to maxNewTokens', async () => {
+    await using lvlm = await Lvlm.load(await withEnds({ tokenizer: 'no token at all' }));
+    const answer = await lvlm.generate({ rawPrompt: 'x', maxNewTokens: 5 });
+    expect(answer).toMatchObject({ tokenIds: { length: 5 }, finishReason: 'length' });
+    expect(answer.warnings).toEqual([expect.stringMatching(/names an end token .* goes on to maxNewTokens/)]);
+  });
+});
+
 test('a template in a file of its own', async () => {
   const bundle = await copyOfFixture();
   const { chat_template: template } = JSON.parse(

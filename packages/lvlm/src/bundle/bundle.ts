@@ -21,6 +21,7 @@ export interface Bundle {
   readonly family: FamilySettings;
   /** Paths of the ONNX files. */
   readonly graphs: Readonly<Record<GraphName, string>>;
+  /** What ends an answer; empty where no file says it. */
   readonly endTokenIds: readonly number[];
   readonly contextLength: number | null;
   readonly text: TextCodec;
@@ -28,6 +29,8 @@ export interface Bundle {
   readonly warnings: readonly string[];
 }
 
+const NO_END =
+  'No file of the bundle names an end token (eos_token_id): every answer goes on to maxNewTokens.';
 const SUFFIX: Record<Dtype, string> = {
   fp32: '',
   fp16: '_fp16',
@@ -78,11 +81,15 @@ export async function readBundle(directory: string, dtype: Dtype): Promise<Bundl
     processor,
     imageTokenId,
   });
+  const endTokenIds = endTokens(
+    folder,
+    generation.eos_token_id ?? text.eos_token_id ?? config.eos_token_id ?? codec.endTokenId,
+  );
   return {
     directory: folder,
     family,
     graphs: await graphPaths(folder, dtype),
-    endTokenIds: endTokens(folder, generation.eos_token_id ?? text.eos_token_id ?? config.eos_token_id),
+    endTokenIds,
     contextLength:
       text.max_position_embeddings === undefined
         ? null
@@ -94,6 +101,7 @@ export async function readBundle(directory: string, dtype: Dtype): Promise<Bundl
     text: codec,
     warnings: [
       ...codec.warnings,
+      ...(endTokenIds.length === 0 ? [NO_END] : []),
       ...GENERATION_RULES.filter((rule) => isActive(rule, generation[rule])).map(
         (rule) => `generation_config.json asks for ${rule}, which this runner does not apply.`,
       ),
@@ -112,7 +120,7 @@ function preprocessorOf(folder: string, own: Json | null, processor: Json): Prep
 }
 
 function endTokens(folder: string, value: unknown): number[] {
-  const ids = Array.isArray(value) ? value : [value];
+  const ids: unknown[] = Array.isArray(value) ? value : value === undefined ? [] : [value];
   return ids.map((id) => wholeNumber(folder, 'eos_token_id', id));
 }
 

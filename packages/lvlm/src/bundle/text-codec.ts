@@ -37,6 +37,8 @@ const BundleTokenizer = Tokenizer as new (tokenizer: Json, config: Json) => Text
 export class TextCodec {
   /** The token that stands for one image in a prompt. */
   readonly imageToken: string;
+  /** Of the end token that tokenizer_config.json names; undefined without one. */
+  readonly endTokenId: number | undefined;
   /** What is doubtful about the template, one sentence each. */
   readonly warnings: readonly string[];
   readonly #parts: CodecParts;
@@ -45,6 +47,8 @@ export class TextCodec {
     this.#parts = parts;
     this.imageToken = parts.imageToken;
     this.warnings = parts.warnings;
+    const end = parts.specialTokens.eos_token;
+    this.endTokenId = end === undefined ? undefined : parts.tokenizer.token_to_id(end);
   }
 
   /**
