@@ -2,18 +2,17 @@
 import { Tokenizer } from '@huggingface/tokenizers';
 import { readChatTemplate, type ChatTemplate } from './chat-template.js';
 import { isJson, type Json } from './json.js';
+import { LiteralTokens, type TokenizerFiles } from './literal-tokens.js';
 import { BundleError, PromptError } from '../platform/errors.js';
 
 /** What {@link readTextCodec} needs to know. */
-interface TextFiles {
+interface TextFiles extends TokenizerFiles {
   readonly directory: string;
-  readonly tokenizer: Json;
-  readonly tokenizerConfig: Json;
   readonly processor: Json;
   readonly imageTokenId: number;
 }
 
-/** What is used of the tokenizer, whose own types Node's way of resolving modules does not find. */
+/** What is used of a tokenizer, whose own types Node's way of resolving modules does not find. */
 interface TextTokenizer {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
   decode(ids: readonly number[], options: { skip_special_tokens: boolean }): string;
@@ -21,9 +20,17 @@ interface TextTokenizer {
   id_to_token(id: number): string | undefined;
 }
 
+/** How special tokens in a user's text stay text. */
+interface LiteralText {
+  readonly tokens: LiteralTokens;
+  /** Made when a text first needs it: a vocabulary is large. */
+  tokenizer(): TextTokenizer;
+}
+
 /** What a codec is made of. */
 interface CodecParts {
   readonly tokenizer: TextTokenizer;
+  readonly literal: LiteralText;
   readonly template: ChatTemplate | null;
   readonly specialTokens: Readonly<Record<string, string>>;
   readonly imageTokenId: number;
@@ -70,14 +77,31 @@ export class TextCodec {
   }
 
   /**
+   * Token ids of the user's turn in the chat template. Special tokens in the text are text.
+   * @throws PromptError as {@link render} and {@link encode} do
+   */
+  encodeTurn(text: string, images: number): number[] {
+    const { tokens, tokenizer } = this.#parts.literal;
+    const plain = this.render(text, images);
+    if (!tokens.occurIn(text)) return this.encode(plain, images);
+    const rendered = this.render(tokens.hide(text), images);
+    return this.#encode(tokenizer(), rendered, tokens.reveal(rendered), images);
+  }
+
+  /**
    * Token ids of a prompt. The tokenizer adds its begin token unless the text starts with it (the rule of the Python library).
    * @param images how many image tokens there must be
    * @throws PromptError on another number of image tokens
    */
   encode(text: string, images: number): number[] {
-    const { tokenizer, specialTokens, imageTokenId } = this.#parts;
+    return this.#encode(this.#parts.tokenizer, text, text, images);
+  }
+
+  /** @param written what the tokenizer reads as `text` */
+  #encode(tokenizer: TextTokenizer, text: string, written: string, images: number): number[] {
+    const { specialTokens, imageTokenId } = this.#parts;
     const begin = specialTokens.bos_token;
-    const { ids } = tokenizer.encode(text, { add_special_tokens: !(begin && text.startsWith(begin)) });
+    const { ids } = tokenizer.encode(written, { add_special_tokens: !(begin && text.startsWith(begin)) });
     const found = ids.filter((id) => id === imageTokenId).length;
     if (found !== images) {
       throw new PromptError(
@@ -114,7 +138,21 @@ export async function readTextCodec(files: TextFiles): Promise<TextCodec> {
   }
   const specialTokens = specialTokensOf(tokenizerConfig);
   const chosen = await readChatTemplate({ ...files, imageToken, specialTokens });
-  return new TextCodec({ tokenizer, ...chosen, specialTokens, imageTokenId, imageToken });
+  const literal = literalText(files);
+  return new TextCodec({ tokenizer, literal, ...chosen, specialTokens, imageTokenId, imageToken });
+}
+
+function literalText(files: TextFiles): LiteralText {
+  const tokens = new LiteralTokens(files);
+  let made: TextTokenizer | undefined;
+  return {
+    tokens,
+    tokenizer: () => {
+      if (made) return made;
+      const { tokenizer, tokenizerConfig } = tokens.renamed(files);
+      return (made = new BundleTokenizer(tokenizer, tokenizerConfig));
+    },
+  };
 }
 
 function specialTokensOf(config: Json): Record<string, string> {
