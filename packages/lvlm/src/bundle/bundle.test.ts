@@ -1,4 +1,5 @@
 /** Bundles that are broken, foreign or hostile: a typed error that names the file, and nothing else. */
+import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { cp, mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -67,6 +68,28 @@ test.each([
   await rm(file);
   await mkdir(file);
   expect(await refusal(bundle)).toContain(path.basename(name));
+});
+
+test
+  .runIf(process.platform === 'linux')
+  .each([
+    'config.json',
+    'generation_config.json',
+    'preprocessor_config.json',
+    'processor_config.json',
+    'tokenizer.json',
+    'tokenizer_config.json',
+    'chat_template.jinja',
+    'chat_template.json',
+  ])('%s that is a pipe, or a device', async (name) => {
+  const bundle = await copyOfFixture();
+  const file = path.join(bundle, name);
+  await rm(file, { force: true });
+  execFileSync('mkfifo', [file]);
+  expect(await refusal(bundle)).toMatch(/is no regular file/);
+  await rm(file);
+  await symlink('/dev/zero', file);
+  expect(await refusal(bundle)).toMatch(/is no regular file/);
 });
 
 describe('foreign', () => {

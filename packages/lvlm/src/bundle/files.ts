@@ -47,6 +47,8 @@ export async function findText(folder: string, name: string): Promise<string | n
   const file = path.join(folder, name);
   const found = await stat(file).catch(() => null);
   if (!found) return null;
+  // A pipe would be waited for, and a device read for ever.
+  if (!found.isFile()) throw new BundleError(`${file} is no regular file.`);
   if (found.size > MAX_BYTES)
     throw new BundleError(
       `${file} has ${found.size} bytes; a bundle's text files have at most ${MAX_BYTES}.`,
