@@ -92,6 +92,33 @@ test
   expect(await refusal(bundle)).toMatch(/is no regular file/);
 });
 
+test.each([
+  'config.json',
+  'generation_config.json',
+  'preprocessor_config.json',
+  'processor_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'chat_template.json',
+])('%s nested 200,000 deep', async (name) => {
+  const bundle = await copyOfFixture();
+  for (const [open, close] of ['[]', '{}']) {
+    const value = `${open}"a"${open === '{' ? ':' : ','}`.repeat(200_000) + '1' + close.repeat(200_000);
+    await writeFile(path.join(bundle, name), `{"model_type":${value}}`);
+    expect(await refusal(bundle)).toContain(`${name} is nested more than 100 deep`);
+  }
+});
+
+test('a template that never ends', async () => {
+  const bundle = await copyOfFixture();
+  const chat_template = '{% for i in range(1000000000) %}<image>{% endfor %}';
+  await editJson(bundle, 'tokenizer_config.json', { chat_template });
+  await using lvlm = await Lvlm.load(bundle);
+  await expect(lvlm.generate({ prompt: 'x' })).rejects.toThrow(
+    /chat template fails on this prompt: its range\(\) has more than 10000 numbers. Use rawPrompt/,
+  );
+});
+
 describe('foreign', () => {
   test.each<[string, string, Record<string, unknown>, RegExp]>([
     [

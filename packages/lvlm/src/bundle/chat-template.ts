@@ -1,6 +1,6 @@
 /** The bundle's chat template: which of its files has it, and a user's turn in it. */
-import { Template } from '@huggingface/jinja';
 import { BundleError, PromptError } from '../platform/errors.js';
+import { BoundedTemplate } from './bounded-template.js';
 import { findJson, findText } from './files.js';
 import { isJson, type Json } from './json.js';
 
@@ -29,12 +29,12 @@ interface Source {
 
 /** A chat template. */
 export class ChatTemplate {
-  readonly #template: Template;
+  readonly #template: BoundedTemplate;
   readonly #variables: Readonly<Record<string, string>>;
 
   /** @throws whatever the parser throws */
   constructor(source: string, specialTokens: Readonly<Record<string, string>>) {
-    this.#template = new Template(source);
+    this.#template = new BoundedTemplate(source);
     this.#variables = specialTokens;
   }
 

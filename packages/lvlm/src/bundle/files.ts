@@ -5,6 +5,8 @@ import { BundleError } from '../platform/errors.js';
 import { isJson, type Json } from './json.js';
 
 const MAX_BYTES = 2 ** 27;
+/** Whoever walks through a value does so by recursion. */
+const MAX_DEPTH = 100;
 
 /**
  * Reads a JSON object of a bundle; null where the file is absent.
@@ -24,6 +26,7 @@ export async function findJson(folder: string, name: string): Promise<Json | nul
     );
   }
   if (!isJson(value)) throw new BundleError(`${file} must hold a JSON object.`);
+  if (isDeeper(value, MAX_DEPTH)) throw new BundleError(`${file} is nested more than ${MAX_DEPTH} deep.`);
   return value;
 }
 
@@ -58,4 +61,17 @@ export async function findText(folder: string, name: string): Promise<string | n
   } catch (cause) {
     throw new BundleError(`${file} cannot be read: ${(cause as Error).message}.`, { cause });
   }
+}
+
+function isDeeper(value: object, depth: number): boolean {
+  let level = [value];
+  for (let reached = 0; level.length > 0; reached++) {
+    if (reached > depth) return true;
+    level = level.flatMap((parent) => Object.values(parent).filter(isObject));
+  }
+  return false;
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
 }

@@ -13,7 +13,7 @@ interface Encoder {
 const encoderOf = ({ tokenizer, tokenizerConfig }: TokenizerFiles): Encoder =>
   new (Tokenizer as new (tokenizer: Json, config: Json) => Encoder)(tokenizer, tokenizerConfig);
 
-const letters = [...'abcdefghijklmnopqrstuvwxyz<>/|_▁.'];
+const letters = Array.from('abcdefghijklmnopqrstuvwxyz<>/|_▁.');
 /** As Llama's: words begin with ▁, begin and end are added tokens with neighbours that they strip. */
 const added = [
   { id: 0, content: '<unk>', special: true, normalized: false },
@@ -94,7 +94,7 @@ describe('a prompt', () => {
     const { text: codec } = await readBundle(FIXTURE, 'fp32');
     const byte = (char: string): number => codec.encode(char, 0)[1]; // the fixture has a token a byte, after the begin token
     const [begin, image] = [1, 3];
-    const spelled = (text: string): number[] => [...text].map(byte);
+    const spelled = (text: string): number[] => Array.from(text, byte);
     expect(codec.encodeTurn('a</s>b<s>', 1)).toEqual([
       begin,
       ...spelled('USER: '),

@@ -24,7 +24,7 @@ interface TextTokenizer {
 interface LiteralText {
   readonly tokens: LiteralTokens;
   /** Made when a text first needs it: a vocabulary is large. */
-  tokenizer(): TextTokenizer;
+  readonly tokenizer: () => TextTokenizer;
 }
 
 /** What a codec is made of. */
@@ -32,7 +32,7 @@ interface CodecParts {
   readonly tokenizer: TextTokenizer;
   readonly literal: LiteralText;
   readonly template: ChatTemplate | null;
-  readonly specialTokens: Readonly<Record<string, string>>;
+  readonly specialTokens: Readonly<Partial<Record<string, string>>>;
   readonly imageTokenId: number;
   readonly imageToken: string;
   readonly warnings: readonly string[];
