@@ -109,6 +109,27 @@ test.each([
   }
 });
 
+const LONG = 'x'.repeat(2 ** 22);
+test.each<[string, Record<string, unknown>]>([
+  ['config.json', { model_type: LONG }],
+  ['config.json', { model_type: [LONG] }],
+  ['config.json', { image_token_index: LONG }],
+  ['generation_config.json', { eos_token_id: [LONG] }],
+  ['preprocessor_config.json', { image_processor_type: LONG }],
+  ['preprocessor_config.json', { resample: LONG }],
+  ['preprocessor_config.json', { size: { width: LONG } }],
+  ['preprocessor_config.json', { image_mean: LONG }],
+  ['preprocessor_config.json', { rescale_factor: LONG }],
+  ['processor_config.json', { image_token: LONG }],
+  ['tokenizer.json', { decoder: { type: LONG } }],
+  ['tokenizer_config.json', { chat_template: `{% ${'x'.repeat(60_000)} %}` }],
+  ['tokenizer_config.json', { chat_template: LONG }],
+])('%s with millions of characters where none belong is cited in short', async (name, changes) => {
+  const bundle = await copyOfFixture();
+  await editJson(bundle, name, changes);
+  expect((await refusal(bundle)).length).toBeLessThan(700);
+});
+
 test('a template that never ends', async () => {
   const bundle = await copyOfFixture();
   const chat_template = '{% for i in range(1000000000) %}<image>{% endfor %}';
@@ -117,6 +138,15 @@ test('a template that never ends', async () => {
   await expect(lvlm.generate({ prompt: 'x' })).rejects.toThrow(
     /chat template fails on this prompt: its range\(\) has more than 10000 numbers. Use rawPrompt/,
   );
+});
+
+test('a template that complains at length is cited in short', async () => {
+  const bundle = await copyOfFixture();
+  await editJson(bundle, 'tokenizer_config.json', {
+    chat_template: `{{ raise_exception('${'x'.repeat(60_000)}') }}`,
+  });
+  const { text } = await readBundle(bundle, 'fp32');
+  expect(() => text.render('x', 0)).toThrow(/^.{300,500}$/);
 });
 
 describe('foreign', () => {
@@ -165,6 +195,16 @@ describe('foreign', () => {
       /size.shortest_edge "x"/,
     ],
     ['an unknown interpolation', 'preprocessor_config.json', { resample: 9 }, /resample 9/],
+    ['a property of arrays', 'preprocessor_config.json', { resample: 'length' }, /resample "length"/],
+    ['a list of an index', 'preprocessor_config.json', { resample: [3] }, /resample \[3\]/],
+    ['a property of objects', 'config.json', { model_type: 'constructor' }, /model_type "constructor"/],
+    ['a list of a kind', 'config.json', { model_type: ['llava'] }, /model_type \["llava"\]/],
+    [
+      'a factor that is no number',
+      'preprocessor_config.json',
+      { rescale_factor: 'x' },
+      /rescale_factor "x"; it must be a number/,
+    ],
     [
       'a mean for two channels',
       'preprocessor_config.json',

@@ -2,7 +2,7 @@
 import { BundleError, PromptError } from '../platform/errors.js';
 import { BoundedTemplate } from './bounded-template.js';
 import { findJson, findText } from './files.js';
-import { isJson, type Json } from './json.js';
+import { isJson, reasonOf, type Json } from './json.js';
 
 /** What {@link readChatTemplate} needs to know. */
 export interface ChatTemplateFiles {
@@ -52,7 +52,7 @@ export class ChatTemplate {
       });
     } catch (cause) {
       throw new PromptError(
-        `The bundle's chat template fails on this prompt: ${(cause as Error).message}. Use rawPrompt.`,
+        `The bundle's chat template fails on this prompt: ${reasonOf(cause)}. Use rawPrompt.`,
         { cause },
       );
     }
@@ -108,10 +108,9 @@ function parse({ directory, specialTokens }: ChatTemplateFiles, { file, text }: 
   try {
     return new ChatTemplate(text, specialTokens);
   } catch (cause) {
-    throw new BundleError(
-      `${directory}: the chat template of ${file} cannot be used: ${(cause as Error).message}`,
-      { cause },
-    );
+    throw new BundleError(`${directory}: the chat template of ${file} cannot be used: ${reasonOf(cause)}`, {
+      cause,
+    });
   }
 }
 

@@ -2,7 +2,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { BundleError } from '../platform/errors.js';
-import { isJson, type Json } from './json.js';
+import { isJson, reasonOf, type Json } from './json.js';
 
 const MAX_BYTES = 2 ** 27;
 /** Whoever walks through a value does so by recursion. */
@@ -21,7 +21,7 @@ export async function findJson(folder: string, name: string): Promise<Json | nul
     value = JSON.parse(text);
   } catch (cause) {
     throw new BundleError(
-      `${file} cannot be read as JSON: ${(cause as Error).message}. It is damaged or was cut short: fetch it again.`,
+      `${file} cannot be read as JSON: ${reasonOf(cause)}. It is damaged or was cut short: fetch it again.`,
       { cause },
     );
   }
@@ -59,7 +59,7 @@ export async function findText(folder: string, name: string): Promise<string | n
   try {
     return await readFile(file, 'utf8');
   } catch (cause) {
-    throw new BundleError(`${file} cannot be read: ${(cause as Error).message}.`, { cause });
+    throw new BundleError(`${file} cannot be read: ${reasonOf(cause)}.`, { cause });
   }
 }
 

@@ -1,7 +1,7 @@
 /** Text to token ids and back: the bundle's tokenizer and its chat template. */
 import { Tokenizer } from '@huggingface/tokenizers';
 import { readChatTemplate, type ChatTemplate } from './chat-template.js';
-import { isJson, type Json } from './json.js';
+import { cut, isJson, reasonOf, type Json } from './json.js';
 import { LiteralTokens, type TokenizerFiles } from './literal-tokens.js';
 import { BundleError, PromptError } from '../platform/errors.js';
 
@@ -70,7 +70,7 @@ export class TextCodec {
       );
     if (text.includes(this.imageToken)) {
       throw new PromptError(
-        `prompt contains ${this.imageToken}, which the chat template writes: leave it out, or use rawPrompt.`,
+        `prompt contains ${cut(this.imageToken)}, which the chat template writes: leave it out, or use rawPrompt.`,
       );
     }
     return template.render(text, images);
@@ -105,7 +105,7 @@ export class TextCodec {
     const found = ids.filter((id) => id === imageTokenId).length;
     if (found !== images) {
       throw new PromptError(
-        `The prompt has ${found} times ${this.imageToken} for ${images} images: it must have one for each image.`,
+        `The prompt has ${found} times ${cut(this.imageToken)} for ${images} images: it must have one for each image.`,
       );
     }
     if (ids.length === images) throw new PromptError('The prompt has no text.');
@@ -133,7 +133,7 @@ export async function readTextCodec(files: TextFiles): Promise<TextCodec> {
     typeof processor.image_token === 'string' ? processor.image_token : tokenizer.id_to_token(imageTokenId);
   if (imageToken === undefined || tokenizer.token_to_id(imageToken) !== imageTokenId) {
     throw new BundleError(
-      `${directory}: tokenizer.json has no token ${imageTokenId}${imageToken ? ` that reads ${imageToken}` : ''}, the image token of config.json: the files are of different models.`,
+      `${directory}: tokenizer.json has no token ${imageTokenId}${imageToken ? ` that reads ${cut(imageToken)}` : ''}, the image token of config.json: the files are of different models.`,
     );
   }
   const specialTokens = specialTokensOf(tokenizerConfig);
@@ -169,6 +169,6 @@ function attempt<T>(directory: string, what: string, make: () => T): T {
   try {
     return make();
   } catch (cause) {
-    throw new BundleError(`${directory}: the ${what} cannot be used: ${(cause as Error).message}`, { cause });
+    throw new BundleError(`${directory}: the ${what} cannot be used: ${reasonOf(cause)}`, { cause });
   }
 }
