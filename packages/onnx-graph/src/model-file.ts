@@ -1,5 +1,5 @@
 /** Reads a model from a path, without its weights: these stay in the file, or beside it. For Node. */
-import { closeSync, fstatSync, openSync, readSync, realpathSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { OnnxArgumentError, OnnxFileError } from './errors.js';
 import { resolveExternalData } from './external-data.js';
@@ -56,16 +56,16 @@ class FileSource implements ByteSource {
   constructor(path: string) {
     this.#path = path;
     this.realPath = realpathSync(path);
-    this.#descriptor = openSync(this.realPath, 'r');
-    const stat = fstatSync(this.#descriptor);
-    if (!stat.isFile() || stat.size === 0) {
-      this.close();
-      throw new OnnxFileError(
-        path,
-        stat.isFile() ? `is empty. ${AGAIN}` : 'is not a file. Name the .onnx file itself.',
-      );
+    // Before it is opened: to open a pipe waits for whoever writes into it.
+    if (!statSync(this.realPath).isFile()) {
+      throw new OnnxFileError(path, 'is not a file. Name the .onnx file itself.');
     }
-    this.size = stat.size;
+    this.#descriptor = openSync(this.realPath, 'r');
+    this.size = fstatSync(this.#descriptor).size;
+    if (this.size === 0) {
+      this.close();
+      throw new OnnxFileError(path, `is empty. ${AGAIN}`);
+    }
   }
 
   read(start: number, end: number): Uint8Array {

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   closeSync,
   copyFileSync,
@@ -302,6 +303,13 @@ describe('what is no model', () => {
     expect(error.message).toMatch(message);
     expect(error.message).toContain(path);
     if (name !== 'empty' && name !== 'a Git LFS pointer') failure(Buffer.from(content));
+  });
+
+  test.runIf(process.platform === 'linux')('a pipe that nobody writes into, a device', () => {
+    const pipe = join(folder, 'pipe.onnx');
+    execFileSync('mkfifo', [pipe]);
+    expect(failure(pipe).message).toMatch(/is not a file/);
+    expect(failure('/dev/zero').message).toMatch(/is not a file/);
   });
 
   test('nothing, or a folder', () => {

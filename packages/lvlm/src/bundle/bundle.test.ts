@@ -1,4 +1,5 @@
 /** Bundles that are broken, foreign or hostile: a typed error that names the file, and nothing else. */
+import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { cp, mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -13,6 +14,7 @@ import {
   type Requirements,
   type TokenReducer,
 } from '@foveate/core';
+import { readBundle } from './bundle.js';
 import { openCheckedEncoder } from '../engine/identity-check.js';
 import { createSessions } from '../engine/sessions.js';
 import { nodePlatform } from '../platform/node.js';
@@ -68,6 +70,85 @@ test.each([
   expect(await refusal(bundle)).toContain(path.basename(name));
 });
 
+test
+  .runIf(process.platform === 'linux')
+  .each([
+    'config.json',
+    'generation_config.json',
+    'preprocessor_config.json',
+    'processor_config.json',
+    'tokenizer.json',
+    'tokenizer_config.json',
+    'chat_template.jinja',
+    'chat_template.json',
+  ])('%s that is a pipe, or a device', async (name) => {
+  const bundle = await copyOfFixture();
+  const file = path.join(bundle, name);
+  await rm(file, { force: true });
+  execFileSync('mkfifo', [file]);
+  expect(await refusal(bundle)).toMatch(/is no regular file/);
+  await rm(file);
+  await symlink('/dev/zero', file);
+  expect(await refusal(bundle)).toMatch(/is no regular file/);
+});
+
+test.each([
+  'config.json',
+  'generation_config.json',
+  'preprocessor_config.json',
+  'processor_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'chat_template.json',
+])('%s nested 200,000 deep', async (name) => {
+  const bundle = await copyOfFixture();
+  for (const [open, close] of ['[]', '{}']) {
+    const value = `${open}"a"${open === '{' ? ':' : ','}`.repeat(200_000) + '1' + close.repeat(200_000);
+    await writeFile(path.join(bundle, name), `{"model_type":${value}}`);
+    expect(await refusal(bundle)).toContain(`${name} is nested more than 100 deep`);
+  }
+});
+
+const LONG = 'x'.repeat(2 ** 22);
+test.each<[string, Record<string, unknown>]>([
+  ['config.json', { model_type: LONG }],
+  ['config.json', { model_type: [LONG] }],
+  ['config.json', { image_token_index: LONG }],
+  ['generation_config.json', { eos_token_id: [LONG] }],
+  ['preprocessor_config.json', { image_processor_type: LONG }],
+  ['preprocessor_config.json', { resample: LONG }],
+  ['preprocessor_config.json', { size: { width: LONG } }],
+  ['preprocessor_config.json', { image_mean: LONG }],
+  ['preprocessor_config.json', { rescale_factor: LONG }],
+  ['processor_config.json', { image_token: LONG }],
+  ['tokenizer.json', { decoder: { type: LONG } }],
+  ['tokenizer_config.json', { chat_template: `{% ${'x'.repeat(60_000)} %}` }],
+  ['tokenizer_config.json', { chat_template: LONG }],
+])('%s with millions of characters where none belong is cited in short', async (name, changes) => {
+  const bundle = await copyOfFixture();
+  await editJson(bundle, name, changes);
+  expect((await refusal(bundle)).length).toBeLessThan(700);
+});
+
+test('a template that never ends', async () => {
+  const bundle = await copyOfFixture();
+  const chat_template = '{% for i in range(1000000000) %}<image>{% endfor %}';
+  await editJson(bundle, 'tokenizer_config.json', { chat_template });
+  await using lvlm = await Lvlm.load(bundle);
+  await expect(lvlm.generate({ prompt: 'x' })).rejects.toThrow(
+    /chat template fails on this prompt: its range\(\) has more than 10000 numbers. Use rawPrompt/,
+  );
+});
+
+test('a template that complains at length is cited in short', async () => {
+  const bundle = await copyOfFixture();
+  await editJson(bundle, 'tokenizer_config.json', {
+    chat_template: `{{ raise_exception('${'x'.repeat(60_000)}') }}`,
+  });
+  const { text } = await readBundle(bundle, 'fp32');
+  expect(() => text.render('x', 0)).toThrow(/^.{300,500}$/);
+});
+
 describe('foreign', () => {
   test.each<[string, string, Record<string, unknown>, RegExp]>([
     [
@@ -114,6 +195,16 @@ describe('foreign', () => {
       /size.shortest_edge "x"/,
     ],
     ['an unknown interpolation', 'preprocessor_config.json', { resample: 9 }, /resample 9/],
+    ['a property of arrays', 'preprocessor_config.json', { resample: 'length' }, /resample "length"/],
+    ['a list of an index', 'preprocessor_config.json', { resample: [3] }, /resample \[3\]/],
+    ['a property of objects', 'config.json', { model_type: 'constructor' }, /model_type "constructor"/],
+    ['a list of a kind', 'config.json', { model_type: ['llava'] }, /model_type \["llava"\]/],
+    [
+      'a factor that is no number',
+      'preprocessor_config.json',
+      { rescale_factor: 'x' },
+      /rescale_factor "x"; it must be a number/,
+    ],
     [
       'a mean for two channels',
       'preprocessor_config.json',
@@ -125,7 +216,7 @@ describe('foreign', () => {
       'a template that does not parse',
       'tokenizer_config.json',
       { chat_template: '{% for %}' },
-      /the chat template cannot be used/,
+      /the chat template of tokenizer_config.json cannot be used/,
     ],
     ['no vocabulary', 'tokenizer.json', { model: {} }, /tokenizer.json/],
     ['a list in place of an object', 'processor_config.json', [] as never, /./],
@@ -223,6 +314,46 @@ test('rules for generating that are not applied are told', async () => {
   ]);
 });
 
+describe('the end token', () => {
+  /** The fixture with end tokens where they are given, and nowhere else. */
+  async function withEnds(ends: {
+    generation?: unknown;
+    text?: unknown;
+    config?: unknown;
+    tokenizer?: unknown;
+  }): Promise<string> {
+    const bundle = await copyOfFixture();
+    const { text_config } = JSON.parse(await readFile(path.join(bundle, 'config.json'), 'utf8')) as {
+      text_config: object;
+    };
+    await editJson(bundle, 'generation_config.json', { eos_token_id: ends.generation });
+    await editJson(bundle, 'config.json', {
+      eos_token_id: ends.config,
+      text_config: { ...text_config, eos_token_id: ends.text },
+    });
+    await editJson(bundle, 'tokenizer_config.json', { eos_token: ends.tokenizer });
+    return bundle;
+  }
+
+  test.each([
+    [{ generation: [2, 7], text: 3, tokenizer: '<pad>' }, [2, 7]],
+    [{ generation: null, text: 3, config: 4 }, [3]],
+    [{ config: 4, tokenizer: '<pad>' }, [4]],
+    [{ tokenizer: { content: '</s>' } }, [2]],
+  ])('of %j', async (ends, expected) => {
+    const { endTokenIds, warnings } = await readBundle(await withEnds(ends), 'fp32');
+    expect(endTokenIds).toEqual(expected);
+    expect(warnings).toEqual([]);
+  });
+
+  test('that no file names: an answer goes on to maxNewTokens', async () => {
+    await using lvlm = await Lvlm.load(await withEnds({ tokenizer: 'no token at all' }));
+    const answer = await lvlm.generate({ rawPrompt: 'x', maxNewTokens: 5 });
+    expect(answer).toMatchObject({ tokenIds: { length: 5 }, finishReason: 'length' });
+    expect(answer.warnings).toEqual([expect.stringMatching(/names an end token .* goes on to maxNewTokens/)]);
+  });
+});
+
 test('a template in a file of its own', async () => {
   const bundle = await copyOfFixture();
   const { chat_template: template } = JSON.parse(
@@ -244,6 +375,109 @@ test('a template in a file of its own', async () => {
     await using lvlm = await Lvlm.load(bundle);
     expect((await lvlm.generate(ask)).tokenIds).toEqual(tokenIds);
   }
+});
+
+describe('an image processor inside processor_config.json', () => {
+  /** As `save_pretrained` of transformers 5 leaves a processor: one file. */
+  async function savedAsOne(changes: Record<string, unknown>): Promise<string> {
+    const bundle = await copyOfFixture();
+    const file = path.join(bundle, 'preprocessor_config.json');
+    const preprocessor = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+    await rm(file);
+    await editJson(bundle, 'processor_config.json', { image_processor: { ...preprocessor, ...changes } });
+    return bundle;
+  }
+
+  test('is read', async () => {
+    for (const type of ['CLIPImageProcessor', 'LlavaImageProcessor', 'CLIPImageProcessorPil']) {
+      const bundle = await savedAsOne({ image_processor_type: type, do_pad: false });
+      expect((await readBundle(bundle, 'fp32')).family).toEqual((await readBundle(FIXTURE, 'fp32')).family);
+    }
+  });
+
+  test('is what a refusal names', async () => {
+    expect(await refusal(await savedAsOne({ do_pad: true }))).toMatch(
+      /processor_config.json: image_processor asks for do_pad/,
+    );
+  });
+
+  test('gives way to preprocessor_config.json', async () => {
+    const bundle = await copyOfFixture();
+    await editJson(bundle, 'processor_config.json', { image_processor: { do_pad: true } });
+    expect((await readBundle(bundle, 'fp32')).family).toEqual((await readBundle(FIXTURE, 'fp32')).family);
+  });
+});
+
+describe('several templates', () => {
+  const withImages = (tag: string): string =>
+    `{% for part in messages[0].content %}{% if part.type == 'image' %}<image>{% else %}${tag}{{ part.text }}{% endif %}{% endfor %}`;
+  const textOnly = '{% for part in messages[0].content %}{{ part.text }}{% endfor %}';
+  /** What the template of a bundle makes of `x` with one image, and what is warned of. */
+  async function chosen(files: {
+    jinja?: string;
+    json?: unknown;
+    processor?: unknown;
+    tokenizer?: unknown;
+  }): Promise<[string, readonly string[]]> {
+    const bundle = await copyOfFixture();
+    await editJson(bundle, 'tokenizer_config.json', { chat_template: files.tokenizer });
+    await editJson(bundle, 'processor_config.json', { chat_template: files.processor });
+    if (files.jinja !== undefined) await writeFile(path.join(bundle, 'chat_template.jinja'), files.jinja);
+    if (files.json !== undefined)
+      await writeFile(path.join(bundle, 'chat_template.json'), JSON.stringify({ chat_template: files.json }));
+    const { text, warnings } = await readBundle(bundle, 'fp32');
+    return [text.render('x', 1), warnings];
+  }
+  const differ = (used: string, other: string): string =>
+    `${used} and ${other} have different chat templates: that of ${used} is used.`;
+
+  test('are taken in the order of the Python library', async () => {
+    const [jinja, json, processor, tokenizer] = ['a', 'b', 'c', 'd'].map(withImages);
+    const [first, warnings] = await chosen({ jinja, json, processor, tokenizer });
+    expect(first).toBe('<image>ax');
+    expect(warnings).toEqual([
+      differ('chat_template.jinja', 'chat_template.json'),
+      differ('chat_template.jinja', 'processor_config.json'),
+      differ('chat_template.jinja', 'tokenizer_config.json'),
+    ]);
+    expect(await chosen({ json, processor, tokenizer })).toMatchObject(['<image>bx', { length: 2 }]);
+    expect(await chosen({ processor, tokenizer })).toMatchObject(['<image>cx', { length: 1 }]);
+    expect(await chosen({ tokenizer })).toEqual(['<image>dx', []]);
+  });
+
+  test('give way to the first that has a place for images', async () => {
+    const failing = "{{ raise_exception('text only') }}";
+    expect(await chosen({ jinja: withImages('a'), tokenizer: textOnly })).toEqual([
+      '<image>ax',
+      [differ('chat_template.jinja', 'tokenizer_config.json')],
+    ]);
+    expect(await chosen({ jinja: textOnly, json: failing, tokenizer: withImages('d') })).toEqual([
+      '<image>dx',
+      [
+        differ('tokenizer_config.json', 'chat_template.jinja'),
+        differ('tokenizer_config.json', 'chat_template.json'),
+      ],
+    ]);
+    expect(await chosen({ jinja: textOnly, json: withImages('b') })).toMatchObject([
+      '<image>bx',
+      { length: 1 },
+    ]);
+  });
+
+  test('that are the same are not warned of, nor are named ones', async () => {
+    const template = withImages('d');
+    const named = [
+      { name: 'tool_use', template: withImages('t') },
+      { name: 'default', template },
+    ];
+    expect(await chosen({ jinja: `${template}\n`, tokenizer: named })).toEqual(['<image>dx', []]);
+    expect(await chosen({ json: named })).toEqual(['<image>dx', []]);
+  });
+
+  test('of which none has a place leave the first', async () => {
+    const template = '{{ bos_token }}{{ messages[0].content[1].text }}';
+    expect(await chosen({ jinja: template, tokenizer: textOnly })).toMatchObject(['<s>x', { length: 1 }]);
+  });
 });
 
 describe('the identity check', () => {

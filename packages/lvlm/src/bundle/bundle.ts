@@ -1,10 +1,12 @@
 /** Reads the small files of a bundle, the layout of transformers.js: what the runner must know before it opens a graph. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { BundleError } from '../platform/errors.js';
 import { readFamily } from '../families/index.js';
 import type { FamilyOptions, FamilySettings } from '../families/family.js';
+import { findJson, readJson } from './files.js';
 import { isJson, memberOf, wholeNumber, type Json } from './json.js';
+import type { PreprocessorFile } from './preprocessing.js';
 import { readTextCodec, type TextCodec } from './text-codec.js';
 
 /** Which variant of the bundle's ONNX files to read, by the file name's suffix: `fp32` has none, the others `_fp16`, `_q4` ... */
@@ -19,6 +21,7 @@ export interface Bundle {
   readonly family: FamilySettings;
   /** Paths of the ONNX files. */
   readonly graphs: Readonly<Record<GraphName, string>>;
+  /** What ends an answer; empty where no file says it. */
   readonly endTokenIds: readonly number[];
   readonly contextLength: number | null;
   readonly text: TextCodec;
@@ -26,7 +29,8 @@ export interface Bundle {
   readonly warnings: readonly string[];
 }
 
-const MAX_JSON_BYTES = 2 ** 27;
+const NO_END =
+  'No file of the bundle names an end token (eos_token_id): every answer goes on to maxNewTokens.';
 const SUFFIX: Record<Dtype, string> = {
   fp32: '',
   fp16: '_fp16',
@@ -63,21 +67,33 @@ export async function readBundle(
     );
   }
   const config = await readJson(folder, 'config.json'); // first, because a folder without it is no bundle
-  const [generation, preprocessor, processor, tokenizer, tokenizerConfig] = await Promise.all([
-    readJson(folder, 'generation_config.json', {}),
-    readJson(folder, 'preprocessor_config.json'),
-    readJson(folder, 'processor_config.json', {}),
+  const [generation, ownPreprocessor, processor, tokenizer, tokenizerConfig] = await Promise.all([
+    findJson(folder, 'generation_config.json').then((json) => json ?? {}),
+    findJson(folder, 'preprocessor_config.json'),
+    findJson(folder, 'processor_config.json').then((json) => json ?? {}),
     readJson(folder, 'tokenizer.json'),
     readJson(folder, 'tokenizer_config.json'),
   ]);
+  const preprocessor = preprocessorOf(folder, ownPreprocessor, processor);
   const family = readFamily({ directory: folder, config, preprocessor, processor }, options);
   const { imageTokenId } = family;
   const text = memberOf(config, 'text_config');
+  const codec = await readTextCodec({
+    directory: folder,
+    tokenizer,
+    tokenizerConfig,
+    processor,
+    imageTokenId,
+  });
+  const endTokenIds = endTokens(
+    folder,
+    generation.eos_token_id ?? text.eos_token_id ?? config.eos_token_id ?? codec.endTokenId,
+  );
   return {
     directory: folder,
     family,
     graphs: await graphPaths(folder, dtype),
-    endTokenIds: endTokens(folder, generation.eos_token_id ?? text.eos_token_id ?? config.eos_token_id),
+    endTokenIds,
     contextLength:
       text.max_position_embeddings === undefined
         ? null
@@ -86,47 +102,29 @@ export async function readBundle(
             'config.json: text_config.max_position_embeddings',
             text.max_position_embeddings,
           ),
-    text: await readTextCodec({
-      directory: folder,
-      tokenizer,
-      tokenizerConfig,
-      imageTokenId,
-      imageToken: processor.image_token,
-    }),
-    warnings: GENERATION_RULES.filter((rule) => isActive(rule, generation[rule])).map(
-      (rule) => `generation_config.json asks for ${rule}, which this runner does not apply.`,
-    ),
+    text: codec,
+    warnings: [
+      ...codec.warnings,
+      ...(endTokenIds.length === 0 ? [NO_END] : []),
+      ...GENERATION_RULES.filter((rule) => isActive(rule, generation[rule])).map(
+        (rule) => `generation_config.json asks for ${rule}, which this runner does not apply.`,
+      ),
+    ],
   };
 }
 
-/**
- * Reads a JSON object of a bundle; `fallback` where the file is absent.
- * @throws BundleError
- */
-async function readJson(folder: string, name: string, fallback?: Json): Promise<Json> {
-  const file = path.join(folder, name);
-  const size = (await stat(file).catch(() => null))?.size;
-  if (size === undefined) {
-    if (fallback) return fallback;
-    throw new BundleError(`${file} is missing: ${folder} is no bundle, or an incomplete one.`);
-  }
-  if (size > MAX_JSON_BYTES)
-    throw new BundleError(`${file} has ${size} bytes; a bundle's JSON files have at most ${MAX_JSON_BYTES}.`);
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(file, 'utf8'));
-  } catch (cause) {
-    throw new BundleError(
-      `${file} cannot be read as JSON: ${(cause as Error).message}. It is damaged or was cut short: fetch it again.`,
-      { cause },
-    );
-  }
-  if (!isJson(value)) throw new BundleError(`${file} must hold a JSON object.`);
-  return value;
+/** Newer libraries save it as a part of processor_config.json. @throws BundleError */
+function preprocessorOf(folder: string, own: Json | null, processor: Json): PreprocessorFile {
+  if (own) return { name: 'preprocessor_config.json', json: own };
+  if (isJson(processor.image_processor))
+    return { name: 'processor_config.json: image_processor', json: processor.image_processor };
+  throw new BundleError(
+    `${path.join(folder, 'preprocessor_config.json')} is missing, and processor_config.json has no image_processor: ${folder} is an incomplete bundle.`,
+  );
 }
 
 function endTokens(folder: string, value: unknown): number[] {
-  const ids = Array.isArray(value) ? value : [value];
+  const ids: unknown[] = Array.isArray(value) ? value : value === undefined ? [] : [value];
   return ids.map((id) => wholeNumber(folder, 'eos_token_id', id));
 }
 

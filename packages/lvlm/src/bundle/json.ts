@@ -25,9 +25,18 @@ export function wholeNumber(directory: string, what: string, value: unknown): nu
   throw new BundleError(`${directory}: ${what} must be a whole number; it is ${shown(value)}.`);
 }
 
-/** A value as a message shows it: short. */
-function shown(value: unknown): string {
+/** A value of a file as a message shows it: short, whatever it is. */
+export function shown(value: unknown): string {
   if (value === undefined) return 'missing';
-  const text = JSON.stringify(value);
-  return text.length > 80 ? `${text.slice(0, 80)}...` : text;
+  return typeof value === 'string' ? JSON.stringify(cut(value)) : cut(JSON.stringify(value));
+}
+
+/** A text of a file, or of a library about a file, as a message shows it. */
+export function cut(text: string, length = 80): string {
+  return text.length > length ? `${text.slice(0, length)}...` : text;
+}
+
+/** What a library says of a file: it may repeat what the file says. */
+export function reasonOf(cause: unknown): string {
+  return cut((cause as Error).message, 300);
 }

@@ -8,7 +8,10 @@ const region = (
   width: number,
   height: number,
 ): ReturnType<typeof inputRegion> =>
-  inputRegion({ width, height }, readPreprocessing('bundle', { do_normalize: false, ...config }));
+  inputRegion(
+    { width, height },
+    readPreprocessing('bundle', { name: 'a.json', json: { do_normalize: false, ...config } }),
+  );
 
 describe('inputRegion', () => {
   it('is the whole image where it is resized to the input', () => {

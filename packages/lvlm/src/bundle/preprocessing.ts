@@ -1,7 +1,14 @@
 /** From decoded pixels to the encoder's input, as the ImageProcessor of transformers.js 4.3 does it, value by value. */
 import { BundleError, ImageError } from '../platform/errors.js';
-import { isJson, type Json } from './json.js';
+import { isJson, shown, type Json } from './json.js';
 import type { Region } from '../engine/api.js';
+
+/** What says how pictures become pixels. */
+export interface PreprocessorFile {
+  /** For messages. */
+  readonly name: string;
+  readonly json: Json;
+}
 
 /** preprocessor_config.json, checked. */
 export interface Preprocessing {
@@ -50,13 +57,15 @@ const INTERPOLATIONS: readonly Interpolation[] = [
   'bilinear',
   'bilinear',
 ];
+/** Where nothing of {@link UNKNOWN_STEPS} is asked for, all of them do the same. */
 const PROCESSORS = [
   'CLIPImageProcessor',
-  'CLIPImageProcessorFast',
   'CLIPFeatureExtractor',
+  'LlavaImageProcessor',
   'SiglipImageProcessor',
-  'SiglipImageProcessorFast',
 ];
+/** Another implementation of the same processor, in the Python library. */
+const IMPLEMENTATION = /(Fast|Pil)$/;
 /** Steps of other processors: a bundle that asks for one is refused, rather than answered from a picture its model never saw. */
 const UNKNOWN_STEPS = [
   'do_pad',
@@ -81,25 +90,28 @@ export interface OwnProcessing {
   readonly steps: readonly string[];
 }
 
-/** @throws BundleError where preprocessor_config.json asks for what is not known here */
+/** @throws BundleError where the file asks for what is not known here */
 export function readPreprocessing(
   directory: string,
-  config: Json,
+  { name: file, json: config }: PreprocessorFile,
   { processors, steps }: OwnProcessing = { processors: PROCESSORS, steps: [] },
 ): Preprocessing {
   const refuse = (problem: string): never => {
-    throw new BundleError(`${directory}: preprocessor_config.json ${problem}.`);
+    throw new BundleError(`${directory}: ${file} ${problem}.`);
   };
   const type = config.image_processor_type ?? config.feature_extractor_type;
-  if (type !== undefined && !processors.some((name) => name === type))
-    refuse(`names the processor ${JSON.stringify(type)}; this runner knows ${processors.join(', ')}`);
+  if (
+    type !== undefined &&
+    !(typeof type === 'string' && processors.includes(type.replace(IMPLEMENTATION, '')))
+  )
+    refuse(`names the processor ${shown(type)}; this runner knows ${processors.join(', ')}`);
   const unknown = UNKNOWN_STEPS.find((step) => config[step] && !steps.includes(step));
   if (unknown) refuse(`asks for ${unknown}, which this runner does not do`);
 
   const side = (value: unknown, what: string): number =>
     typeof value === 'number' && Number.isInteger(value) && value > 0 && value <= MAX_SIDE
       ? value
-      : refuse(`has ${what} ${JSON.stringify(value)}; it must be a whole number up to ${MAX_SIDE}`);
+      : refuse(`has ${what} ${shown(value)}; it must be a whole number up to ${MAX_SIDE}`);
   const size = (value: unknown, what: string): Size => {
     if (!isJson(value)) return { width: side(value, what), height: side(value, what) };
     return { width: side(value.width, `${what}.width`), height: side(value.height, `${what}.height`) };
@@ -123,8 +135,8 @@ export function readPreprocessing(
   };
   const resample = config.resample ?? 2;
   const interpolation =
-    INTERPOLATIONS[resample as number] ??
-    refuse(`has resample ${JSON.stringify(resample)}; it must be 0 to 5`);
+    (Number.isInteger(resample) ? INTERPOLATIONS[resample as number] : undefined) ??
+    refuse(`has resample ${shown(resample)}; it must be 0 to 5`);
   const wanted = config.size ?? config.image_size;
   return {
     ...((config.do_resize ?? wanted !== undefined) === true && {
@@ -142,14 +154,15 @@ function levels(config: Json, refuse: (problem: string) => never): Float32Array[
     const list: unknown[] = Array.isArray(value) ? value : [value, value, value];
     return list.length === 3 && list.every((number) => Number.isFinite(number))
       ? (list as number[])
-      : refuse(`has ${name} ${JSON.stringify(value)}; it must be one number or three`);
+      : refuse(`has ${name} ${shown(value)}; it must be one number or three`);
   };
-  const factor = config.do_rescale === false ? 1 : Number(config.rescale_factor ?? 1 / 255);
+  const factor = config.do_rescale === false ? 1 : (config.rescale_factor ?? 1 / 255);
   const normalize = config.do_normalize === true;
   const mean = normalize ? perChannel('image_mean', 'mean') : [0, 0, 0];
   const deviation = normalize ? perChannel('image_std', 'std') : [1, 1, 1];
-  if (!Number.isFinite(factor) || deviation.includes(0))
-    refuse('has a rescale_factor that is no number, or an image_std of 0');
+  if (typeof factor !== 'number' || !Number.isFinite(factor))
+    return refuse(`has rescale_factor ${shown(factor)}; it must be a number`);
+  if (deviation.includes(0)) refuse('has an image_std of 0');
   return mean.map((m, channel) => {
     const rescaled = Float32Array.from({ length: 256 }, (_, byte) => factor * byte);
     return rescaled.map((value) => (value - m) / deviation[channel]);

@@ -1,27 +1,41 @@
 /** Text to token ids and back: the bundle's tokenizer and its chat template. */
-import { readFile } from 'node:fs/promises';
-import path from 'node:path';
-import { Template } from '@huggingface/jinja';
 import { Tokenizer } from '@huggingface/tokenizers';
-import { isJson, type Json } from './json.js';
+import { readChatTemplate, type ChatTemplate } from './chat-template.js';
+import { cut, isJson, reasonOf, type Json } from './json.js';
+import { LiteralTokens, type TokenizerFiles } from './literal-tokens.js';
 import { BundleError, PromptError } from '../platform/errors.js';
 
 /** What {@link readTextCodec} needs to know. */
-interface TextFiles {
+interface TextFiles extends TokenizerFiles {
   readonly directory: string;
-  readonly tokenizer: Json;
-  readonly tokenizerConfig: Json;
+  readonly processor: Json;
   readonly imageTokenId: number;
-  /** processor_config.json's image_token, where it says one. */
-  readonly imageToken: unknown;
 }
 
-/** What is used of the tokenizer, whose own types Node's way of resolving modules does not find. */
+/** What is used of a tokenizer, whose own types Node's way of resolving modules does not find. */
 interface TextTokenizer {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
   decode(ids: readonly number[], options: { skip_special_tokens: boolean }): string;
   token_to_id(token: string): number | undefined;
   id_to_token(id: number): string | undefined;
+}
+
+/** How special tokens in a user's text stay text. */
+interface LiteralText {
+  readonly tokens: LiteralTokens;
+  /** Made when a text first needs it: a vocabulary is large. */
+  readonly tokenizer: () => TextTokenizer;
+}
+
+/** What a codec is made of. */
+interface CodecParts {
+  readonly tokenizer: TextTokenizer;
+  readonly literal: LiteralText;
+  readonly template: ChatTemplate | null;
+  readonly specialTokens: Readonly<Partial<Record<string, string>>>;
+  readonly imageTokenId: number;
+  readonly imageToken: string;
+  readonly warnings: readonly string[];
 }
 
 const BundleTokenizer = Tokenizer as new (tokenizer: Json, config: Json) => TextTokenizer;
@@ -30,23 +44,18 @@ const BundleTokenizer = Tokenizer as new (tokenizer: Json, config: Json) => Text
 export class TextCodec {
   /** The token that stands for one image in a prompt. */
   readonly imageToken: string;
-  readonly #imageTokenId: number;
-  readonly #tokenizer: TextTokenizer;
-  readonly #template: Template | null;
-  readonly #specialTokens: Readonly<Record<string, string>>;
+  /** Of the end token that tokenizer_config.json names; undefined without one. */
+  readonly endTokenId: number | undefined;
+  /** What is doubtful about the template, one sentence each. */
+  readonly warnings: readonly string[];
+  readonly #parts: CodecParts;
 
-  constructor(
-    tokenizer: TextTokenizer,
-    template: Template | null,
-    specialTokens: Readonly<Record<string, string>>,
-    imageTokenId: number,
-    imageToken: string,
-  ) {
-    this.#tokenizer = tokenizer;
-    this.#template = template;
-    this.#specialTokens = specialTokens;
-    this.#imageTokenId = imageTokenId;
-    this.imageToken = imageToken;
+  constructor(parts: CodecParts) {
+    this.#parts = parts;
+    this.imageToken = parts.imageToken;
+    this.warnings = parts.warnings;
+    const end = parts.specialTokens.eos_token;
+    this.endTokenId = end === undefined ? undefined : parts.tokenizer.token_to_id(end);
   }
 
   /**
@@ -54,28 +63,29 @@ export class TextCodec {
    * @throws PromptError where there is no template, it fails, or the text itself holds the image token
    */
   render(text: string, images: number): string {
-    if (!this.#template)
+    const { template } = this.#parts;
+    if (!template)
       throw new PromptError(
         'This bundle has no chat template: use rawPrompt, with the image token where each image belongs.',
       );
     if (text.includes(this.imageToken)) {
       throw new PromptError(
-        `prompt contains ${this.imageToken}, which the chat template writes: leave it out, or use rawPrompt.`,
+        `prompt contains ${cut(this.imageToken)}, which the chat template writes: leave it out, or use rawPrompt.`,
       );
     }
-    const content = [...Array.from({ length: images }, () => ({ type: 'image' })), { type: 'text', text }];
-    try {
-      return this.#template.render({
-        ...this.#specialTokens,
-        messages: [{ role: 'user', content }],
-        add_generation_prompt: true,
-      });
-    } catch (cause) {
-      throw new PromptError(
-        `The bundle's chat template fails on this prompt: ${(cause as Error).message}. Use rawPrompt.`,
-        { cause },
-      );
-    }
+    return template.render(text, images);
+  }
+
+  /**
+   * Token ids of the user's turn in the chat template. Special tokens in the text are text.
+   * @throws PromptError as {@link render} and {@link encode} do
+   */
+  encodeTurn(text: string, images: number): number[] {
+    const { tokens, tokenizer } = this.#parts.literal;
+    const plain = this.render(text, images);
+    if (!tokens.occurIn(text)) return this.encode(plain, images);
+    const rendered = this.render(tokens.hide(text), images);
+    return this.#encode(tokenizer(), rendered, tokens.reveal(rendered), images);
   }
 
   /**
@@ -84,12 +94,18 @@ export class TextCodec {
    * @throws PromptError on another number of image tokens
    */
   encode(text: string, images: number): number[] {
-    const begin = this.#specialTokens.bos_token;
-    const ids = this.#tokenizer.encode(text, { add_special_tokens: !(begin && text.startsWith(begin)) }).ids;
-    const found = ids.filter((id) => id === this.#imageTokenId).length;
+    return this.#encode(this.#parts.tokenizer, text, text, images);
+  }
+
+  /** @param written what the tokenizer reads as `text` */
+  #encode(tokenizer: TextTokenizer, text: string, written: string, images: number): number[] {
+    const { specialTokens, imageTokenId } = this.#parts;
+    const begin = specialTokens.bos_token;
+    const { ids } = tokenizer.encode(written, { add_special_tokens: !(begin && text.startsWith(begin)) });
+    const found = ids.filter((id) => id === imageTokenId).length;
     if (found !== images) {
       throw new PromptError(
-        `The prompt has ${found} times ${this.imageToken} for ${images} images: it must have one for each image.`,
+        `The prompt has ${found} times ${cut(this.imageToken)} for ${images} images: it must have one for each image.`,
       );
     }
     if (ids.length === images) throw new PromptError('The prompt has no text.');
@@ -98,7 +114,7 @@ export class TextCodec {
 
   /** The text of token ids, without special tokens. */
   decode(ids: readonly number[]): string {
-    return ids.length === 0 ? '' : this.#tokenizer.decode(ids, { skip_special_tokens: true });
+    return ids.length === 0 ? '' : this.#parts.tokenizer.decode(ids, { skip_special_tokens: true });
   }
 }
 
@@ -106,45 +122,40 @@ export class TextCodec {
  * Makes a bundle's tokenizer and template.
  * @throws BundleError where a file is damaged, or the image token is not the tokenizer's
  */
-export async function readTextCodec({
-  directory,
-  tokenizer,
-  tokenizerConfig,
-  imageTokenId,
-  imageToken,
-}: TextFiles): Promise<TextCodec> {
-  const codec = attempt(directory, 'tokenizer.json', () => new BundleTokenizer(tokenizer, tokenizerConfig));
-  const token = typeof imageToken === 'string' ? imageToken : codec.id_to_token(imageTokenId);
-  if (token === undefined || codec.token_to_id(token) !== imageTokenId) {
+export async function readTextCodec(files: TextFiles): Promise<TextCodec> {
+  const { directory, tokenizerConfig, processor, imageTokenId } = files;
+  const tokenizer = attempt(
+    directory,
+    'tokenizer.json',
+    () => new BundleTokenizer(files.tokenizer, tokenizerConfig),
+  );
+  const imageToken =
+    typeof processor.image_token === 'string' ? processor.image_token : tokenizer.id_to_token(imageTokenId);
+  if (imageToken === undefined || tokenizer.token_to_id(imageToken) !== imageTokenId) {
     throw new BundleError(
-      `${directory}: tokenizer.json has no token ${imageTokenId}${token ? ` that reads ${token}` : ''}, the image token of config.json: the files are of different models.`,
+      `${directory}: tokenizer.json has no token ${imageTokenId}${imageToken ? ` that reads ${cut(imageToken)}` : ''}, the image token of config.json: the files are of different models.`,
     );
   }
-  const source = chatTemplate(tokenizerConfig) ?? (await chatTemplateFile(directory));
-  const template = source === null ? null : attempt(directory, 'chat template', () => new Template(source));
-  return new TextCodec(codec, template, specialTokens(tokenizerConfig), imageTokenId, token);
+  const specialTokens = specialTokensOf(tokenizerConfig);
+  const chosen = await readChatTemplate({ ...files, imageToken, specialTokens });
+  const literal = literalText(files);
+  return new TextCodec({ tokenizer, literal, ...chosen, specialTokens, imageTokenId, imageToken });
 }
 
-/** tokenizer_config.json has the template itself, or a list of named ones. */
-function chatTemplate(config: Json): string | null {
-  const value = config.chat_template;
-  if (typeof value === 'string') return value;
-  if (!Array.isArray(value)) return null;
-  const named = value.filter(isJson).find(({ name }) => name === 'default');
-  return typeof named?.template === 'string' ? named.template : null;
+function literalText(files: TextFiles): LiteralText {
+  const tokens = new LiteralTokens(files);
+  let made: TextTokenizer | undefined;
+  return {
+    tokens,
+    tokenizer: () => {
+      if (made) return made;
+      const { tokenizer, tokenizerConfig } = tokens.renamed(files);
+      return (made = new BundleTokenizer(tokenizer, tokenizerConfig));
+    },
+  };
 }
 
-/** Newer bundles have chat_template.jinja, some chat_template.json. */
-async function chatTemplateFile(directory: string): Promise<string | null> {
-  const jinja = await readFile(path.join(directory, 'chat_template.jinja'), 'utf8').catch(() => null);
-  if (jinja !== null) return jinja;
-  const json = await readFile(path.join(directory, 'chat_template.json'), 'utf8').catch(() => null);
-  if (json === null) return null;
-  const value: unknown = attempt(directory, 'chat_template.json', () => JSON.parse(json) as unknown);
-  return isJson(value) ? chatTemplate(value) : null;
-}
-
-function specialTokens(config: Json): Record<string, string> {
+function specialTokensOf(config: Json): Record<string, string> {
   const tokens: Record<string, string> = {};
   for (const name of ['bos_token', 'eos_token', 'pad_token', 'unk_token']) {
     const value = config[name];
@@ -158,6 +169,6 @@ function attempt<T>(directory: string, what: string, make: () => T): T {
   try {
     return make();
   } catch (cause) {
-    throw new BundleError(`${directory}: the ${what} cannot be used: ${(cause as Error).message}`, { cause });
+    throw new BundleError(`${directory}: the ${what} cannot be used: ${reasonOf(cause)}`, { cause });
   }
 }

@@ -143,6 +143,12 @@ describe('prompts', () => {
     expect(await refusal({ prompt: 'x'.repeat(3_000_000) })).toMatch(/3000000 characters/);
   });
 
+  test('special tokens, which a prompt spells and a raw prompt means', async () => {
+    const ends = '</s>'.repeat(300); // a token a byte: 1200, with the begin token, "USER: " and " ASSISTANT:" 1218
+    expect(await refusal({ prompt: ends })).toMatch(/The prompt has 1218 tokens/);
+    expect((await lvlm.generate({ rawPrompt: ends, maxNewTokens: 1 })).tokenIds.length).toBeLessThan(2);
+  });
+
   test('both or none, and other options out of range', async () => {
     await expect(lvlm.generate({})).rejects.toThrow(/prompt must be a string, and exactly one/);
     await expect(lvlm.generate({ prompt: 'a', rawPrompt: 'b' })).rejects.toThrow(

@@ -180,7 +180,7 @@ export class Lvlm implements AsyncDisposable {
         `The prompt has ${text.length} characters, more than the model's context of ${contextLength} tokens can hold.`,
       );
     }
-    return codec.encode(template ? codec.render(text, images.length) : text, images.length);
+    return template ? codec.encodeTurn(text, images.length) : codec.encode(text, images.length);
   }
 
   #call({ images, onToken }: CheckedCall, chain: ReductionChain): Call {

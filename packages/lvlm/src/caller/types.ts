@@ -46,9 +46,9 @@ export interface LoadOptions {
 export interface GenerateOptions {
   /** In the order of their places in the prompt: paths, bytes of image files, or `{ data, width, height, channels }`; never URLs. Default `[]`. */
   readonly images?: readonly ImageInput[];
-  /** The user's turn, put into the bundle's chat template with the images before it; it must not contain the image token. */
+  /** The user's turn, put into the bundle's chat template with the images before it. Special tokens in it are text; it must not contain the image token. */
   readonly prompt?: string;
-  /** The prompt word for word, with the bundle's image token (`<image>`) once for each image. */
+  /** The prompt word for word, with the bundle's image token (`<image>`) once for each image and special tokens that mean what they say. */
   readonly rawPrompt?: string;
   /** What reduces the visual tokens, in the order of the data: on the encoder's features, then before one layer of the language model. Default `[]`. */
   readonly reducers?: readonly TokenReducer[];

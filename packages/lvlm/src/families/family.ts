@@ -1,7 +1,14 @@
 /** What makes a model family: how its pictures become crops, and its crops' tokens what the language model reads. */
 import type { Grid } from '@foveate/core';
 import type { Json } from '../bundle/json.js';
-import type { DecodedImage, PixelValues, Preprocessing, Resize, Size } from '../bundle/preprocessing.js';
+import type {
+  DecodedImage,
+  PixelValues,
+  Preprocessing,
+  PreprocessorFile,
+  Resize,
+  Size,
+} from '../bundle/preprocessing.js';
 import type { Region } from '../engine/api.js';
 
 /** What becomes of the tokens that end the rows of a picture, once visual tokens are left out. */
@@ -17,7 +24,7 @@ export interface BundleJson {
   /** For messages. */
   readonly directory: string;
   readonly config: Json;
-  readonly preprocessor: Json;
+  readonly preprocessor: PreprocessorFile;
   readonly processor: Json;
 }
 

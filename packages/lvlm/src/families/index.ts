@@ -1,4 +1,5 @@
 /** The families that the runner knows. A new one is a file beside this and a line here. */
+import { shown } from '../bundle/json.js';
 import { BundleError } from '../platform/errors.js';
 import type { BundleJson, Family, FamilyOptions, FamilySettings } from './family.js';
 import { llava } from './llava.js';
@@ -6,16 +7,16 @@ import { llavaNext } from './llava-next.js';
 
 const families: readonly Family[] = [llava, llavaNext];
 
-const byModelType = new Map(
+const byModelType = new Map<unknown, Family>(
   families.flatMap((family) => family.modelTypes.map((type) => [type, family] as const)),
 );
 
 /** The family of a bundle, by what it knows of it. */
-export function familyOf({ modelType }: Pick<FamilySettings, 'modelType'>): Family {
+export function familyOf({ modelType }: { readonly modelType: unknown }): Family {
   const family = byModelType.get(modelType);
   if (family) return family;
   throw new BundleError(
-    `config.json says model_type ${JSON.stringify(modelType.slice(0, 60))}; this runner knows ${[...byModelType.keys()].join(', ')}.`,
+    `config.json says model_type ${shown(modelType)}; this runner knows ${[...byModelType.keys()].join(', ')}.`,
   );
 }
 
@@ -24,5 +25,5 @@ export function familyOf({ modelType }: Pick<FamilySettings, 'modelType'>): Fami
  * @throws BundleError where no family reads it, or a file is not what it should be
  */
 export function readFamily(files: BundleJson, options: FamilyOptions): FamilySettings {
-  return familyOf({ modelType: String(files.config.model_type) }).readSettings(files, options);
+  return familyOf({ modelType: files.config.model_type }).readSettings(files, options);
 }

@@ -61,7 +61,7 @@ const MAX_SIDE = 16_384;
 function readLlavaNextSettings(files: BundleJson, { newlines }: FamilyOptions): LlavaNextSettings {
   const { directory, config, preprocessor } = files;
   const settings = readPatchSettings(files, {
-    processors: ['LlavaNextImageProcessor', 'LlavaNextImageProcessorFast'],
+    processors: ['LlavaNextImageProcessor'],
     steps: ['do_pad'], // pads the pictures of a batch to the same number of crops: here each has its own
   });
   const { resize } = settings.preprocessing;
@@ -73,7 +73,7 @@ function readLlavaNextSettings(files: BundleJson, { newlines }: FamilyOptions): 
     ...settings,
     preprocessing: { ...settings.preprocessing, resize },
     side,
-    resolutions: readResolutions(directory, config, preprocessor, side),
+    resolutions: readResolutions(directory, config, preprocessor.json, side),
     newline,
     newlines,
   };
