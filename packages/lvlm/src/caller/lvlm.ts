@@ -8,6 +8,7 @@ import { DisposedError, PromptError, UnsupportedReducerError } from '../platform
 import { decodeImage, hashImage } from '../platform/image-files.js';
 import { startEngineThread } from '../platform/node-thread.js';
 import { measurePeakRss } from '../platform/peak-memory.js';
+import { disableTelemetry } from '../platform/telemetry.js';
 import { now } from '../platform/clock.js';
 import { defaultThreads, resize } from '../platform/node.js';
 import { Call } from './call.js';
@@ -67,6 +68,7 @@ export class Lvlm implements AsyncDisposable {
     const { dtype, threads = defaultThreads(), reducers, backend } = checked;
     const bundle = await readBundle(directory, dtype);
     const { cacheDirectory = defaultCacheDirectory() } = checked;
+    disableTelemetry();
     const { client, dimensions } = await EngineClient.start(startEngineThread({ cacheDirectory }), {
       graphs: bundle.graphs,
       threads,
