@@ -16,6 +16,7 @@ import {
 import { openCheckedEncoder } from '../engine/identity-check.js';
 import { createSessions } from '../engine/sessions.js';
 import { nodePlatform } from '../platform/node.js';
+import { openGate } from '../platform/run-gate.js';
 import { BundleError, Lvlm, type LoadOptions } from '../index.js';
 
 /** Loads a bundle that must be refused, and returns the message. */
@@ -284,7 +285,7 @@ describe('the identity check', () => {
   test('refuses an encoder that computes something else', async () => {
     const cacheDirectory = await temporaryFolder();
     const file = path.join(FIXTURE, 'onnx/vision_encoder.onnx');
-    const platform = await nodePlatform(cacheDirectory);
+    const platform = await nodePlatform(cacheDirectory, openGate());
     const settings = { file, model: readModel(file), weightBytes: 0, visionLayers: 3 };
     const request = { signals: [] };
     // No difference is below a negative tolerance.
