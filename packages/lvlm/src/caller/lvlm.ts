@@ -28,6 +28,9 @@ import type { GenerateOptions, GenerateResult, ImageInput, LoadOptions, LvlmInfo
 /** Texts with more for each token of the context are refused before the tokenizer works on them: tokens are hardly ever so long. */
 const MAX_CHARACTERS_PER_TOKEN = 64;
 
+const NO_CACHE =
+  'There is no home folder to remember verdicts of the identity check in, so each load makes the check again: set HOME or XDG_CACHE_HOME, or give a cacheDirectory.';
+
 /** The model whose reducer is planning, in the code that runs for it. */
 const planning = new AsyncLocalStorage<Lvlm>();
 
@@ -94,7 +97,8 @@ export class Lvlm implements AsyncDisposable {
       headDim,
       contextLength: bundle.contextLength,
     };
-    return new Lvlm(bundle, client, info, checked);
+    const warnings = [...bundle.warnings, ...(cacheDirectory === null ? [NO_CACHE] : [])];
+    return new Lvlm({ ...bundle, warnings }, client, info, checked);
   }
 
   /**
