@@ -209,6 +209,9 @@ describe('weights outside the bundle', () => {
 
 test('options out of range', async () => {
   await expect(Lvlm.load(FIXTURE, { threads: 0 })).rejects.toThrow(/threads must be an integer/);
+  await expect(Lvlm.load(FIXTURE, { threads: 257 })).rejects.toThrow(
+    /threads must be an integer from 1 to 256/,
+  );
   await expect(Lvlm.load(FIXTURE, { dtype: 'fp8' as 'fp32' })).rejects.toThrow(/dtype must be one of/);
   await expect(Lvlm.load(FIXTURE, { maxImagePixels: Infinity })).rejects.toThrow(
     /maxImagePixels must be an integer/,
