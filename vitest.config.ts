@@ -7,6 +7,7 @@ const config: ViteUserConfig = {
   resolve: { conditions },
   ssr: { resolve: { conditions, externalConditions: conditions } },
   test: {
+    env: { ORT_DISABLE_TELEMETRY: '1' }, // for the tests that open sessions themselves; the runner sets it on its own
     include: ['**/src/**/*.test.{ts,js}'],
     testTimeout: 60_000,
     hookTimeout: 120_000,

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { fopruRank } from '@foveate/fopru-rank';
 import { Lvlm } from '@foveate/lvlm';
 import sharp from 'sharp';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { foveate, foveateHere, MODEL, start, temporaryFolder } from '../test/run.js';
 
 let folder: string;
@@ -92,6 +92,14 @@ describe('foveate ask', () => {
     const expected = await model.generate({ images, rawPrompt: `<image>${QUESTION}`, maxNewTokens: 5 });
     expect(JSON.parse(raw.stdout)).toMatchObject({ tokenIds: expected.tokenIds });
     expect(await ask('photo.png', QUESTION, '--raw')).toMatchObject({ code: 2, stdout: '' });
+  });
+
+  it('tells a question that is too long for the model, however long the command line is', async () => {
+    vi.stubEnv('ORT_DISABLE_TELEMETRY', undefined); // onnxruntime's telemetry crashes on command lines beyond 16 kB
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const { code, stdout, stderr } = await ask('photo.png', 'x'.repeat(17_000));
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toMatch(/^foveate: The prompt has at least 170\d\d tokens/);
   });
 
   it('--show draws beside what is there, never over it', async () => {

@@ -12,6 +12,8 @@ import type { RowProducts } from '@foveate/core';
 import { rowProductsGraph } from '@foveate/onnx-graph';
 import * as ort from 'onnxruntime-node';
 
+process.env.ORT_DISABLE_TELEMETRY ??= '1'; // as the runner does; read when the first session is opened
+
 /** Reads a map [H, L, L] with CLS; [N] each. */
 export type ReadSignificance = (
   attention: Float32Array,

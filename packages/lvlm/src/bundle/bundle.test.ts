@@ -18,6 +18,7 @@ import { readBundle } from './bundle.js';
 import { openCheckedEncoder } from '../engine/identity-check.js';
 import { createSessions } from '../engine/sessions.js';
 import { nodePlatform } from '../platform/node.js';
+import { openGate } from '../platform/run-gate.js';
 import { BundleError, Lvlm, type LoadOptions } from '../index.js';
 
 /** Loads a bundle that must be refused, and returns the message. */
@@ -299,6 +300,9 @@ describe('weights outside the bundle', () => {
 
 test('options out of range', async () => {
   await expect(Lvlm.load(FIXTURE, { threads: 0 })).rejects.toThrow(/threads must be an integer/);
+  await expect(Lvlm.load(FIXTURE, { threads: 257 })).rejects.toThrow(
+    /threads must be an integer from 1 to 256/,
+  );
   await expect(Lvlm.load(FIXTURE, { dtype: 'fp8' as 'fp32' })).rejects.toThrow(/dtype must be one of/);
   await expect(Lvlm.load(FIXTURE, { maxImagePixels: Infinity })).rejects.toThrow(
     /maxImagePixels must be an integer/,
@@ -518,7 +522,7 @@ describe('the identity check', () => {
   test('refuses an encoder that computes something else', async () => {
     const cacheDirectory = await temporaryFolder();
     const file = path.join(FIXTURE, 'onnx/vision_encoder.onnx');
-    const platform = await nodePlatform(cacheDirectory);
+    const platform = await nodePlatform(cacheDirectory, openGate());
     const settings = { file, model: readModel(file), weightBytes: 0, patchSize: 8, visionLayers: 3 };
     const request = { sites: [], signals: [] };
     // No difference is below a negative tolerance.

@@ -8,6 +8,7 @@ import { DisposedError, PromptError, UnsupportedReducerError } from '../platform
 import { decodeImage, hashImage } from '../platform/image-files.js';
 import { startEngineThread } from '../platform/node-thread.js';
 import { measurePeakRss } from '../platform/peak-memory.js';
+import { disableTelemetry } from '../platform/telemetry.js';
 import { now } from '../platform/clock.js';
 import { defaultThreads, resize } from '../platform/node.js';
 import { Call } from './call.js';
@@ -26,6 +27,9 @@ import type { GenerateOptions, GenerateResult, ImageInput, LoadOptions, LvlmInfo
 
 /** Texts with more for each token of the context are refused before the tokenizer works on them: tokens are hardly ever so long. */
 const MAX_CHARACTERS_PER_TOKEN = 64;
+
+const NO_CACHE =
+  'There is no home folder to remember verdicts of the identity check in, so each load makes the check again: set HOME or XDG_CACHE_HOME, or give a cacheDirectory.';
 
 /** The model whose reducer is planning, in the code that runs for it. */
 const planning = new AsyncLocalStorage<Lvlm>();
@@ -67,6 +71,7 @@ export class Lvlm implements AsyncDisposable {
     const { dtype, threads = defaultThreads(), reducers, backend, newlines } = checked;
     const bundle = await readBundle(directory, dtype, { newlines });
     const { cacheDirectory = defaultCacheDirectory() } = checked;
+    disableTelemetry();
     const { client, dimensions } = await EngineClient.start(startEngineThread({ cacheDirectory }), {
       graphs: bundle.graphs,
       threads,
@@ -92,7 +97,8 @@ export class Lvlm implements AsyncDisposable {
       headDim,
       contextLength: bundle.contextLength,
     };
-    return new Lvlm(bundle, client, info, checked);
+    const warnings = [...bundle.warnings, ...(cacheDirectory === null ? [NO_CACHE] : [])];
+    return new Lvlm({ ...bundle, warnings }, client, info, checked);
   }
 
   /**

@@ -26,6 +26,8 @@ const NEWLINES: readonly Newlines[] = ['drop', 'keep', 'nonempty'];
 /** Longer texts are refused before a tokenizer works on them: no model's context holds so much. */
 const MAX_PROMPT_CHARACTERS = 2 ** 21;
 const MAX_IMAGES = 256;
+/** Of one session: with 1024 of them onnxruntime hangs. */
+const MAX_THREADS = 256;
 
 /** @throws InvalidArgumentError, PromptError */
 export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
@@ -101,8 +103,8 @@ export function checkLoadOptions({
   if (!DTYPES.includes(dtype)) throw new InvalidArgumentError('dtype', dtype, `one of ${DTYPES.join(', ')}`);
   if (!NEWLINES.includes(newlines))
     throw new InvalidArgumentError('newlines', newlines, `one of ${NEWLINES.join(', ')}`);
-  if (threads !== undefined && !isInteger(threads, 1, 1024))
-    throw new InvalidArgumentError('threads', threads, 'an integer from 1 to 1024');
+  if (threads !== undefined && !isInteger(threads, 1, MAX_THREADS))
+    throw new InvalidArgumentError('threads', threads, `an integer from 1 to ${MAX_THREADS}`);
   if (!isInteger(maxImagePixels, 1, 2 ** 30))
     throw new InvalidArgumentError('maxImagePixels', maxImagePixels, 'an integer from 1 to 2^30');
   return {

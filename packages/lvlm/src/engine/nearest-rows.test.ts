@@ -2,10 +2,11 @@ import { referenceBackend, type HostTensor } from '@foveate/core';
 import { backendConformance, type ConformanceCase } from '@foveate/core/testing';
 import { describe, expect, it } from 'vitest';
 import { nodePlatform } from '../platform/node.js';
+import { openGate } from '../platform/run-gate.js';
 import { createNearestRows } from './nearest-rows.js';
 import { createSessions } from './sessions.js';
 
-const nearestRows = createNearestRows(createSessions(await nodePlatform(null), 1));
+const nearestRows = createNearestRows(createSessions(await nodePlatform(null, openGate()), 1));
 
 describe('nearest rows by onnxruntime', () => {
   const backend = {

@@ -4,16 +4,24 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { WorkerError } from './errors.js';
 import type { EngineThread } from './platform.js';
+import { awaitOutside, closeGate, openGate, type GateMemory } from './run-gate.js';
 
 /** What the thread starts with. */
 export interface ThreadData {
   /** Folder of what is remembered; null: nothing is. */
   readonly cacheDirectory: string | null;
+  /** What all native work goes through. */
+  readonly gate: GateMemory;
 }
 
+/** Gates of the threads that live: one listener of the process for all of them. */
+const gates = new Set<GateMemory>();
+
 /** @throws WorkerError where the worker's file was not built */
-export function startEngineThread(data: ThreadData): EngineThread {
-  const worker = new Worker(workerFile(), { workerData: data });
+export function startEngineThread(data: Omit<ThreadData, 'gate'>): EngineThread {
+  const gate = openGate();
+  const worker = new Worker(workerFile(), { workerData: { ...data, gate } satisfies ThreadData });
+  worker.on('exit', closeAtExit(gate));
   return {
     port: {
       post: (message) => {
@@ -30,6 +38,21 @@ export function startEngineThread(data: ThreadData): EngineThread {
       else worker.unref();
     },
   };
+}
+
+/** Has the gate closed before the process ends. Returns what undoes that. */
+function closeAtExit(gate: GateMemory): () => void {
+  if (gates.size === 0) process.on('exit', closeGates);
+  gates.add(gate);
+  return () => {
+    gates.delete(gate);
+    if (gates.size === 0) process.off('exit', closeGates);
+  };
+}
+
+function closeGates(): void {
+  for (const gate of gates) closeGate(gate);
+  for (const gate of gates) awaitOutside(gate);
 }
 
 /** Node runs no TypeScript in a worker: from source, the built file is used. */

@@ -9,9 +9,9 @@ import type { ThreadData } from './node-thread.js';
 const port = parentPort;
 if (!port) throw new Error('This file is the entry of a worker thread of @foveate/lvlm.');
 
-const { cacheDirectory } = workerData as ThreadData;
+const { cacheDirectory, gate } = workerData as ThreadData;
 const engine = createEngine(
-  () => nodePlatform(cacheDirectory),
+  () => nodePlatform(cacheDirectory, gate),
   () => caller,
   () => {
     port.close();

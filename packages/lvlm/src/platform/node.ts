@@ -10,17 +10,20 @@ import type { DecodedImage, Interpolation, Size } from '../bundle/preprocessing.
 import { now } from './clock.js';
 import { loadOnnxRuntime, loadSharp } from './native-libraries.js';
 import type { EnginePlatform, GraphInMemory, VerdictStore } from './platform.js';
+import { through, type GateMemory } from './run-gate.js';
 
 /**
  * What the engine needs of Node.
  * @param cacheDirectory folder of what is remembered; null: nothing is
+ * @param gate what onnxruntime is called through
  * @throws PlatformError
  */
-export async function nodePlatform(cacheDirectory: string | null): Promise<EnginePlatform> {
-  const { InferenceSession, Tensor } = await loadOnnxRuntime();
+export async function nodePlatform(cacheDirectory: string | null, gate: GateMemory): Promise<EnginePlatform> {
+  const { InferenceSession, Tensor } = await through(gate, loadOnnxRuntime);
   return {
     Tensor,
-    openSession: (graph, threads) => openSession(InferenceSession, graph, threads),
+    openSession: async (graph, threads) =>
+      gated(await through(gate, () => openSession(InferenceSession, graph, threads)), gate),
     readModel: async (file) => readModel(file),
     hashFile,
     totalMemory: totalmem(),
@@ -46,6 +49,16 @@ async function openSession(
     },
   };
   return typeof graph === 'string' ? runtime.create(graph, options) : runtime.create(graph.bytes, options);
+}
+
+/** The session, its native calls through the gate. */
+function gated(session: InferenceSession, gate: GateMemory): InferenceSession {
+  const native = { run: session.run.bind(session), release: session.release.bind(session) };
+  return Object.assign(session, {
+    run: (...parameters: Parameters<InferenceSession['run']>) =>
+      through(gate, () => native.run(...parameters)),
+    release: () => through(gate, native.release),
+  });
 }
 
 async function hashFile(file: string): Promise<string> {
