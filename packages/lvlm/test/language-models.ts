@@ -17,7 +17,7 @@ import type { StepReport } from '../src/index.js';
 import type { PixelValues } from '../src/bundle/preprocessing.js';
 import { FIXTURE } from './bundles.js';
 import { llamaGraph, randomLlama, type GraphOptions } from './llama-graph.js';
-import { forward, readLlama, type Llama } from './llama.js';
+import { forward, type Reduction, readLlama, type Llama } from './llama.js';
 import { END, IMAGE, openPlainDecoding, type PlainDecoding, type Rows } from './plain-decoding.js';
 
 /** A bundle, and the weights of its language model. */
@@ -72,13 +72,13 @@ export async function enteringRows(
 /** What {@link referenceAnswer} gives. */
 export interface ReferenceAnswer {
   readonly tokens: number[];
-  /** Of all visual tokens of the prompt. */
-  readonly plan: ReductionPlan;
+  /** Of all visual tokens of the prompt that are left, one a site of the reducer. */
+  readonly plans: readonly ReductionPlan[];
 }
 
 /**
- * Greedy answer to token ids whose images became `images` before the language model: the reducer's own plan on the attention of the whole prompt, and then
- * every token anew from the first layer on.
+ * Greedy answer to token ids whose images became `images` before the language model: the reducer's own plans, site by site, on the attention of the whole prompt, and
+ * then every token anew from the first layer on.
  */
 export async function referenceAnswer(
   { llama, plain }: Pick<LanguageModel, 'llama' | 'plain'>,
@@ -88,27 +88,44 @@ export async function referenceAnswer(
   maxNewTokens: number,
 ): Promise<ReferenceAnswer> {
   const rows = [...(await plain.prompt(ids, images))];
-  const { places, spans } = placesOf(ids, images);
-  const { attention } = forward(llama, rows);
-  const site = reducer.at[0] as Site & { layer: number };
-  const signals = requestsOf(reducer.requires, site).map((request): GivenSignal => {
-    if (request.signal.name !== 'promptAttention') throw new TypeError(request.signal.name);
-    const asking = (attention.at(request.layer as number) ?? []).slice(
-      request.parameters.rows === 'last' ? -1 : places[places.length - 1] + 1,
-    );
-    const mean = (place: number): number => asking.reduce((sum, row) => sum + row[place], 0) / asking.length;
-    return { ...request, values: Float32Array.from(places, mean) };
-  });
-  const plan = await planTokens(reducer, createTokens({ length: places.length, spans, signals }), site);
+  const { places: all, spans } = placesOf(ids, images);
+  const ofImage = (place: number): number =>
+    spans.findIndex(({ start, length }) => all.indexOf(place) < start + length);
+  const reductions: Reduction[] = [];
+  let places: readonly number[] = all;
+  for (const site of reducer.at as readonly (Site & { layer: number })[]) {
+    const { attention, positions } = forward(llama, rows, reductions);
+    const signals = requestsOf(reducer.requires, site).map((request): GivenSignal => {
+      if (request.signal.name !== 'promptAttention') throw new TypeError(request.signal.name);
+      const layer = request.layer as number;
+      const columns = positions.at(layer)!;
+      const last = columns.indexOf(places[places.length - 1]);
+      const asking = attention.at(layer)!.slice(request.parameters.rows === 'last' ? -1 : last + 1);
+      const mean = (place: number): number =>
+        asking.reduce((sum, row) => sum + row[columns.indexOf(place)], 0) / asking.length;
+      return { ...request, values: Float32Array.from(places, mean) };
+    });
+    let start = 0;
+    const left = spans.map((_, image) => {
+      const length = places.filter((place) => ofImage(place) === image).length;
+      start += length;
+      return { start: start - length, length };
+    });
+    const tokens = createTokens({ length: places.length, spans: left, signals });
+    const plan = await planTokens(reducer, tokens, site);
+    reductions.push({ layer: site.layer, places, plan });
+    const before = places;
+    places = Array.from(plan.anchors, (anchor) => before[anchor]).sort((a, b) => a - b);
+  }
   const tokens: number[] = [];
   while (tokens.length < maxNewTokens) {
-    const { logits } = forward(llama, rows, { layer: site.layer, places, plan });
+    const { logits } = forward(llama, rows, reductions);
     const token = logits.indexOf(Math.max(...logits));
     if (token === END) break;
     tokens.push(token);
     rows.push(...(await plain.embed([token])));
   }
-  return { tokens, plan };
+  return { tokens, plans: reductions.map(({ plan }) => plan) };
 }
 
 /** Where the visual tokens stand in the prompt, and which are whose. */

@@ -34,7 +34,7 @@ export interface Llama {
   readonly head: Matrix;
 }
 
-/** A reduction of the visual tokens at `places` of the prompt before layer `layer`. */
+/** A reduction before layer `layer` of the visual tokens that are left; `places` are where they stand in the prompt. */
 export interface Reduction {
   readonly layer: number;
   readonly places: readonly number[];
@@ -47,6 +47,8 @@ export interface Forward {
   readonly logits: Float64Array;
   /** Of each layer: attention, mean over heads, [tokens of the layer][tokens of the layer]. */
   readonly attention: readonly (readonly Float64Array[])[];
+  /** Of each layer: where its tokens stand in the prompt. */
+  readonly positions: readonly (readonly number[])[];
 }
 
 interface Token {
@@ -54,19 +56,21 @@ interface Token {
   readonly row: Float64Array;
 }
 
-/** Runs all tokens [S][D] through all layers; `reduction` says what the upper ones see of them. */
+/** Runs all tokens [S][D] through all layers; `reductions` say what later ones see of them. */
 export function forward(
   llama: Llama,
   embeddings: readonly ArrayLike<number>[],
-  reduction?: Reduction,
+  reductions: readonly Reduction[] = [],
 ): Forward {
   let tokens: Token[] = embeddings.map((row, position) => ({ position, row: Float64Array.from(row) }));
   const attention: Float64Array[][] = [];
+  const positions: number[][] = [];
   for (const [index, layer] of llama.layers.entries()) {
-    if (reduction?.layer === index) tokens = reduce(tokens, reduction);
+    for (const reduction of reductions) if (reduction.layer === index) tokens = reduce(tokens, reduction);
     const normal = tokens.map(({ row }) => normalize(row, layer.inputNorm, llama.epsilon));
     const attended = attend(llama, layer, tokens, normal);
     attention.push(attended.map(({ mean }) => mean));
+    positions.push(tokens.map(({ position }) => position));
     tokens = tokens.map(({ position, row }, t) => {
       const middle = add(row, multiply(attended[t].result, layer.o));
       const h = normalize(middle, layer.outputNorm, llama.epsilon);
@@ -76,17 +80,19 @@ export function forward(
     });
   }
   const last = tokens[tokens.length - 1].row;
-  return { logits: multiply(normalize(last, llama.norm, llama.epsilon), llama.head), attention };
+  const logits = multiply(normalize(last, llama.norm, llama.epsilon), llama.head);
+  return { logits, attention, positions };
 }
 
 /** Each output of the plan stands where its anchor stood. */
 function reduce(tokens: readonly Token[], { places, plan }: Reduction): Token[] {
   const visual = new Set(places);
+  const at = new Map(tokens.map(({ position, row }) => [position, row]));
   const outputs = Array.from({ length: plan.outputLength }, (_, m): Token => {
     const sources = [...plan.sources.subarray(plan.offsets[m], plan.offsets[m + 1])];
     const terms = sources.map((source, e) => {
       const weight = plan.weights?.[plan.offsets[m] + e] ?? 1;
-      return tokens[places[source]].row.map((value) => weight * value);
+      return at.get(places[source])!.map((value) => weight * value);
     });
     const row = terms[0].map((_value, d) => {
       const values = terms.map((term) => term[d]);

@@ -181,6 +181,15 @@ function headsOf(index: GraphIndex, source: string, operand: string): number | u
   return all !== undefined && channels > 0 ? all / channels : undefined;
 }
 
+/** The number of tokens, where the Reshape that splits the queries' channels into heads has it as a constant. */
+export function tokensOf(index: GraphIndex, { scores, node }: AttentionNodes): number | undefined {
+  const { source } = layout(index, (scores ?? node).input[0]);
+  const split = index.consumers(source).find(({ opType }) => opType === 'Reshape');
+  const dims = splitDimensions(index, split?.input[1]);
+  const tokens = dims?.length === 4 ? dims[1] : undefined;
+  return tokens !== undefined && tokens > 0 ? tokens : undefined;
+}
+
 /** The dimensions that a Reshape asks for; -1 where they are not known. */
 function splitDimensions(index: GraphIndex, shape: string | undefined): readonly number[] | undefined {
   const values = index.values(shape);

@@ -11,6 +11,7 @@ import {
   run,
 } from '../fixtures/run.js';
 import { readModel } from './files.js';
+import { copyGraph } from './graph-editor.js';
 import {
   addSignals,
   findVisionEncoder,
@@ -123,6 +124,19 @@ describe.each(cases)(
       expect(difference(all.image_features, whole.image_features.data as Float32Array)).toBeLessThan(close);
       expect(numbers(all[prunings[0].keptPatches])).toEqual(Array.from({ length: patches }, (_, i) => i));
     });
+  },
+);
+
+test.each(['clip-eager-dynamo-18', 'siglip-sdpa-dynamo-23', 'clip-sdpa-dynamo-23'])(
+  'a number of tokens that is written down is found where no shapes are stated: %s',
+  async (name) => {
+    const model = readModel(fixture(`${name}.onnx`));
+    const bare = { ...model, graph: copyGraph(model.graph, { valueInfo: [] }) };
+    const { prefixTokens, input } = findVisionEncoder(bare, OUTPUT);
+    const { lower, upper, hidden } = splitEncoder(bare, OUTPUT, 1);
+    const below = await run(lower, { [input]: image() });
+    const above = await run(upper, { [hidden]: take(below[hidden], prefixTokens, [2, 3, 5]) });
+    expect(above.image_features.dims[1]).toBe(3);
   },
 );
 

@@ -1,5 +1,6 @@
 /** The later layers of a vision encoder, over other tokens than the earlier ones left. */
 import type { NodeProto, ValueInfoProto } from 'onnx-buf';
+import { tokensOf } from './attention.js';
 import { OnnxArgumentError, OnnxStructureError } from './errors.js';
 import { copyNode, valueInfo, type GraphEditor } from './graph-editor.js';
 import { allInputs, describeNode, tensorShape, type GraphIndex } from './graph-index.js';
@@ -68,13 +69,16 @@ export function outputsAround(
  */
 export function appendLaterLayers(
   editor: GraphEditor,
+  { attentions }: LocatedEncoder,
+  layer: number,
   entry: readonly string[],
   hidden: readonly string[],
 ): void {
   const { index } = editor;
   const outputs = new Set(outputsAround(index, entry).later.map(({ name }) => name));
   const names = new Map(entry.map((name, i) => [name, hidden[i]]));
-  const tokens = tensorShape(index.valueInfo(entry[0]))?.at(1);
+  const stated = tensorShape(index.valueInfo(entry[0]))?.at(1);
+  const tokens = typeof stated === 'number' ? stated : tokensOf(index, attentions[layer]);
   for (const node of index.ancestors(outputs, new Set(entry))) {
     if (!allInputs(node).some((name) => names.has(name))) continue; // weights, and what is known of the pixels
     refuseSubgraph(index, node);
@@ -89,7 +93,7 @@ export function appendLaterLayers(
         name: editor.name(node.opType),
         input,
         output,
-        ...freeReshape(editor, node, input, typeof tokens === 'number' ? tokens : undefined),
+        ...freeReshape(editor, node, input, tokens),
         ...openEnded(editor, node, input),
       }),
     );
@@ -108,7 +112,7 @@ function refuseSubgraph(index: GraphIndex, node: NodeProto): void {
 
 /**
  * A Reshape to a constant shape with the number of tokens: -1 in its place, and the batch as the input has it.
- * @param tokens S, where the graph states it
+ * @param tokens S, where the graph has it as a constant
  */
 function freeReshape(
   editor: GraphEditor,

@@ -82,6 +82,8 @@ function pruneOnce(
     prefixTokens === 0 ? patches : editor.add('Concat', [editor.ints(prefix), patches], { axis: 0 });
   appendLaterLayers(
     editor,
+    located,
+    layer,
     entry,
     entry.map((name) => editor.add('Gather', [name, places], { axis: 1 })),
   );

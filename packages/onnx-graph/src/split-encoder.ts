@@ -30,7 +30,7 @@ export function splitEncoder(model: OnnxModel, options: FindOptions, layer: numb
   const entry = encoderEntry(located, layer, 'layer');
   const residual = hiddenState(located.index, entry, layer);
   const lower = lowerPart(located, entry, residual);
-  return { ...lower, upper: upperPart(located, entry, residual, lower.hidden) };
+  return { ...lower, upper: upperPart(located, layer, entry, residual, lower.hidden) };
 }
 
 function lowerPart(
@@ -50,14 +50,16 @@ function lowerPart(
 }
 
 function upperPart(
-  { index }: LocatedEncoder,
+  located: LocatedEncoder,
+  layer: number,
   entry: readonly string[],
   residual: string,
   hidden: string,
 ): OnnxModel {
+  const { index } = located;
   const editor = new GraphEditor(index);
   const cast = editor.add('Cast', [hidden], { to: index.elementType(residual) ?? DataType.FLOAT });
-  appendLaterLayers(editor, entry, entering(editor, entry, residual, cast));
+  appendLaterLayers(editor, located, layer, entry, entering(editor, entry, residual, cast));
   const { graph } = editor.build();
   const { added, read } = addedNodes(index.model, graph);
   const constants = index.ancestors(read.filter((name) => name !== hidden));

@@ -9,7 +9,10 @@ import {
   maxPlan,
   mergePlan,
   promptAttention,
+  resolveBudget,
   selectionPlan,
+  topIndicesAscending,
+  topK,
   type ReductionPlan,
   type Requirements,
   type Site,
@@ -61,6 +64,21 @@ function reducer<R extends Requirements>(
   return defineReducer({ ...definition, plan: async (tokens: VisualTokens<R>) => plan(tokens) });
 }
 
+/** FastV's rule before layers 1 and 3, each time half of what is left. */
+function twice(requires: Requirements): TokenReducer {
+  const budget = { keepRatio: 0.5 };
+  return defineReducer({
+    name: 'twice',
+    at: [beforeLanguageLayer(1), beforeLanguageLayer(3)],
+    requires: { attention: promptAttention({ layer: 'before' }), ...requires },
+    rule: topK('attention', budget),
+    plan: async ({ length, signals }) => {
+      const { count } = resolveBudget(budget, length);
+      return selectionPlan(topIndicesAscending(signals.attention as Float32Array, count), length);
+    },
+  });
+}
+
 describe.each(FORMS)('a language model whose attention is %s', (form) => {
   let model: LanguageModel;
   let lvlm: Lvlm;
@@ -105,12 +123,63 @@ describe.each(FORMS)('a language model whose attention is %s', (form) => {
     return { result, expected };
   }
 
+  describe('FastV before layers 1 and 3', () => {
+    test.each([1, 2])('keeps and answers what the reference does, of %i images', async (count) => {
+      const images = Array.from({ length: count }, (_, i) => picture(i + 1));
+      const { result, expected } = await both(images, [], twice({}));
+      expect(result.tokenIds).toEqual(expected.tokens);
+      expect(expected.plans.map(({ outputLength }) => outputLength)).toEqual([32 * count, 16 * count]);
+      const [first, second] = expected.plans;
+      const kept = Array.from(second.sources, (token) => first.sources[token]);
+      const reported = result.images.flatMap(({ crops }, i) =>
+        crops[0].steps[1].kept!.map((token) => i * VISUAL + token),
+      );
+      expect(reported).toEqual(kept);
+    });
+
+    test('in one graph or in three, with FoPru before: the same tokens, reports and caches', async () => {
+      const ask = { images: [picture(1), picture(4)], prompt: PROMPT, maxNewTokens: 8 };
+      const before = fopruRank({ keepRatio: 0.5 });
+      const [one, three] = [
+        await lvlm.generate({ ...ask, reducers: [before, twice({})] }),
+        await lvlm.generate({ ...ask, reducers: [before, planned(twice({}))] }),
+      ];
+      expect(three.tokenIds).toEqual(one.tokenIds);
+      expect(three.images).toEqual(one.images);
+      expect(three.memory.kvBytesPerLayer).toEqual(one.memory.kvBytesPerLayer);
+      expect(three.equivalentTokens).toBe(one.equivalentTokens);
+      expect(one.equivalentTokens).toBe((64 * 1 + 32 * 2 + 16 * 1) / LAYERS);
+      const text = idsOf(2).length - 2;
+      const run = one.tokenIds.length - (one.finishReason === 'length' ? 1 : 0);
+      expect(one.memory.kvBytesPerLayer).toEqual(
+        [64, 32, 32, 16].map((visual) => kvBytes(lvlm, text + visual + run)),
+      );
+      expect(one.images[0].crops[0].steps.map(({ site, reducer: name }) => [name, site.layer])).toEqual([
+        ['fopru-rank', 'features'],
+        ['twice', 1],
+        ['twice', 3],
+      ]);
+    });
+
+    test('two reducers, one with a rule and one without, act in the order of the data', async () => {
+      const fast = fastv({ layer: 1, keepRatio: 0.5 });
+      const late = reducer(({ length }) => selectionPlan([0, length - 1], length), {}, 3);
+      const result = await lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [fast, late] });
+      const alone = await lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [fast] });
+      const kept = alone.images[0].crops[0].steps[0].kept!;
+      expect(result.images[0].crops[0].steps.map((step) => step.kept)).toEqual([
+        kept,
+        [kept[0], kept.at(-1)],
+      ]);
+    });
+  });
+
   describe.each([1, 2, 3])('FastV before layer %i', (layer) => {
     test.each(['last', 'mean'] as const)(
       'by rows %s keeps and answers what the reference does',
       async (rows) => {
         const { result, expected } = await both([picture(1)], [], fastv({ layer, rows, keepRatio: 0.25 }));
-        expect(result.images[0].crops[0].steps.at(-1)?.kept).toEqual([...expected.plan.sources]);
+        expect(result.images[0].crops[0].steps.at(-1)?.kept).toEqual([...expected.plans[0].sources]);
         expect(result.tokenIds).toEqual(expected.tokens);
       },
     );
@@ -184,7 +253,7 @@ describe.each(FORMS)('a language model whose attention is %s', (form) => {
     const { result, expected } = await both([picture(1)], [before[name]], half);
     expect(result.tokenIds).toEqual(expected.tokens);
     const [first, second] = result.images[0].crops[0].steps;
-    expect(second.plan.sources).toEqual(expected.plan.sources);
+    expect(second.plan.sources).toEqual(expected.plans[0].sources);
     expect(second.inputTokens).toBe(first.outputTokens);
     expect(second.outputTokens).toBe(Math.floor(first.outputTokens / 2));
     expect(second.kept).toEqual(first.kept && Array.from(second.plan.sources, (i) => first.kept![i]));
@@ -220,7 +289,7 @@ describe.each(FORMS)('a language model whose attention is %s', (form) => {
       reducer(({ length }) => plans[name](length)),
     );
     expect(result.tokenIds).toEqual(expected.tokens);
-    expect(result.images[0].crops[0].steps[0].plan).toEqual(expected.plan);
+    expect(result.images[0].crops[0].steps[0].plan).toEqual(expected.plans[0]);
     expect(result.images[0].crops[0].steps[0].kept === null).toBe(!name.includes('selection'));
   });
 
@@ -259,7 +328,7 @@ describe.each(FORMS)('a language model whose attention is %s', (form) => {
     const kept = result.images.flatMap(({ crops }, i) =>
       crops[0].steps[0].kept!.map((token) => i * VISUAL + token),
     );
-    expect(kept).toEqual([...expected.plan.sources]);
+    expect(kept).toEqual([...expected.plans[0].sources]);
     expect(result.equivalentTokens).toBe((3 * VISUAL * 1 + 40 * 3) / 4);
   });
 
@@ -306,12 +375,19 @@ describe('what cannot be run', () => {
   });
 
   test.each([
-    ['a second layer', [fastv({ layer: 1, keepCount: 32 }), fastv({ layer: 3, keepCount: 8 })]],
-    ['a layer of the encoder', [reducer(({ length }) => identityPlan(length), {}, 2, beforeVisionLayer(1))]],
-  ])('%s is refused, not passed over', async (_, reducers) => {
-    await expect(lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers })).rejects.toThrow(
-      UnsupportedReducerError,
-    );
+    [
+      'a layer behind the one that makes the features',
+      reducer(({ length }) => identityPlan(length), {}, 2, beforeVisionLayer(2)),
+      /before layer 2 of this vision encoder: its features come out of layer 1\. Choose a layer from 1 to 1/,
+    ],
+    [
+      'attention of the time before an earlier site',
+      twice({ late: promptAttention({ layer: 0 }) }),
+      /promptAttention@0:last.*Before layer 3 .* layers 1 to 2, and of the text/,
+    ],
+  ])('%s is refused, not passed over', async (_, wrong, message) => {
+    const reducers = [wrong];
+    await expect(lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers })).rejects.toThrow(message);
     await expect(Lvlm.load(FIXTURE, { reducers })).rejects.toThrow(UnsupportedReducerError);
   });
 

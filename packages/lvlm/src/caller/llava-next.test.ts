@@ -415,7 +415,7 @@ describe('inside the language model newlines are no candidates', () => {
     const reduction = { layer: 1, places, plan: selectionPlan(kept, places.length) };
     const tokens: number[] = [];
     while (tokens.length < 4) {
-      const { logits } = forward(llama, rows, reduction);
+      const { logits } = forward(llama, rows, [reduction]);
       const token = logits.indexOf(Math.max(...logits));
       if (token === END) break;
       tokens.push(token);

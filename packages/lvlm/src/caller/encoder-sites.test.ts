@@ -1,0 +1,179 @@
+/** Reducers inside the vision encoder: in its graph, and between its parts. */
+import {
+  attentionReceived,
+  beforeVisionLayer,
+  classAttention,
+  defineReducer,
+  GridRequiredError,
+  resolveBudget,
+  selectionPlan,
+  topIndicesAscending,
+  topK,
+  type TokenReducer,
+} from '@foveate/core';
+import { fastv } from '@foveate/fastv';
+import { fopruRank } from '@foveate/fopru-rank';
+import { fopruRow } from '@foveate/fopru-row';
+import { readModel } from '@foveate/onnx-graph/files';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { CACHE, FIXTURE, picture } from '../../test/bundles.js';
+import { openPatchedEncoder, type EncoderSettings } from '../engine/encoder.js';
+import { createSessions } from '../engine/sessions.js';
+import type { VisionRequest } from '../engine/api.js';
+import { Lvlm } from '../index.js';
+import { nodePlatform } from '../platform/node.js';
+import { openGate } from '../platform/run-gate.js';
+
+const PROMPT = 'What is this?';
+/** Patches of the fixture: 8 x 8. */
+const PATCHES = 64;
+
+/** Keeps the patches that the class token attends to most before layer 1. */
+function classTop(keepCount: number): TokenReducer {
+  const budget = { keepCount };
+  return defineReducer({
+    name: 'class-top',
+    at: [beforeVisionLayer(1)],
+    requires: { attention: classAttention({ layer: 'before', heads: 'mean' }) },
+    rule: topK('attention', budget),
+    plan: async ({ length, signals }) => {
+      const { count, warnings } = resolveBudget(budget, length);
+      return selectionPlan(topIndicesAscending(signals.attention, count), length, { warnings });
+    },
+  });
+}
+
+/** The same choice, which the runner cannot make inside the graph: `plan` makes it between two. */
+function planned({ rule, ...rest }: TokenReducer): TokenReducer {
+  expect(rule).toBeDefined();
+  return rest;
+}
+
+describe('a language model that answers', () => {
+  let lvlm: Lvlm;
+  beforeAll(async () => {
+    lvlm = await Lvlm.load(FIXTURE, { cacheDirectory: CACHE });
+  });
+  afterAll(async () => {
+    await lvlm.dispose();
+  });
+  const ask = { images: [picture(1), picture(3)], prompt: PROMPT, maxNewTokens: 6 };
+
+  test.each([
+    ['alone', []],
+    ['with FoPru and FastV behind it', [fopruRank({ keepRatio: 0.5 }), fastv({ layer: 1, keepRatio: 0.5 })]],
+  ])('in the graph or between its parts, %s: the same tokens and reports', async (_, behind) => {
+    const one = await lvlm.generate({ ...ask, reducers: [classTop(20), ...behind] });
+    const two = await lvlm.generate({ ...ask, reducers: [planned(classTop(20)), ...behind] });
+    expect(two.tokenIds).toEqual(one.tokenIds);
+    expect(two.images).toEqual(one.images);
+    expect(two.memory.kvBytes).toBe(one.memory.kvBytes);
+  });
+
+  test('the patches that are left are known by their number in the original grid', async () => {
+    const seen: number[] = [];
+    const spy = defineReducer({
+      name: 'spy',
+      at: [{ tower: 'vision', layer: 'features' }],
+      requires: { received: attentionReceived() },
+      plan: async ({ length, grid, signals }) => {
+        seen.push(length, signals.received.length);
+        expect(grid).toBeUndefined();
+        return selectionPlan([1, 3], length);
+      },
+    });
+    const plain = await lvlm.generate({ ...ask, reducers: [] });
+    const { images } = await lvlm.generate({ ...ask, reducers: [classTop(20), spy] });
+    expect(seen).toEqual([20, 20, 20, 20]);
+    for (const [i, { crops, inputTokens, outputTokens }] of images.entries()) {
+      const [{ grid, region, steps }] = crops;
+      expect({ grid, region }).toEqual({
+        grid: { rows: 8, columns: 8 },
+        region: plain.images[i].crops[0].region,
+      });
+      expect([inputTokens, outputTokens]).toEqual([PATCHES, 2]);
+      expect(steps.map(({ reducer, site }) => [reducer, site.layer])).toEqual([
+        ['class-top', 1],
+        ['spy', 'features'],
+      ]);
+      const [inside, behind] = steps.map(({ kept }) => kept!);
+      expect(inside).toHaveLength(20);
+      expect(inside.at(-1)).toBeGreaterThan(20);
+      expect(behind).toEqual([inside[1], inside[3]]);
+    }
+  });
+
+  test('what needs the grid says that there is none any more', async () => {
+    const reducers = [classTop(20), fopruRow({ keepRatio: 0.5 })];
+    await expect(lvlm.generate({ ...ask, reducers })).rejects.toThrow(GridRequiredError);
+  });
+
+  test('keeping every patch changes nothing, and the grid stays', async () => {
+    const none = await lvlm.generate({ ...ask, reducers: [fopruRow({ keepRatio: 0.5 })] });
+    for (const all of [classTop(1000), planned(classTop(1000))]) {
+      const { tokenIds, images } = await lvlm.generate({
+        ...ask,
+        reducers: [all, fopruRow({ keepRatio: 0.5 })],
+      });
+      expect(tokenIds).toEqual(none.tokenIds);
+      expect(images[0].crops[0].steps[1].kept).toEqual(none.images[0].crops[0].steps[0].kept);
+    }
+  });
+
+  test('another budget is never served from the encoding before', async () => {
+    const reuse = { ...ask, reuseEncoding: true };
+    for (const count of [20, 7, 20]) {
+      for (const reducer of [classTop(count), planned(classTop(count))]) {
+        const fresh = await lvlm.generate({ ...ask, reducers: [reducer] });
+        const again = await lvlm.generate({ ...reuse, reducers: [reducer] });
+        expect(again.tokenIds).toEqual(fresh.tokenIds);
+        expect(again.images[0].outputTokens).toBe(count);
+      }
+    }
+  });
+});
+
+/** CLIP towers of 4 x 4 patches and a class token, as PyTorch and onnxruntime write their attention. */
+describe.each(['clip-eager-17', 'clip-sdpa-dynamo-23', 'clip-ms-attention', 'clip-ms-multi-head-attention'])(
+  'the encoder %s',
+  (name) => {
+    test('gives the same patches and features in one graph and in two', async () => {
+      const file = fileURLToPath(new URL(`../../../onnx-graph/fixtures/${name}.onnx`, import.meta.url));
+      const settings: EncoderSettings = {
+        file,
+        model: readModel(file),
+        weightBytes: 0,
+        visionLayers: 3,
+        patchSize: 4,
+      };
+      const sessions = createSessions(await nodePlatform(null, openGate()), 1);
+      const pixels = {
+        data: Float32Array.from({ length: 3 * 16 * 16 }, (_, i) => ((i * 7919) % 257) / 128 - 1),
+        width: 16,
+        height: 16,
+      };
+      const score = { signal: classAttention().signal, layer: 0, parameters: { heads: 'mean' } };
+      const rule = { score, budget: { keepCount: 6 } };
+      const open = (site: VisionRequest['sites'][number]) =>
+        openPatchedEncoder(sessions, settings, { sites: [site], signals: [] });
+      const one = await open({ layer: 1, rule, signals: [] });
+      const inGraph = await one.encode(pixels, [rule]);
+      const two = await open({ layer: 1, rule: null, signals: [score] });
+      const below = await two.encode(pixels, []);
+      const kept = topIndicesAscending(below.signals[0].values, 6);
+      expect([...inGraph.plans[0].sources]).toEqual([...kept]);
+      const width = below.features.data.length / below.features.length;
+      const rows = [0, ...Array.from(kept, (patch) => patch + below.prefixTokens)];
+      const hidden = Float32Array.from(
+        rows.flatMap((row) => [...below.features.data.subarray(row * width, (row + 1) * width)]),
+      );
+      const above = await two.resume(0, { data: hidden, length: rows.length });
+      expect(above.features.length).toBe(6);
+      for (const [i, value] of inGraph.features.data.entries())
+        expect(Math.abs(above.features.data[i] - value)).toBeLessThan(1e-4);
+      await one.release();
+      await two.release();
+    });
+  },
+);
