@@ -74,7 +74,7 @@ function twice(requires: Requirements): TokenReducer {
     rule: topK('attention', budget),
     plan: async ({ length, signals }) => {
       const { count } = resolveBudget(budget, length);
-      return selectionPlan(topIndicesAscending(signals.attention as Float32Array, count), length);
+      return selectionPlan(topIndicesAscending(signals.attention, count), length);
     },
   });
 }

@@ -50,7 +50,7 @@ export interface GenerateOptions {
   readonly prompt?: string;
   /** The prompt word for word, with the bundle's image token (`<image>`) once for each image and special tokens that mean what they say. */
   readonly rawPrompt?: string;
-  /** What reduces the visual tokens, in the order of the data: on the encoder's features, then before one layer of the language model. Default `[]`. */
+  /** What reduces the visual tokens, in the order of the data: inside the encoder, on its features, inside the language model. Default `[]`. */
   readonly reducers?: readonly TokenReducer[];
   /** Most tokens to generate, at least 1. Default 64. */
   readonly maxNewTokens?: number;
