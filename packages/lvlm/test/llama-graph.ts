@@ -269,7 +269,7 @@ function angle(position: number, d: number, headDim: number): number {
 }
 
 /** The nodes and constants of a graph that is being written. */
-class GraphWriter {
+export class GraphWriter {
   readonly nodes: NodeProto[] = [];
   readonly constants: TensorProto[] = [];
   #names = 0;
@@ -323,7 +323,8 @@ function toAttribute(name: string, value: number | readonly number[]): Attribute
     : create(AttributeProtoSchema, { name, type: AttributeType.INT, i: BigInt(value) });
 }
 
-function info(name: string, elemType: DataType, shape: readonly (number | string)[]): ValueInfoProto {
+/** The description of an input or output. */
+export function info(name: string, elemType: DataType, shape: readonly (number | string)[]): ValueInfoProto {
   const dim = shape.map((size) => ({
     value:
       typeof size === 'number'

@@ -7,7 +7,7 @@ import { attribute, GraphIndex, operatorName, tensorShape } from './graph-index.
 import type { OnnxModel } from './model.js';
 
 /** Input: the tokens [B, S, D]. */
-export const EMBEDDINGS = 'inputs_embeds';
+const EMBEDDINGS = 'inputs_embeds';
 /** Input: which tokens count, cached ones first. [B, P + S] */
 export const MASK = 'attention_mask';
 /** Input: positions [B, S]. */
@@ -69,7 +69,7 @@ export interface DecoderNodes {
 }
 
 /** An attention that is written out, or the fused node. */
-export type DecoderAttention =
+type DecoderAttention =
   | { readonly form: 'softmax'; readonly nodes: AttentionNodes }
   | { readonly form: 'com.microsoft.GroupQueryAttention'; readonly node: NodeProto };
 

@@ -56,7 +56,7 @@ export interface DecoderSession {
 }
 
 /** How the graph drops tokens before one layer, see pruneDecoder of @foveate/onnx-graph. */
-export interface Pruning {
+interface Pruning {
   /** K */
   readonly layer: number;
   /** Names of the graph's further inputs and outputs. */
