@@ -1,4 +1,6 @@
 /** How a process ends in which a model is at work. */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { runChild } from '../../test/child.js';
 import { FIXTURE } from '../../test/bundles.js';
@@ -44,4 +46,17 @@ test('what waits for the end of the process goes with the models', async () => {
   expect(process.listenerCount('exit')).toBe(before + 1);
   for (const model of models) await model.dispose();
   expect(process.listenerCount('exit')).toBe(before);
+});
+
+test('a script on the command line can load a model', async () => {
+  const entry = import.meta.resolve('../index.ts');
+  const script = `const { Lvlm } = await import(${JSON.stringify(entry)}); const model = await Lvlm.load(${JSON.stringify(FIXTURE)}); console.log(model.info.layers); await model.dispose();`;
+  const flags = ['--import', import.meta.resolve('tsx'), '--conditions=@foveate/source'];
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    ...flags,
+    '--input-type=module',
+    '--eval',
+    script,
+  ]);
+  expect(stdout).toBe('4\n');
 });

@@ -20,7 +20,10 @@ const gates = new Set<GateMemory>();
 /** @throws WorkerError where the worker's file was not built */
 export function startEngineThread(data: Omit<ThreadData, 'gate'>): EngineThread {
   const gate = openGate();
-  const worker = new Worker(workerFile(), { workerData: { ...data, gate } satisfies ThreadData });
+  const worker = new Worker(workerFile(), {
+    workerData: { ...data, gate } satisfies ThreadData,
+    execArgv: [], // what the process was started with is about its own script: --input-type, --eval
+  });
   worker.on('exit', closeAtExit(gate));
   return {
     port: {
