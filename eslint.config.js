@@ -5,6 +5,14 @@ import tseslint from 'typescript-eslint';
 import { importLint } from './tools/checks/src/import-lint.js';
 
 const tests = ['**/*.test.ts', '**/test/**/*.ts'];
+/** Code that runs in a browser as in Node. */
+const universal = [
+  'packages/lvlm/src/{engine,families}/**/*.ts',
+  'packages/lvlm/src/bundle/{bounded-template,chat-template,json,preprocessing,text-codec}.ts',
+  'packages/onnx-graph/src/**/*.ts',
+];
+/** What reads files in the folders above. */
+const ofNode = ['packages/onnx-graph/src/{external-data,files,model-file,skeleton}.ts'];
 
 export default defineConfig(
   globalIgnores(['**/dist/', '**/.reports/', '.nx/', 'out/', 'tools/create-reducer/template/']),
@@ -34,6 +42,26 @@ export default defineConfig(
     files: ['{packages,apps}/*/src/**/*.ts'],
     plugins: { foveate: importLint },
     rules: { 'foveate/imports': 'error' },
+  },
+  {
+    files: universal,
+    ignores: [...tests, ...ofNode],
+    rules: {
+      'no-restricted-globals': ['error', 'Buffer', 'global', 'process', 'setImmediate'],
+      '@typescript-eslint/no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            { group: ['node:*', 'onnxruntime-node', 'sharp'], message: 'This runs in a browser too.' },
+            {
+              regex: 'onnx-graph/files|platform/(?!errors|clock)|bundle/(bundle|files)\\.js',
+              allowTypeImports: true,
+              message: 'That needs Node, and this runs in a browser too: take it by the platform interface.',
+            },
+          ],
+        },
+      ],
+    },
   },
   {
     files: ['packages/*/src/**/*.ts'],

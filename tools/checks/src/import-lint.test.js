@@ -86,3 +86,46 @@ describe('importProblem', () => {
     expect(importProblem('@foveate/a-new-method', code, 'onnxruntime-node')).toContain('nothing');
   });
 });
+
+describe('code that runs in a browser too', () => {
+  /** What the repository's own configuration says of a source text, were it in that file. */
+  async function found(file, code) {
+    const { rules } = await new ESLint({ cwd: root }).calculateConfigForFile(`${root}/${file}`);
+    const ours = ['no-restricted-globals', '@typescript-eslint/no-restricted-imports'];
+    const linter = new ESLint({
+      cwd: root,
+      overrideConfigFile: true,
+      overrideConfig: {
+        files: ['**/*.ts'],
+        languageOptions: { parser: tseslint.parser },
+        plugins: { '@typescript-eslint': tseslint.plugin },
+        rules: Object.fromEntries(ours.flatMap((name) => (rules[name] ? [[name, rules[name]]] : []))),
+      },
+    });
+    const [result] = await linter.lintText(code, { filePath: `${root}/${file}` });
+    return result.messages.map(({ message }) => message);
+  }
+
+  it.each([
+    ['packages/lvlm/src/engine/engine.ts', `import { readFile } from 'node:fs/promises';`],
+    ['packages/lvlm/src/engine/engine.ts', `import { InferenceSession } from 'onnxruntime-node';`],
+    ['packages/lvlm/src/engine/engine.ts', `import { nodePlatform } from '../platform/node.js';`],
+    ['packages/lvlm/src/engine/engine.ts', `import { readModel } from '@foveate/onnx-graph/files';`],
+    ['packages/lvlm/src/families/llava.ts', `import { readBundle } from '../bundle/bundle.js';`],
+    ['packages/lvlm/src/families/llava.ts', `import sharp from 'sharp';`],
+    ['packages/lvlm/src/bundle/preprocessing.ts', `export const b = Buffer.from([]);`],
+    ['packages/onnx-graph/src/split.ts', `export const memory = process.memoryUsage();`],
+  ])('%s may not have %s', async (file, code) => {
+    expect(await found(file, code)).toHaveLength(1);
+  });
+
+  it.each([
+    ['packages/lvlm/src/engine/engine.ts', `import type { EnginePlatform } from '../platform/platform.js';`],
+    ['packages/lvlm/src/engine/engine.ts', `import { BundleError } from '../platform/errors.js';`],
+    ['packages/lvlm/src/families/llava.ts', `import type { GraphName } from '../bundle/bundle.js';`],
+    ['packages/lvlm/src/platform/node.ts', `import { readFile } from 'node:fs/promises';`],
+    ['packages/onnx-graph/src/model-file.ts', `export const b = Buffer.from([]);`],
+  ])('%s may have %s', async (file, code) => {
+    expect(await found(file, code)).toEqual([]);
+  });
+});
