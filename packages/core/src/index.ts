@@ -79,6 +79,7 @@ export { features } from './signals/features.js';
 export { keys } from './signals/keys.js';
 export { projectedFeatures } from './signals/projected-features.js';
 export { promptAttention } from './signals/prompt-attention.js';
+export { queries } from './signals/queries.js';
 export { textEmbeddings } from './signals/text-embeddings.js';
 export { atFeatures, beforeLanguageLayer, beforeVisionLayer, checkSite, siteId } from './sites.js';
 export type { LanguageSite, Site, VisionSite } from './sites.js';

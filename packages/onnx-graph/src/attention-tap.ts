@@ -41,8 +41,12 @@ export class AttentionTap {
 
   /** Keys of all tokens, heads side by side [B, S, D]; averaged over heads [B, S, d]. */
   keys(averaged: boolean = false): string {
-    if (averaged) return this.#once('mean keys', () => this.#meanOfHeads(this.keys()));
-    return this.#once('keys', () => this.#flat('key'));
+    return this.#rows('key', averaged);
+  }
+
+  /** Queries of all tokens, heads side by side [B, S, D]; averaged over heads [B, S, d]. */
+  queries(averaged: boolean = false): string {
+    return this.#rows('query', averaged);
   }
 
   /** Query of one token, heads side by side. [B, 1, D] */
@@ -53,6 +57,11 @@ export class AttentionTap {
   /** Square root of the length of the last axis of `x`, as a float32 vector of one. */
   rootOfLength(x: string): string {
     return this.#editor.add('Sqrt', [this.#editor.toFloat32(this.#editor.length(x, -1))]);
+  }
+
+  #rows(which: 'query' | 'key', averaged: boolean): string {
+    const joined = this.#once(which, () => this.#flat(which));
+    return averaged ? this.#once(`mean ${which}`, () => this.#meanOfHeads(joined)) : joined;
   }
 
   #once(what: string, make: () => string): string {

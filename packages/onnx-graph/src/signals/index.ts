@@ -6,11 +6,11 @@ import { attentionShare } from './attention-share.js';
 import { classAttention } from './class-attention.js';
 import type { GraphSignal } from './graph-signal.js';
 import { keys } from './keys.js';
+import { queries } from './queries.js';
 
 /** Every provider, by name. */
 export const graphSignals: ReadonlyMap<string, GraphSignal> = new Map(
-  [attentionGiven, attentionMap, attentionReceived, attentionShare, classAttention, keys].map((signal) => [
-    signal.name,
-    signal,
-  ]),
+  [attentionGiven, attentionMap, attentionReceived, attentionShare, classAttention, keys, queries].map(
+    (signal) => [signal.name, signal],
+  ),
 );
