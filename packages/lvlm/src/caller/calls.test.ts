@@ -115,6 +115,27 @@ describe('an abort signal', () => {
     expect((await lvlm.generate(ask)).tokenIds).toHaveLength(8);
   });
 
+  test('of thirty calls is listened to once, and ends all of them', async () => {
+    const warnings: Error[] = [];
+    const listen = (warning: Error): void => {
+      warnings.push(warning);
+    };
+    process.on('warning', listen);
+    const controller = new AbortController();
+    const calls = Array.from({ length: 30 }, () =>
+      lvlm.generate({ ...ask, reducers: [stuck], abortSignal: controller.signal }),
+    );
+    setTimeout(() => {
+      controller.abort();
+    }, 50);
+    const ended = await Promise.allSettled(calls);
+    await new Promise(setImmediate); // warnings come in a turn of their own
+    process.off('warning', listen);
+    expect(ended.map(({ status }) => status)).toEqual(calls.map(() => 'rejected'));
+    expect(warnings).toEqual([]);
+    expect((await lvlm.generate(ask)).tokenIds).not.toHaveLength(0);
+  });
+
   test('that is aborted already runs nothing', async () => {
     await expect(lvlm.generate({ ...ask, abortSignal: AbortSignal.abort() })).rejects.toMatchObject({
       name: 'AbortError',

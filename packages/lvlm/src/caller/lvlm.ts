@@ -11,6 +11,7 @@ import { measurePeakRss } from '../platform/peak-memory.js';
 import { disableTelemetry } from '../platform/telemetry.js';
 import { now } from '../platform/clock.js';
 import { defaultThreads, resize } from '../platform/node.js';
+import { onAbort, unlessAborted } from './abort.js';
 import { Call } from './call.js';
 import { EngineClient } from './engine-client.js';
 import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
@@ -238,10 +239,11 @@ export class Lvlm implements AsyncDisposable {
 
   /** Has the engine run a call, unless it ends before: by the abort signal, by what a reducer or `onToken` throws, or because the model is disposed. */
   async #run(call: Call, { abortSignal }: CheckedCall, request: GenerateRequest): Promise<Outcome> {
-    const abort = (): void => {
-      call.end(abortSignal?.reason);
-    };
-    abortSignal?.addEventListener('abort', abort);
+    const stop =
+      abortSignal &&
+      onAbort(abortSignal, () => {
+        call.end(abortSignal.reason);
+      });
     try {
       const outcome = await this.#engine.generate(request, call, call.end);
       call.throwIfEnded();
@@ -251,25 +253,11 @@ export class Lvlm implements AsyncDisposable {
       call.throwIfEnded(); // what ended the call, and not what became of that on the way through the engine
       throw error;
     } finally {
-      abortSignal?.removeEventListener('abort', abort);
+      stop?.();
     }
   }
 }
 
 function distinctWarnings(lists: readonly (readonly string[])[]): string[] {
   return [...new Set(lists.flat())];
-}
-
-/** The promise, or the signal's reason as soon as it is aborted; the worker's turn ends behind it. */
-function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => {
-      reject(signal.reason as Error);
-    };
-    if (signal.aborted) abort();
-    signal.addEventListener('abort', abort, { once: true });
-    promise.then(resolve, reject).finally(() => {
-      signal.removeEventListener('abort', abort);
-    });
-  });
 }

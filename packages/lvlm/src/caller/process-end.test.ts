@@ -50,7 +50,7 @@ test('what waits for the end of the process goes with the models', async () => {
 
 test('a script on the command line can load a model', async () => {
   const entry = import.meta.resolve('../index.ts');
-  const script = `const { Lvlm } = await import(${JSON.stringify(entry)}); const model = await Lvlm.load(${JSON.stringify(FIXTURE)}); console.log(model.info.layers); await model.dispose();`;
+  const script = `const { Lvlm } = await import(${JSON.stringify(entry)}); const model = await Lvlm.load(${JSON.stringify(FIXTURE)}); console.log(String(model.info.layers)); await model.dispose();`;
   const flags = ['--import', import.meta.resolve('tsx'), '--conditions=@foveate/source'];
   const { stdout } = await promisify(execFile)(process.execPath, [
     ...flags,

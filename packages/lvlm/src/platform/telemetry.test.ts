@@ -23,7 +23,7 @@ test('a process that runs a model leaves verdicts of our own check behind, and n
     await using model = await Lvlm.load(bundle);
     const image = { data: new Uint8Array(64 * 64), width: 64, height: 64, channels: 1 };
     const { tokenIds } = await model.generate({ images: [image], prompt: 'x', reducers: [reducer], maxNewTokens: 3 });
-    console.log(tokenIds.length, process.env.ORT_DISABLE_TELEMETRY);`,
+    console.log([tokenIds.length, process.env.ORT_DISABLE_TELEMETRY].join(" "));`,
     {
       env: {
         HOME: of('home'),
