@@ -12,7 +12,7 @@ export { readImage } from './platform/image-files.js';
 export { Lvlm } from './caller/lvlm.js';
 export type { Dtype } from './bundle/bundle.js';
 export type { Newlines } from './families/family.js';
-export type { Region } from './engine/api.js';
+export type { Region } from './bundle/preprocessing.js';
 export type {
   CropReport,
   GeneratedToken,

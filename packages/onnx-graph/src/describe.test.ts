@@ -27,6 +27,12 @@ test('one made by hand', () => {
     opsets: { 'ai.onnx': 17 },
     operators: { Relu: 2, Add: 1 },
     weightBytes: 12,
+    weightFiles: [],
     producer: '',
   });
+});
+
+test('the files that weights lie in', () => {
+  const { weightFiles } = describeModel(readModel(fixture('clip-external.onnx')));
+  expect(weightFiles).toEqual(['clip-external.onnx_data']);
 });

@@ -24,6 +24,8 @@ export interface ModelDescription {
   readonly operators: Readonly<Record<string, number>>;
   /** Bytes of weights, wherever they lie. */
   readonly weightBytes: number;
+  /** Files that weights lie in, relative to the model's folder; none for a model read from bytes with all its weights. */
+  readonly weightFiles: readonly string[];
   /** Which program exported the model, as the file states it. */
   readonly producer: string;
 }
@@ -41,6 +43,13 @@ export function describeModel({ proto, graph }: OnnxModel): ModelDescription {
     ),
     operators: Object.fromEntries([...counts].sort((a, b) => b[1] - a[1])),
     weightBytes: [...allTensors(graph)].reduce((bytes, tensor) => bytes + (byteLength(tensor) ?? 0), 0),
+    weightFiles: [
+      ...new Set(
+        [...allTensors(graph)].flatMap(({ externalData }) =>
+          externalData.filter(({ key }) => key === 'location').map(({ value }) => value),
+        ),
+      ),
+    ],
     producer: `${proto.producerName} ${proto.producerVersion}`.trim(),
   };
 }

@@ -1,7 +1,6 @@
 /** From decoded pixels to the encoder's input, as the ImageProcessor of transformers.js 4.3 does it, value by value. */
 import { BundleError, ImageError } from '../platform/errors.js';
 import { isJson, shown, type Json } from './json.js';
-import type { Region } from '../engine/api.js';
 
 /** What says how pictures become pixels. */
 export interface PreprocessorFile {
@@ -29,6 +28,14 @@ export interface DecodedImage {
 
 /** Resamples an image as sharp does; the platform's. */
 export type Resize = (image: DecodedImage, size: Size, interpolation: Interpolation) => Promise<DecodedImage>;
+
+/** A rectangle in an image: shares of its width and height, from its upper left corner. */
+export interface Region {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+}
 
 /** In pixels. */
 export interface Size {

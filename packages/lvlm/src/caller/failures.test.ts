@@ -1,8 +1,10 @@
 /** A worker that dies, and libraries that are not there. */
+import { truncate } from 'node:fs/promises';
+import path from 'node:path';
 import type * as Threads from 'node:worker_threads';
 import { atFeatures, defineReducer, FoveateError, SignalUnavailableError } from '@foveate/core';
 import { afterEach, expect, test, vi } from 'vitest';
-import { CACHE, FIXTURE, picture } from '../../test/bundles.js';
+import { CACHE, copyOfFixture, editJson, FIXTURE, picture } from '../../test/bundles.js';
 import { receiveError, sendError } from '../engine/error-transfer.js';
 import { BundleError, IdentityCheckError, Lvlm, PlatformError, PromptError, WorkerError } from '../index.js';
 
@@ -72,4 +74,27 @@ test('errors come out of the worker as they went in', () => {
   expect(received).toBeInstanceOf(SignalUnavailableError);
   expect(FoveateError.isInstance(received)).toBe(true);
   expect(receiveError(sendError(new TypeError('a defect')))).toBeInstanceOf(WorkerError);
+});
+
+test.each(['onnx/vision_encoder.onnx', 'onnx/decoder_model_merged.onnx', 'onnx/embed_tokens.onnx'])(
+  'a model does not run on, once %s is shorter than it was',
+  async (name) => {
+    const bundle = await copyOfFixture();
+    await using model = await Lvlm.load(bundle, { cacheDirectory: CACHE });
+    const ask = { images: [picture(1)], prompt: 'x', maxNewTokens: 1 };
+    await model.generate(ask);
+    const file = path.join(bundle, name);
+    await truncate(file, 5000);
+    await expect(model.generate(ask)).rejects.toThrow(`${file} changed while the model is open`);
+    await expect(model.generate(ask)).rejects.toThrow(BundleError);
+  },
+);
+
+test('a size that the encoder does not take is told before any picture is made', async () => {
+  const bundle = await copyOfFixture();
+  const size = { height: 16384, width: 16384 };
+  await editJson(bundle, 'preprocessor_config.json', { size: { shortest_edge: 16384 }, crop_size: size });
+  await expect(Lvlm.load(bundle, { cacheDirectory: CACHE })).rejects.toThrow(
+    /The encoder reads pictures of 64 x 64, but preprocessor_config.json makes 16384 x 16384/,
+  );
 });

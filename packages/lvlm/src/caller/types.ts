@@ -1,6 +1,6 @@
 import type { Grid, ReductionPlan, Site, TensorBackend, TokenReducer } from '@foveate/core';
 import type { Dtype } from '../bundle/bundle.js';
-import type { Region } from '../engine/api.js';
+import type { Region } from '../bundle/preprocessing.js';
 import type { Newlines } from '../families/family.js';
 
 /** Decoded pixels: `height` rows of `width` pixels of `channels` bytes (1 grey, 3 RGB, 4 RGBA), row-major, no padding. */

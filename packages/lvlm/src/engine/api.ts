@@ -13,7 +13,7 @@ import type {
 } from '@foveate/core';
 import type { GraphName } from '../bundle/bundle.js';
 import type { FamilySettings } from '../families/family.js';
-import type { PixelValues, Size } from '../bundle/preprocessing.js';
+import type { PixelValues, Region, Size } from '../bundle/preprocessing.js';
 
 /** The engine, as the caller's thread sees it. */
 export interface EngineApi {
@@ -182,14 +182,6 @@ export interface CropOutcome {
   readonly inputTokens: number;
   /** What became of them inside the encoder, site by site and reducer by reducer: plans of the caller's thread, or of the graph's rules. */
   readonly encoderPlans: readonly ReductionPlan[];
-}
-
-/** A rectangle in an image: shares of its width and height, from its upper left corner. */
-export interface Region {
-  readonly left: number;
-  readonly top: number;
-  readonly width: number;
-  readonly height: number;
 }
 
 /** What became of a call. Points in time are milliseconds of a clock that both threads share. */

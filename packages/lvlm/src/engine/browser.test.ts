@@ -55,6 +55,7 @@ function webPlatform(): EnginePlatform {
         .digest('hex'),
     totalMemory: 2 ** 32,
     now: () => performance.now(),
+    changedFile: async () => null,
     verdicts: null,
   };
 }

@@ -14,13 +14,20 @@ import {
 } from '@foveate/onnx-graph';
 import { UnsupportedReducerError } from '../platform/errors.js';
 import type { VisionRequest } from './api.js';
-import type { EncoderSettings } from './encoder.js';
 import { isRuled } from './rules.js';
 
 /** The encoder's input in the layout of transformers.js. */
 export const INPUT: string = 'pixel_values';
 /** Its output. */
 export const OUTPUT: string = 'image_features';
+
+/** An encoder as the bundle has it. */
+export interface EncoderModel {
+  /** The graph, its weights left in the bundle's files. */
+  readonly model: OnnxModel;
+  /** Layers that the encoder was trained with. */
+  readonly visionLayers: number;
+}
 
 /** One graph of an encoder. */
 export interface EncoderPart {
@@ -47,7 +54,7 @@ export interface PatchedEncoder {
 
 /** @throws OnnxGraphError, SignalUnavailableError, UnsupportedReducerError */
 export function patchEncoder(
-  { model, visionLayers }: Pick<EncoderSettings, 'model' | 'visionLayers'>,
+  { model, visionLayers }: EncoderModel,
   { sites, signals }: VisionRequest,
 ): PatchedEncoder {
   const whole = findVisionEncoder(model, { output: OUTPUT });

@@ -6,12 +6,12 @@ import {
   type ReductionPlan,
   type SignalRequest,
 } from '@foveate/core';
-import { OnnxGraphError, serializeModel, type OnnxModel } from '@foveate/onnx-graph';
+import { OnnxGraphError, serializeModel, type ModelDescription } from '@foveate/onnx-graph';
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
-import type { PixelValues } from '../bundle/preprocessing.js';
+import type { PixelValues, Size } from '../bundle/preprocessing.js';
 import { BundleError, WorkerError } from '../platform/errors.js';
 import type { Features, Rule, VisionRequest } from './api.js';
-import { INPUT, OUTPUT, patchEncoder, type EncoderPart } from './encoder-parts.js';
+import { INPUT, OUTPUT, patchEncoder, type EncoderModel, type EncoderPart } from './encoder-parts.js';
 import type { Form } from './forms.js';
 import { resolveInTurn } from './rules.js';
 import { vector } from './sequence.js';
@@ -44,14 +44,10 @@ export interface Encoder extends Form {
 }
 
 /** What an encoder is opened with. */
-export interface EncoderSettings {
+export interface EncoderSettings extends EncoderModel {
   /** Path of the bundle's graph, for messages. */
   readonly file: string;
-  /** The graph, its weights left in the bundle's files. */
-  readonly model: OnnxModel;
   readonly weightBytes: number;
-  /** Layers that the encoder was trained with. */
-  readonly visionLayers: number;
   /** Pixels of a side of a patch. */
   readonly patchSize: number;
 }
@@ -222,11 +218,22 @@ function pixelTensor(
   { data, height, width }: PixelValues,
 ): Tensor {
   const input = session.inputMetadata.find(({ name }) => name === INPUT);
-  const declared = input?.isTensor ? input.shape.slice(-2) : [];
-  if (declared.some((side, axis) => typeof side === 'number' && side !== [height, width][axis])) {
-    throw new BundleError(
-      `The encoder reads pictures of ${declared.join(' x ')}, but preprocessor_config.json makes ${height} x ${width} (height x width).`,
-    );
-  }
+  checkPictureSize(input?.isTensor ? input.shape.slice(-2) : [], { height, width });
   return new Tensor('float32', data, [1, 3, height, width]);
+}
+
+/** Height and width of the pictures that an encoder declares to read. */
+export function pictureSides({ inputs }: ModelDescription): readonly (number | string | null)[] {
+  return inputs.find(({ name }) => name === INPUT)?.shape?.slice(-2) ?? [];
+}
+
+/** @throws BundleError where the encoder declares other sides [height, width] than the pictures have */
+export function checkPictureSize(
+  declared: readonly (number | string | null)[],
+  { height, width }: Size,
+): void {
+  if (!declared.some((side, axis) => typeof side === 'number' && side !== [height, width][axis])) return;
+  throw new BundleError(
+    `The encoder reads pictures of ${declared.join(' x ')}, but preprocessor_config.json makes ${height} x ${width} (height x width).`,
+  );
 }

@@ -6,7 +6,14 @@ import type { EnginePlatform } from '../platform/platform.js';
 import type { CallerApi, EngineApi, EngineSettings, GenerateRequest, VisionRequest } from './api.js';
 import { Awaited } from './awaited.js';
 import { Decoder } from './decoder.js';
-import { encoderFormId, openOriginalEncoder, type Encoder, type EncoderSettings } from './encoder.js';
+import {
+  checkPictureSize,
+  encoderFormId,
+  openOriginalEncoder,
+  pictureSides,
+  type Encoder,
+  type EncoderSettings,
+} from './encoder.js';
 import { Forms } from './forms.js';
 import { generate, Stopped } from './generation.js';
 import { openCheckedEncoder } from './identity-check.js';
@@ -61,6 +68,7 @@ export function createEngine(
     generate: (request: GenerateRequest) =>
       inTurn(async () => {
         const { platform, decoder, vision } = model();
+        await refuseChanged(platform);
         const now = (): number => platform.now();
         try {
           return await generate(request, { now, decoder, vision, awaited, caller: caller() });
@@ -78,6 +86,13 @@ export function createEngine(
   };
 }
 
+/** @throws BundleError where a file of the bundle is not what it was when it was opened */
+async function refuseChanged(platform: EnginePlatform): Promise<void> {
+  const file = await platform.changedFile();
+  if (file === null) return;
+  throw new BundleError(`${file} changed while the model is open: dispose of the model and load it again.`);
+}
+
 /** @throws BundleError, PlatformError */
 async function openModel(
   platform: EnginePlatform,
@@ -91,6 +106,8 @@ async function openModel(
   const [encoder, decoder] = await reading(() =>
     Promise.all([encoderFile, decoderFile].map((file) => platform.readModel(file))),
   );
+  const probe = familyOf(family).probeSize(family);
+  checkPictureSize(pictureSides(describeModel(encoder)), probe);
   const settings: EncoderSettings = {
     file: encoderFile,
     model: encoder,
@@ -98,7 +115,7 @@ async function openModel(
     visionLayers: family.visionLayers,
     patchSize: family.patchSize,
   };
-  const check = { probe: familyOf(family).probeSize(family), tolerance: identityTolerance };
+  const check = { probe, tolerance: identityTolerance };
   const encoderFor = (request: VisionRequest | null): Promise<Encoder> =>
     forms.get(request ? encoderFormId(request) : 'encoder', settings.weightBytes, () =>
       request

@@ -4,12 +4,12 @@ import type { Json } from '../bundle/json.js';
 import type {
   DecodedImage,
   PixelValues,
+  Region,
   Preprocessing,
   PreprocessorFile,
   Resize,
   Size,
 } from '../bundle/preprocessing.js';
-import type { Region } from '../engine/api.js';
 
 /** What becomes of the tokens that end the rows of a picture, once visual tokens are left out. */
 export type Newlines = 'drop' | 'keep' | 'nonempty';

@@ -6,9 +6,9 @@ import {
   probeSize,
   readPreprocessing,
   type OwnProcessing,
+  type Region,
   type Size,
 } from '../bundle/preprocessing.js';
-import type { Region } from '../engine/api.js';
 import type { ArrangedCrop, BundleJson, CropArrangement, Family, FamilySettings } from './family.js';
 
 /** LLaVA 1.5 and its kin: config.json says `"model_type": "llava"`. */

@@ -4,10 +4,12 @@ import { createReadStream, readFileSync } from 'node:fs';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import path from 'node:path';
+import { describeModel } from '@foveate/onnx-graph';
 import { readModel } from '@foveate/onnx-graph/files';
 import type { InferenceSession } from 'onnxruntime-node';
 import type { DecodedImage, Interpolation, Size } from '../bundle/preprocessing.js';
 import { now } from './clock.js';
+import { FileStamps } from './file-stamps.js';
 import { loadOnnxRuntime, loadSharp } from './native-libraries.js';
 import type { EnginePlatform, GraphInMemory, VerdictStore } from './platform.js';
 import { through, type GateMemory } from './run-gate.js';
@@ -20,11 +22,20 @@ import { through, type GateMemory } from './run-gate.js';
  */
 export async function nodePlatform(cacheDirectory: string | null, gate: GateMemory): Promise<EnginePlatform> {
   const { InferenceSession, Tensor } = await through(gate, loadOnnxRuntime);
+  const stamps = new FileStamps();
   return {
     Tensor,
-    openSession: async (graph, threads) =>
-      gated(await through(gate, () => openSession(InferenceSession, graph, threads)), gate),
-    readModel: async (file) => readModel(file),
+    openSession: async (graph, threads) => {
+      if (typeof graph === 'string') await stamps.remember([graph]);
+      return gated(await through(gate, () => openSession(InferenceSession, graph, threads)), gate);
+    },
+    readModel: async (file) => {
+      const model = readModel(file);
+      const weights = describeModel(model).weightFiles;
+      await stamps.remember([file, ...weights.map((name) => path.join(model.folder ?? '', name))]);
+      return model;
+    },
+    changedFile: () => stamps.changed(),
     hashFile,
     totalMemory: totalmem(),
     now,
