@@ -3,7 +3,7 @@ export { createBackendTokens } from './backend-tokens.js';
 export type { AttentionTensor, BackendTokensInit, TensorSignal } from './backend-tokens.js';
 export { checkBudget, resolveBudget, resolveScoreBudget } from './budget.js';
 export type { Budget, CountBudget, MassBudget, RatioBudget, ResolvedBudget, ScoreBudget } from './budget.js';
-export { carryTokens } from './carry-tokens.js';
+export { carryTokens } from './tokens-behind-plan.js';
 export {
   FoveateError,
   GridRequiredError,

@@ -26,4 +26,4 @@ export type {
   RawImage,
   StepReport,
   Timings,
-} from './caller/types.js';
+} from './caller/options-and-results.js';

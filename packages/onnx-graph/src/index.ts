@@ -17,7 +17,7 @@ export type { GraphSignal, SignalRequest } from './signals/graph-signal.js';
 export { graphSignals } from './signals/index.js';
 export { splitDecoder, type DecoderCut, type DecoderPart, type SplitDecoder } from './split-decoder.js';
 export { splitEncoder, type SplitEncoderLayers } from './split-encoder.js';
-export { splitAtFeatures, type SplitEncoder } from './split.js';
+export { splitAtFeatures, type SplitEncoder } from './split-at-features.js';
 export {
   findVisionEncoder,
   type AttentionLayer,

@@ -86,8 +86,8 @@ const UNKNOWN_STEPS = [
   'do_image_splitting',
 ];
 const MAX_SIDE = 16_384;
-/** Of a resized image; a strip of one pixel's height can grow without bound. */
-const MAX_RESIZED_PIXELS = 2 ** 26;
+/** Of a resized image; a strip of one pixel's height can grow without bound. About two seconds of resampling. */
+const MAX_RESIZED_PIXELS = 2 ** 24;
 
 /** What a family does by itself, before what is done here. */
 export interface OwnProcessing {

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { CACHE, FIXTURE, picture, temporaryFolder } from '../../test/bundles.js';
+import { CACHE, copyOfFixture, editJson, FIXTURE, picture, temporaryFolder } from '../../test/bundles.js';
 import { ImageError, Lvlm, PromptError, type GenerateOptions, type ImageInput } from '../index.js';
 
 let lvlm: Lvlm;
@@ -49,6 +49,26 @@ describe('images', () => {
     expect(await refusal(folder)).toMatch(/is no file/);
     expect(await refusal(text)).toMatch(/text.png\) cannot be decoded/);
     expect(await refusal(new Uint8Array())).toMatch(/images\[1\] cannot be decoded/);
+  });
+
+  test('a strip that would be resized to very many pixels before it is cropped', async () => {
+    const bundle = await copyOfFixture();
+    const cropped = {
+      size: { shortest_edge: 64 },
+      do_center_crop: true,
+      crop_size: { height: 64, width: 64 },
+    };
+    await editJson(bundle, 'preprocessor_config.json', cropped);
+    await using model = await Lvlm.load(bundle, { cacheDirectory: CACHE });
+    const strip = (width: number, height: number): GenerateOptions => {
+      const data = new Uint8Array(width * height).fill(99);
+      return { images: [{ data, width, height, channels: 1 }], prompt: 'x', maxNewTokens: 1 };
+    };
+    await expect(model.generate(strip(1, 10_000))).rejects.toThrow(
+      /^An image of 1 x 10000 pixels would be resized to 64 x 640000: crop it to a less extreme shape\.$/,
+    );
+    await expect(model.generate(strip(10_000, 1))).rejects.toThrow(ImageError);
+    expect((await model.generate(strip(10, 300))).tokenIds).toHaveLength(1);
   });
 
   test('cut short', async () => {

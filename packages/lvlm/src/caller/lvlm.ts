@@ -24,7 +24,13 @@ import {
 } from './reduction-chain.js';
 import { equivalentTokens, imageReports } from './reports.js';
 import { createTokenStream } from './token-stream.js';
-import type { GenerateOptions, GenerateResult, ImageInput, LoadOptions, LvlmInfo } from './types.js';
+import type {
+  GenerateOptions,
+  GenerateResult,
+  ImageInput,
+  LoadOptions,
+  LvlmInfo,
+} from './options-and-results.js';
 
 /** Texts with more for each token of the context are refused before the tokenizer works on them: tokens are hardly ever so long. */
 const MAX_CHARACTERS_PER_TOKEN = 64;

@@ -4,7 +4,7 @@ import { PromptError } from '../platform/errors.js';
 import { DEFAULT_MAX_PIXELS } from '../platform/image-files.js';
 import type { Dtype } from '../bundle/bundle.js';
 import type { Newlines } from '../families/family.js';
-import type { GenerateOptions, ImageInput, LoadOptions } from './types.js';
+import type { GenerateOptions, ImageInput, LoadOptions } from './options-and-results.js';
 
 /** One call's options. */
 export interface CheckedCall {

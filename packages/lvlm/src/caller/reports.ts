@@ -3,7 +3,7 @@ import { isSelection, type ReductionPlan, type Site } from '@foveate/core';
 import type { CropOutcome, Outcome } from '../engine/api.js';
 import { partialPlan } from '../engine/partial-plan.js';
 import type { ReductionChain, SiteReducers } from './reduction-chain.js';
-import type { CropReport, ImageReport, StepReport } from './types.js';
+import type { CropReport, ImageReport, StepReport } from './options-and-results.js';
 
 /** A reducer's step, with what it did to one crop. */
 interface Step {

@@ -4,7 +4,7 @@ import { readFile, stat } from 'node:fs/promises';
 import type { DecodedImage } from '../bundle/preprocessing.js';
 import { ImageError } from './errors.js';
 import { loadSharp } from './native-libraries.js';
-import type { ImageInput, RawImage } from '../caller/types.js';
+import type { ImageInput, RawImage } from '../caller/options-and-results.js';
 
 const FORMATS = ['png', 'jpeg', 'webp', 'gif', 'heif', 'tiff'];
 const KNOWN_FORMATS = 'known are PNG, JPEG, WebP, GIF, AVIF and TIFF';

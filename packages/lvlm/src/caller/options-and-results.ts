@@ -1,3 +1,4 @@
+/** What a caller says to a model, and what it gets back. */
 import type { Grid, ReductionPlan, Site, TensorBackend, TokenReducer } from '@foveate/core';
 import type { Dtype } from '../bundle/bundle.js';
 import type { Region } from '../bundle/preprocessing.js';

@@ -1,3 +1,4 @@
+/** The tokens that a plan leaves, with their signals. */
 import { InvalidArgumentError, SignalUnavailableError } from './errors.js';
 import { nearestRows } from './nearest-rows.js';
 import { isIdentity, isSelection, type ReductionPlan } from './plan.js';

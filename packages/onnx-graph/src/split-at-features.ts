@@ -1,4 +1,4 @@
-/** Cuts graphs in two. */
+/** Cuts a vision encoder in two at its features, before the projector. */
 import { create } from '@bufbuild/protobuf';
 import { NodeProtoSchema, TensorProto_DataType as DataType, type ValueInfoProto } from 'onnx-buf';
 import { OnnxStructureError } from './errors.js';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { carryTokens } from './carry-tokens.js';
+import { carryTokens } from './tokens-behind-plan.js';
 import { InvalidSignalError, SignalUnavailableError } from './errors.js';
 import { identityPlan, maxPlan, mergePlan, selectionPlan, type ReductionPlan } from './plan.js';
 import { attentionGiven } from './signals/attention-given.js';
