@@ -6,6 +6,7 @@ import { fopruRankEntry } from '@foveate/fopru-rank';
 import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
+import { fastervlmEntry } from '@foveate/fastervlm';
 
 export const registry: ReducerRegistry = createRegistry([
   fopruRankEntry,
@@ -16,4 +17,5 @@ export const registry: ReducerRegistry = createRegistry([
   poolingEntry,
   uniformEntry,
   randomEntry,
+  fastervlmEntry,
 ]);

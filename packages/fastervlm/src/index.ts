@@ -1,0 +1,2 @@
+export { fastervlm, fastervlmEntry } from './fastervlm.js';
+export type { FastervlmOptions } from './fastervlm.js';
