@@ -16,8 +16,9 @@ import { fopruRank } from '@foveate/fopru-rank';
 import { fopruRow } from '@foveate/fopru-row';
 import { readModel } from '@foveate/onnx-graph/files';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { CACHE, FIXTURE, picture } from '../../test/bundles.js';
+import { llavaNextBundle } from '../../test/llava-next.js';
 import { openPatchedEncoder, type EncoderSettings } from '../engine/encoder.js';
 import { createSessions } from '../engine/sessions.js';
 import type { VisionRequest } from '../engine/api.js';
@@ -132,6 +133,35 @@ describe('a language model that answers', () => {
       }
     }
   });
+});
+
+test('of crops with padding, reports and later methods know the tokens that are no padding', async () => {
+  const made = await llavaNextBundle();
+  onTestFinished(() => made.remove());
+  await using lvlm = await Lvlm.load(made.bundle, { cacheDirectory: CACHE });
+  const ask = { images: [picture(2, 150, 70)], prompt: PROMPT, maxNewTokens: 4 };
+  const behind = fopruRank({ keepRatio: 0.5 });
+  const none = await lvlm.generate({ ...ask, reducers: [] });
+  const one = await lvlm.generate({ ...ask, reducers: [classTop(20), behind] });
+  const two = await lvlm.generate({ ...ask, reducers: [planned(classTop(20)), behind] });
+  expect(two.tokenIds).toEqual(one.tokenIds);
+  expect(two.images).toEqual(one.images);
+  const [{ crops }] = one.images;
+  expect(crops.some(({ inputTokens }) => inputTokens < PATCHES)).toBe(true);
+  for (const [c, { inputTokens, steps, grid, region }] of crops.entries()) {
+    const [whole] = none.images;
+    expect({ inputTokens, grid, region }).toEqual({
+      inputTokens: whole.crops[c].inputTokens,
+      grid: whole.crops[c].grid,
+      region: whole.crops[c].region,
+    });
+    const [inside, later] = steps;
+    expect(inside.inputTokens).toBe(inputTokens);
+    expect(inside.outputTokens).toBeLessThanOrEqual(20);
+    expect(Math.max(...inside.kept!)).toBeLessThan(inputTokens);
+    expect(later.outputTokens).toBe(Math.max(1, Math.floor(inside.outputTokens / 2)));
+    expect(later.kept!.every((token) => inside.kept!.includes(token))).toBe(true);
+  }
 });
 
 /** CLIP towers of 4 x 4 patches and a class token, as PyTorch and onnxruntime write their attention. */

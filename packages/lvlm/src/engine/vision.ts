@@ -179,37 +179,30 @@ function gridBehind(plans: readonly ReductionPlan[], grid: Grid | null): Grid | 
 /** What is left of a crop's patches behind the encoder, of those that do not stand for padding. */
 function behindEncoder(
   encoded: EncodedCrop,
-  { grid, region, left }: CropArrangement,
+  { grid, region, left: picture }: CropArrangement,
   plans: readonly ReductionPlan[],
 ): PassedCrop {
-  let placeOf = placesIn(left);
-  let length = left?.length ?? plans.at(0)?.inputLength ?? encoded.features.length;
-  const inputTokens = length;
-  let leftNow = left;
-  const encoderPlans = left ? [] : [...plans];
-  for (const plan of left ? plans : []) {
-    const part = partialPlan(plan, length, placeOf);
-    encoderPlans.push(part);
-    const before = placeOf;
-    leftNow = Uint32Array.from(
-      Array.from(plan.anchors.keys()).filter((m) => before(plan.anchors[m]) !== undefined),
-    );
-    placeOf = placesIn(leftNow);
-    length = part.outputLength;
+  const inputTokens = picture?.length ?? plans.at(0)?.inputLength ?? encoded.features.length;
+  const encoderPlans: ReductionPlan[] = [];
+  let left = picture;
+  for (const plan of plans) {
+    const part = left ? partOfPicture(plan, left) : { plan, left: null };
+    encoderPlans.push(part.plan);
+    left = part.left;
   }
-  return {
-    encoded,
-    outcome: { grid, region, inputTokens, encoderPlans },
-    left: leftNow,
-    grid: gridBehind(encoderPlans, grid),
-  };
+  const outcome = { grid, region, inputTokens, encoderPlans };
+  return { encoded, outcome, left, grid: gridBehind(encoderPlans, grid) };
 }
 
-/** The number of a token among those named; of all tokens where none are. */
-function placesIn(tokens: Uint32Array | null): (token: number) => number | undefined {
-  if (!tokens) return (token) => token;
-  const places = new Map(Array.from(tokens, (token, place) => [token, place]));
-  return (token) => places.get(token);
+/** The part of a plan that is about the picture's tokens, and which of its outputs are theirs. */
+function partOfPicture(
+  plan: ReductionPlan,
+  picture: Uint32Array,
+): { plan: ReductionPlan; left: Uint32Array } {
+  const places = new Map(Array.from(picture, (token, place) => [token, place]));
+  const part = partialPlan(plan, picture.length, (token) => places.get(token));
+  const isPicture = (output: number): boolean => places.has(plan.anchors[output]);
+  return { plan: part, left: Uint32Array.from(Array.from(plan.anchors.keys()).filter(isPicture)) };
 }
 
 function arrange({ size, crops }: PreparedImage, tokens: number, family: FamilySettings): CropArrangement[] {
