@@ -125,7 +125,8 @@ describe('reading a file', () => {
     expect(Buffer.from(serializeModel(fromBytes).bytes).equals(bytes)).toBe(true);
     const feeds = { pixel_values: pixels() };
     expect((await run(fromPath, feeds)).image_features).toEqual((await run(fromBytes, feeds)).image_features);
-    expect(describeModel(fromPath)).toEqual(describeModel(fromBytes));
+    const weightFiles = ['clip-eager-17.onnx']; // the weights stay where they are
+    expect(describeModel(fromPath)).toEqual({ ...describeModel(fromBytes), weightFiles });
   });
 
   test('existing external data is kept', () => {
