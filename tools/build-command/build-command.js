@@ -1,6 +1,6 @@
 /**
- * Builds the foveate command and the packages it needs, before an npm script that runs it: one line on stderr, so that what follows is the command's own
- * output, and all that the build said where it fails.
+ * Builds the foveate command and the packages it needs, before an npm script that runs it: one line on
+ * stderr, so that what follows is the command's own output, and all that the build said where it fails.
  */
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';

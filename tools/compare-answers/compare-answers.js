@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /**
- * `node tools/compare-answers/compare-answers.js BEFORE AFTER`: whether two runs of `foveate ablate` gave the same answers. A change that should change no result is
- * shown to change none by a run of the commit before it and one of the commit behind it, over all questions, with the same --reducers in the same order.
+ * `node tools/compare-answers/compare-answers.js BEFORE AFTER`: whether two runs of `foveate ablate` gave the
+ * same answers. A change that should change no result is shown to change none by a run of the commit before
+ * it and one of the commit behind it, over all questions, with the same --reducers in the same order.
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';

@@ -1,7 +1,8 @@
 /**
- * Compares budgets that choose themselves (the fewest tokens that hold a share of the significance) with a fixed number of tokens that is as large on
- * average, and writes what came out into the README of @foveate/fopru-rank. What is ranked by is chosen on a development split; the shipped questions are
- * asked once, with the rule that was chosen. See README.md beside this file.
+ * Compares budgets that choose themselves (the fewest tokens that hold a share of the significance) with a
+ * fixed number of tokens that is as large on average, and writes what came out into the README
+ * of @foveate/fopru-rank. What is ranked by is chosen on a development split; the shipped questions are asked
+ * once, with the rule that was chosen. See README.md beside this file.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -11,7 +12,10 @@ import { parseArgs } from 'node:util';
 import * as prettier from 'prettier';
 
 /** @typedef {{ reducer: string, keptTokens: number, accuracy: number, questions: number }} Row */
-/** @typedef {{ reducer: string, other: string, difference: number, ci95: [number, number], pHolm: number }} Comparison */
+/**
+ * @typedef {{ reducer: string, other: string, difference: number, ci95: [number, number], pHolm: number }}
+ * Comparison
+ */
 /** @typedef {{ rows: Row[], comparisons: Comparison[] }} Summary */
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -42,7 +46,13 @@ if (!values.dev || !values.out) {
 }
 const { dev, out } = { dev: values.dev, out: values.out };
 
-/** Runs a comparison; one that a killed run left is gone on with. @param {string} name @param {string[]} specs @param {string[]} options @returns {Summary} */
+/**
+ * Runs a comparison; one that a killed run left is gone on with.
+ * @param {string} name
+ * @param {string[]} specs
+ * @param {string[]} options
+ * @returns {Summary}
+ */
 function ablate(name, specs, options) {
   const folder = path.join(out, name);
   const args = ['ablate', '--reducers', specs.join(','), '--out', folder, '--format', 'json', '--resume'];
@@ -64,7 +74,10 @@ function rowOf({ rows }, reducer) {
   return found;
 }
 
-/** The significance whose budgets by mass gain most over fixed numbers, on average over the masses. @returns {{ chosen: string, gains: [string, number][], questions: number }} */
+/**
+ * The significance whose budgets by mass gain most over fixed numbers, on average over the masses.
+ * @returns {{ chosen: string, gains: [string, number][], questions: number }}
+ */
 function chooseOnDevelopmentSplit() {
   const options = ['--data', path.resolve(dev), '--limit', values.limit];
   const byMass = ablate(
@@ -87,7 +100,11 @@ function chooseOnDevelopmentSplit() {
   return { chosen, gains, questions: byMass.rows[0].questions };
 }
 
-/** The chosen rule on the shipped questions. How many tokens it keeps there is known by the images alone, before any answer counts. @param {string} significance */
+/**
+ * The chosen rule on the shipped questions. How many tokens it keeps there is known by the images alone,
+ * before any answer counts.
+ * @param {string} significance
+ */
 function reportOnShippedSet(significance) {
   const options = ['--limit', values['shipped-limit']];
   const byMass = MASSES.map((mass) => spec(significance, `mass=${mass}`));

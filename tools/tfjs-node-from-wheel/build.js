@@ -7,7 +7,8 @@ const wheel = 'tensorflow-cpu==2.21.0';
 const napiVersion = 8; // the newest that the packages name; every Node since 16 has it
 
 /**
- * Installs packages of TensorFlow.js in a folder and builds their native addons against TensorFlow's Python wheel. What is there already is kept.
+ * Installs packages of TensorFlow.js in a folder and builds their native addons against TensorFlow's Python
+ * wheel. What is there already is kept.
  *
  * @param {string} folder
  * @param {('tfjs-node-gpu' | 'tfjs-node')[]} packages

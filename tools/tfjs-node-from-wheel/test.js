@@ -1,6 +1,7 @@
 /**
- * `npm run test:tfjs-node-gpu`: builds the addons of @tensorflow/tfjs-node-gpu and @tensorflow/tfjs-node, and runs on each the tests that are for every backend:
- * the conformance suites, the proof that no tensor is left behind, and the runner that gives the same answers as in its graph.
+ * `npm run test:tfjs-node-gpu`: builds the addons of @tensorflow/tfjs-node-gpu and @tensorflow/tfjs-node, and
+ * runs on each the tests that are for every backend: the conformance suites, the proof that no tensor is left
+ * behind, and the runner that gives the same answers as in its graph.
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';

@@ -78,7 +78,10 @@ export async function ablate(options: AblateOptions): Promise<void> {
 
 type MeasurePeakRss = NonNullable<SweepOptions['measurePeakRss']>;
 
-/** The peak memory of `foveate ask --json` with the same reducer and question: a process that does nothing else. */
+/**
+ * The peak memory of `foveate ask --json` with the same reducer and question: a process that does nothing
+ * else.
+ */
 async function peakRssOfAsk(
   { model, backend }: AblateOptions,
   reducer: string,

@@ -35,7 +35,10 @@ export async function ask(images: readonly string[], question: string, options: 
   if (show) await writePictures(images, result.images);
 }
 
-/** Prints an answer as it is made, without the space before its first word, and stops it where that does not arrive. */
+/**
+ * Prints an answer as it is made, without the space before its first word, and stops it where that does not
+ * arrive.
+ */
 function streamText(): Required<Pick<GenerateOptions, 'onToken' | 'abortSignal'>> {
   let started = false;
   const controller = new AbortController();

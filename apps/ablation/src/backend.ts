@@ -1,7 +1,9 @@
 /** `--backend`: where reducers before the language model compute. */
 import { referenceBackend, type TensorBackend } from '@foveate/core';
 
-/** What can be asked for; in `onnx` the encoder's graph makes the signals and the runner applies the plans. */
+/**
+ * What can be asked for; in `onnx` the encoder's graph makes the signals and the runner applies the plans.
+ */
 export const backendNames = ['onnx', 'js', 'tfjs-node-gpu', 'tfjs-node', 'wasm'] as const;
 export type BackendName = (typeof backendNames)[number];
 

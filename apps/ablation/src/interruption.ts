@@ -13,7 +13,10 @@ export class Interrupted extends Error {
   }
 }
 
-/** Aborts with {@link Interrupted} at the first SIGINT or SIGTERM; a second one ends the process at once. `release` ends the watch. */
+/**
+ * Aborts with {@link Interrupted} at the first SIGINT or SIGTERM; a second one ends the process at once.
+ * `release` ends the watch.
+ */
 export function abortOnSignals(): { abortSignal: AbortSignal; release: () => void } {
   const controller = new AbortController();
   const release = (): void => {

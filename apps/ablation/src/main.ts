@@ -7,7 +7,8 @@ import { createProgram } from './program.js';
 /**
  * Runs the command.
  * @param args without the program's name
- * @returns the exit code: 0; 2 where the user can mend what is wrong, e.g. that stdout is full or closed; 128 + the signal where one stopped it; 1 on a defect
+ * @returns the exit code: 0; 2 where the user can mend what is wrong, e.g. that stdout is full or closed;
+ * 128 + the signal where one stopped it; 1 on a defect
  */
 export async function main(args: readonly string[]): Promise<number> {
   try {

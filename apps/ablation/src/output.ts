@@ -1,4 +1,7 @@
-/** What the command prints on stdout: it is told where that goes nowhere, as on a full disk or into a pipe that nobody reads. */
+/**
+ * What the command prints on stdout: it is told where that goes nowhere, as on a full disk or into a pipe
+ * that nobody reads.
+ */
 import { FoveateError } from '@foveate/core';
 
 /** What was printed did not arrive. */

@@ -1,6 +1,6 @@
 /**
- * Every cell that the paper prints of the tables our presets follow: H. Jiang et al., FoPru: Focal Pruning for Efficient Large Vision-Language Models,
- * arXiv 2411.14164. No other number is the paper's.
+ * Every cell that the paper prints of the tables our presets follow: H. Jiang et al., FoPru: Focal Pruning
+ * for Efficient Large Vision-Language Models, arXiv 2411.14164. No other number is the paper's.
  */
 
 /** One table of the paper, about one model. */

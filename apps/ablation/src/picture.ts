@@ -56,7 +56,10 @@ export async function drawKept(image: string, crops: readonly LocatedCrop[]): Pr
     .toBuffer();
 }
 
-/** Black with an opacity for each pixel, where no crop has a token that reached the language model: [height, width, 4]. */
+/**
+ * Black with an opacity for each pixel, where no crop has a token that reached the language model: [height,
+ * width, 4].
+ */
 function shadeOf(
   crops: readonly LocatedCrop[],
   { width, height }: { width: number; height: number },
@@ -82,7 +85,8 @@ function tokenAt({ grid, region }: LocatedCrop, left: number, top: number): numb
 }
 
 /**
- * Writes a picture over nothing that is there: NAME-kept.png in the current folder, or NAME-kept-2.png, -3 ... where that is taken.
+ * Writes a picture over nothing that is there: NAME-kept.png in the current folder, or NAME-kept-2.png, -3
+ * ... where that is taken.
  * @returns the file's name
  * @throws PictureError
  */

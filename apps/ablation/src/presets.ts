@@ -20,9 +20,14 @@ const RATIOS = [0.75, 0.5, 0.25];
 /** K of FastV: the embedded model has 6 layers, so that the paper's third of 32 would be half of them. */
 const LAYERS = [1, 2];
 
-/** Figure 5 keeps 1, 16, 36, 64, 100, 144, 288 and 432 of 576 tokens: shares rounded up, so that rounding down again gives them. All 576 are `none`. */
+/**
+ * Figure 5 keeps 1, 16, 36, 64, 100, 144, 288 and 432 of 576 tokens: shares rounded up, so that rounding down
+ * again gives them. All 576 are `none`.
+ */
 const FIGURE5_SHARES = [0.0018, 0.0278, 0.0625, 0.1112, 0.1737, 0.25, 0.5, 0.75];
-/** Those of them at which a grid of 16 rows keeps 1, 2, 4, 8 and 12 rows; the smaller ones keep one row too. */
+/**
+ * Those of them at which a grid of 16 rows keeps 1, 2, 4, 8 and 12 rows; the smaller ones keep one row too.
+ */
 const FIGURE5_ROW_SHARES = [0.0625, 0.1737, 0.25, 0.5, 0.75];
 
 /** In the order of the paper. */

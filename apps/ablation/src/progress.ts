@@ -1,4 +1,7 @@
-/** Shows on stderr how far a run is, and the time that is left of the pass it is in: a bar on a terminal, elsewhere a line for each tenth. */
+/**
+ * Shows on stderr how far a run is, and the time that is left of the pass it is in: a bar on a terminal,
+ * elsewhere a line for each tenth.
+ */
 import type { SweepProgress } from '@foveate/eval';
 import { SingleBar } from 'cli-progress';
 

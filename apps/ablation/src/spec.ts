@@ -70,7 +70,8 @@ export function createReducers(registry: ReducerRegistry, spec: string): TokenRe
 }
 
 /**
- * The rows of a comparison: each SPEC of `list` is one; of a single step that takes a budget and states none it is one for each ratio of `keep`.
+ * The rows of a comparison: each SPEC of `list` is one; of a single step that takes a budget and states none
+ * it is one for each ratio of `keep`.
  * @param list SPECs joined by commas
  * @param keep ratios in (0, 1] joined by commas
  * @throws SpecError, UnknownReducerError, InvalidArgumentError
@@ -103,7 +104,8 @@ function takesBudget(registry: ReducerRegistry, [{ name, options }, ...more]: re
   if (more.length > 0 || name === NONE) return false;
   const budgets = registry.get(name).options.filter(({ isBudget }) => isBudget);
   if (budgets.some((option) => Object.hasOwn(options, option.name))) return false;
-  // A method whose `keep` has no default has a rule of its own, which is what a SPEC without a budget asks for.
+  // A method whose `keep` has no default has a rule of its own, which is what a SPEC without a budget asks
+  // for.
   return budgets.some((option) => option.name === 'keep' && option.default !== '');
 }
 

@@ -38,7 +38,9 @@ const SIGNIFICANT = 0.05;
 /** So many of the images that cannot be read are named. */
 const NAMED_IMAGES = 3;
 
-/** What was kept and how often it was right; what it cost; by kind; which rows differ; what the paper prints. */
+/**
+ * What was kept and how often it was right; what it cost; by kind; which rows differ; what the paper prints.
+ */
 export function tablesOf({ rows, comparisons, preset: name }: Summary): CaptionedTable[] {
   const preset = findPreset(name);
   const none = rows.find(isNone) ?? null;
@@ -339,7 +341,10 @@ function markdownTable({ caption, head, rows }: CaptionedTable): string {
   ].join('\n');
 }
 
-/** One line a row, numbers as summary.json has them. No cell needs quotes: a SPEC has no comma, and the rest are numbers. */
+/**
+ * One line a row, numbers as summary.json has them. No cell needs quotes: a SPEC has no comma, and the rest
+ * are numbers.
+ */
 function csv({ rows }: Summary): string {
   const kinds = Object.keys(rows[0].byKind);
   const columns: [string, (row: SummaryRow) => string | number | null][] = [

@@ -1,4 +1,7 @@
-/** A headless Chromium from npm alone: its program, fonts and libraries are unpacked from the package, nothing is downloaded. */
+/**
+ * A headless Chromium from npm alone: its program, fonts and libraries are unpacked from the package, nothing
+ * is downloaded.
+ */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -14,8 +17,9 @@ export interface OpenBrowser {
 }
 
 /**
- * Opens one that is unpacked for this call, into a folder of its own: the package's own place, `chromium` in the folder of temporary files, may hold half a
- * program of a process that was killed. FOVEATE_CHROMIUM names another program, for systems other than Linux x64.
+ * Opens one that is unpacked for this call, into a folder of its own: the package's own place, `chromium` in
+ * the folder of temporary files, may hold half a program of a process that was killed. FOVEATE_CHROMIUM names
+ * another program, for systems other than Linux x64.
  */
 export async function openBrowser(): Promise<OpenBrowser> {
   const { TMPDIR, FOVEATE_CHROMIUM } = process.env;

@@ -3,16 +3,19 @@ import { uniformInt } from 'pure-rand/distribution/uniformInt';
 import { xoroshiro128plus } from 'pure-rand/generator/xoroshiro128plus';
 import { quantile } from './statistics.js';
 
-/** The 95 % interval of the mean of values, one a question, in the order of the questions that were resampled. */
+/**
+ * The 95 % interval of the mean of values, one a question, in the order of the questions that were resampled.
+ */
 export type BootstrapInterval = (values: readonly number[]) => [lower: number, upper: number];
 
 /** Draws of the questions with replacement. More of them move no bound by a tenth of a point. */
 export const RESAMPLES: number = 10_000;
 
 /**
- * Resamples questions once, so that all rows of a table are put to the same draws: the interval of a difference between two rows is then that of paired
- * answers. Each kind is resampled on its own, because a run draws each with its share. Percentile method: B. Efron and R. J. Tibshirani, An Introduction to
- * the Bootstrap, 1993, chapter 13.
+ * Resamples questions once, so that all rows of a table are put to the same draws: the interval of a
+ * difference between two rows is then that of paired answers. Each kind is resampled on its own, because a
+ * run draws each with its share. Percentile method: B. Efron and R. J. Tibshirani, An Introduction to the
+ * Bootstrap, 1993, chapter 13.
  * @param strata what each question is drawn among, e.g. its kind; at least one question
  * @param seed of the draws, an integer
  */

@@ -6,7 +6,10 @@ import { holmAdjust, mcnemarExact, mean } from './statistics.js';
 export interface Difference {
   /** This accuracy minus the other one, in [-1, 1]. */
   readonly difference: number;
-  /** Its 95 % interval: bootstrap over the questions, paired. 0 to 0 where both are right on the same questions. */
+  /**
+   * Its 95 % interval: bootstrap over the questions, paired. 0 to 0 where both are right on the same
+   * questions.
+   */
   readonly ci95: readonly [lower: number, upper: number];
   /** Questions that this row alone answered rightly. */
   readonly onlyThis: number;
@@ -14,7 +17,10 @@ export interface Difference {
   readonly onlyOther: number;
   /** McNemar's exact test, two-sided. */
   readonly p: number;
-  /** The same by Holm's adjustment for the other tests of its column: below 0.05, the difference means something. */
+  /**
+   * The same by Holm's adjustment for the other tests of its column: below 0.05, the difference means
+   * something.
+   */
   readonly pHolm: number;
 }
 
@@ -51,7 +57,10 @@ export function compareWithBaseline(
   return rows.map((row) => (row === baseline ? null : differences[others.indexOf(row)]));
 }
 
-/** Each two rows that keep equally many tokens (their means within a tenth), adjusted over all such pairs. At unequal numbers a row trades, it does not win. */
+/**
+ * Each two rows that keep equally many tokens (their means within a tenth), adjusted over all such pairs. At
+ * unequal numbers a row trades, it does not win.
+ */
 export function compareEqualRows(rows: readonly ComparedRow[], interval: BootstrapInterval): Comparison[] {
   const pairs = rows.flatMap((row, index) =>
     rows

@@ -7,13 +7,19 @@ import { shorten } from './shorten.js';
 
 /** One question about one image. */
 export interface Question {
-  /** Unique in its data set: at most 200 characters, without a comma or space around it, so that lists of ids can name it. */
+  /**
+   * Unique in its data set: at most 200 characters, without a comma or space around it, so that lists of ids
+   * can name it.
+   */
   readonly id: string;
   /** Absolute path of the image's file. */
   readonly image: string;
   /** Size of that file. An answer records it, so that a run notices where another image is there now. */
   readonly imageBytes: number;
-  /** What kind of question it is, e.g. `presence`: at most 200 lower-case letters, digits and hyphens. Decides the metric, see {@link isCorrect}. */
+  /**
+   * What kind of question it is, e.g. `presence`: at most 200 lower-case letters, digits and hyphens. Decides
+   * the metric, see {@link isCorrect}.
+   */
   readonly kind: string;
   /** The user's turn, word for word; the bundle's chat template goes around it. */
   readonly question: string;
@@ -28,8 +34,9 @@ export interface Dataset {
   /** The file's absolute path. */
   readonly file: string;
   /**
-   * Of the file's bytes, so of all questions, answers and names of images; the same for two copies of a data set. The images are not part of it: a run
-   * leaves out those that cannot be decoded, and must go on once they are mended. Each answer holds the size of its image instead.
+   * Of the file's bytes, so of all questions, answers and names of images; the same for two copies of a data
+   * set. The images are not part of it: a run leaves out those that cannot be decoded, and must go on once
+   * they are mended. Each answer holds the size of its image instead.
    */
   readonly sha256: string;
   /** In the order of the file. */
@@ -49,8 +56,9 @@ const answers = new Map<string, readonly [RegExp, string]>([
 ]);
 
 /**
- * Reads and checks a data set: one JSON object a line, `{ id, image, kind, question, answer, crowded? }`, `image` a path from the file's folder that
- * does not leave it. Empty lines and other members are passed over.
+ * Reads and checks a data set: one JSON object a line, `{ id, image, kind, question, answer, crowded? }`,
+ * `image` a path from the file's folder that does not leave it. Empty lines and other members are passed
+ * over.
  * @throws DatasetError naming the line
  */
 export async function readDataset(file: string): Promise<Dataset> {

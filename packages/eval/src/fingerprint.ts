@@ -7,7 +7,8 @@ import path from 'node:path';
 const GRAPHS = /^(vision_encoder|embed_tokens|decoder_model_merged)\.onnx/;
 
 /**
- * SHA-256 of a bundle's configuration, tokenizer, template and graphs, names included: the same for two copies of a bundle.
+ * SHA-256 of a bundle's configuration, tokenizer, template and graphs, names included: the same for two
+ * copies of a bundle.
  * @param directory of a bundle that was loaded, so that its files are there
  */
 export async function fingerprintBundle(directory: string): Promise<string> {

@@ -4,7 +4,10 @@ import { hostname } from 'node:os';
 import path from 'node:path';
 import { ResultsError } from './errors.js';
 
-/** The locks of this process: one of its own pid that is not among them is left of a process before it, as pids are few in containers. */
+/**
+ * The locks of this process: one of its own pid that is not among them is left of a process before it, as
+ * pids are few in containers.
+ */
 const held = new Set<string>();
 
 /**

@@ -11,14 +11,19 @@ export interface PopeScores {
   readonly recall: number;
   /** Harmonic mean of precision and recall. */
   readonly f1: number;
-  /** Share of the answers GIVEN that are "yes". (lmms-eval's own figure counts the right answers, so it never changes.) */
+  /**
+   * Share of the answers GIVEN that are "yes". (lmms-eval's own figure counts the right answers, so it never
+   * changes.)
+   */
   readonly yesRatio: number;
 }
 
 /**
  * Whether `text` answers the question.
- * - `choice`: the letter, or a leading letter with a dot (ScienceQA, lmms_eval/tasks/scienceqa/utils.py at 2f636e7).
- * - every other kind: the same word once both are in lower case and without space around (POPE, lmms_eval/tasks/pope/utils.py at 2c03baf).
+ * - `choice`: the letter, or a leading letter with a dot (ScienceQA, lmms_eval/tasks/scienceqa/utils.py at
+ *   2f636e7).
+ * - every other kind: the same word once both are in lower case and without space around (POPE,
+ *   lmms_eval/tasks/pope/utils.py at 2c03baf).
  *
  * Files are those of https://github.com/EvolvingLMMs-Lab/lmms-eval.
  */

@@ -1,4 +1,7 @@
-/** A run's folder: what was run (run.json), one line an answer as it is made (answers.jsonl), and at last summary.json. */
+/**
+ * A run's folder: what was run (run.json), one line an answer as it is made (answers.jsonl), and at last
+ * summary.json.
+ */
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { mkdir, readFile, rename, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -41,9 +44,15 @@ export interface AnswerRecord {
   readonly outputTokens: number;
   /** Visual tokens left after each step, all images; the last is `outputTokens`. */
   readonly stepTokens: readonly number[];
-  /** Visual tokens that a layer of the language model read on average: see `equivalentTokens` of a summary's row. */
+  /**
+   * Visual tokens that a layer of the language model read on average: see `equivalentTokens` of a summary's
+   * row.
+   */
   readonly equivalentTokens: number;
-  /** Keys and values held at the end: of every layer, `2 * kvHeads * headDim * bytes per number * (text + visual + generated)`. */
+  /**
+   * Keys and values held at the end: of every layer, `2 * kvHeads * headDim * bytes per number * (text +
+   * visual + generated)`.
+   */
   readonly kvBytes: number;
   readonly cached: { readonly text: number; readonly visual: number; readonly generated: number };
   readonly warnings: readonly string[];
@@ -82,10 +91,12 @@ export class ResultsFolder implements Disposable {
   }
 
   /**
-   * Opens a folder to write answers into, and makes it where there is none. Nothing is overwritten: with `resume` the answers there are kept and gone on
-   * from; without it a finished run of the same configuration is moved into a folder `earlier-N` inside, and an unfinished one is refused.
+   * Opens a folder to write answers into, and makes it where there is none. Nothing is overwritten: with
+   * `resume` the answers there are kept and gone on from; without it a finished run of the same configuration
+   * is moved into a folder `earlier-N` inside, and an unfinished one is refused.
    * @param images of all questions of the run: the size of the image's file by the question's id
-   * @throws ResultsError also where the folder holds another configuration, is damaged, or is open in another process
+   * @throws ResultsError also where the folder holds another configuration, is damaged, or is open in another
+   * process
    */
   static async open(
     folder: string,
@@ -215,7 +226,8 @@ async function moveAside(directory: string, folder: string): Promise<string> {
 }
 
 /**
- * The answers of an interrupted run. A last line without an end is what a killed process leaves: it is cut off.
+ * The answers of an interrupted run. A last line without an end is what a killed process leaves: it is cut
+ * off.
  * @throws ResultsError naming a damaged line, or one whose image was another
  */
 async function readAnswers(
@@ -295,7 +307,8 @@ async function readText(file: string): Promise<string | null> {
 
 /**
  * False where there is none.
- * @throws ResultsError on what is there and no regular file: reading or writing a pipe or a device may never end
+ * @throws ResultsError on what is there and no regular file: reading or writing a pipe or a device may never
+ * end
  */
 async function isRegular(file: string): Promise<boolean> {
   if (!(await exists(file))) return false;

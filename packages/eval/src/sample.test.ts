@@ -84,7 +84,8 @@ describe('stratifiedSample', () => {
     const draws = 2000;
     for (let s = 0; s < draws; s++)
       for (const { id } of await stratifiedSample(questions, 4, s)) counts.set(id, (counts.get(id) ?? 0) + 1);
-    // Each is drawn half of the times: a binomial of 2000 has a standard deviation of 22.4; five of them are 112.
+    // Each is drawn half of the times: a binomial of 2000 has a standard deviation of 22.4; five of them
+    // are 112.
     for (const { id } of questions) expect(Math.abs((counts.get(id) ?? 0) - draws / 2)).toBeLessThan(112);
   });
 

@@ -11,9 +11,10 @@ export function stratumOf({ kind, crowded }: Question): string {
 }
 
 /**
- * Draws `limit` questions so that every kind (and the crowded scenes, a kind of their own here) has the share that it has in the data set, rounded up
- * or down. The draw depends on the seed and the questions' ids alone, not on their order. A smaller limit draws the first questions of a larger one,
- * so any beginning of the result mirrors the data set too.
+ * Draws `limit` questions so that every kind (and the crowded scenes, a kind of their own here) has the share
+ * that it has in the data set, rounded up or down. The draw depends on the seed and the questions' ids alone,
+ * not on their order. A smaller limit draws the first questions of a larger one, so any beginning of the
+ * result mirrors the data set too.
  * @param limit 0, or more than there are: all of them
  * @param seed another seed draws other questions; an integer in [0, 2^32)
  * @param abortSignal stops the draw, which takes seconds for a million questions
@@ -67,8 +68,9 @@ async function stratify(
 }
 
 /**
- * Draws by the quota method of apportionment (M. L. Balinski and H. P. Young, 1975): of the strata that stay within their share, rounded up, the one
- * that has most questions for each drawn gives the next; of equal ones, the first.
+ * Draws by the quota method of apportionment (M. L. Balinski and H. P. Young, 1975): of the strata that stay
+ * within their share, rounded up, the one that has most questions for each drawn gives the next; of equal
+ * ones, the first.
  * @param total questions in all
  */
 async function draw(
@@ -82,7 +84,8 @@ async function draw(
     return ofA > ofB || (ofA === ofB && a.index < b.index);
   });
   for (const stratum of strata) within.push(stratum);
-  // When the others may give again: a stratum that gave k of its n questions stays within its share from draw floor(k * total / n) on.
+  // When the others may give again: a stratum that gave k of its n questions stays within its share from draw
+  // floor(k * total / n) on.
   const returning = new Map<number, Stratum[]>();
   const drawn: Question[] = [];
   while (drawn.length < wanted) {

@@ -2,8 +2,8 @@
 const Z = 1.959963984540054;
 
 /**
- * The 95 % interval of a share by Wilson's score (E. B. Wilson, JASA 22, 1927): it stays inside [0, 1] and keeps its width where all or no answers
- * are right, unlike the textbook's normal one.
+ * The 95 % interval of a share by Wilson's score (E. B. Wilson, JASA 22, 1927): it stays inside [0, 1] and
+ * keeps its width where all or no answers are right, unlike the textbook's normal one.
  * @param n at least 1
  */
 export function wilsonInterval(correct: number, n: number): [lower: number, upper: number] {
@@ -35,8 +35,9 @@ export function quantile(ascending: Float64Array, share: number): number {
 }
 
 /**
- * The two-sided p-value of McNemar's test, exact (binomial): how likely two rows that are right equally often would part at least this much over the
- * questions on which one of them alone is right. (Q. McNemar, Psychometrika 12, 1947; min(1, 2 P(X <= min(b, c))) with X of Binomial(b + c, 1/2).)
+ * The two-sided p-value of McNemar's test, exact (binomial): how likely two rows that are right equally often
+ * would part at least this much over the questions on which one of them alone is right. (Q. McNemar,
+ * Psychometrika 12, 1947; min(1, 2 P(X <= min(b, c))) with X of Binomial(b + c, 1/2).)
  * @param onlyFirst b, questions that the first alone answered rightly
  * @param onlySecond c, those that the second alone did
  */
@@ -52,8 +53,9 @@ export function mcnemarExact(onlyFirst: number, onlySecond: number): number {
 }
 
 /**
- * Holm's adjustment of the p-values of tests that are read together: calling what stays below 0.05 a difference is wrong about any of them in at most
- * 5 % of such tables. (S. Holm, Scandinavian Journal of Statistics 6, 1979.)
+ * Holm's adjustment of the p-values of tests that are read together: calling what stays below 0.05 a
+ * difference is wrong about any of them in at most 5 % of such tables. (S. Holm, Scandinavian Journal of
+ * Statistics 6, 1979.)
  * @returns in the order of `pValues`
  */
 export function holmAdjust(pValues: readonly number[]): number[] {

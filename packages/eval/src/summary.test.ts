@@ -65,7 +65,8 @@ describe('a row', () => {
       equivalentTokens: 6,
       questions: 5,
       accuracy: 3 / 5,
-      // presence is one right and one wrong, crowded too, side one right: 1, 2, 3, 4 or 5 right in each 16 draws as often as (1 + x)^4 says
+      // presence is one right and one wrong, crowded too, side one right: 1, 2, 3, 4 or 5 right in each 16
+      // draws as often as (1 + x)^4 says
       ci95: [1 / 5, 1],
       againstNone: null,
       ordinary: { n: 3, accuracy: 2 / 3 },

@@ -73,25 +73,35 @@ export interface SummaryRow extends Latency {
   /** The same after each step, in their order; empty for the row that keeps everything. */
   readonly steps: readonly StageTokens[];
   /**
-   * Mean number of visual tokens that a layer of the language model reads: a step inside it leaves the first K of L layers with all N, so
-   * T = (N * K + kept * (L - K)) / L. Equal to `keptTokens` where every step comes before it.
+   * Mean number of visual tokens that a layer of the language model reads: a step inside it leaves the first
+   * K of L layers with all N, so T = (N * K + kept * (L - K)) / L. Equal to `keptTokens` where every step
+   * comes before it.
    */
   readonly equivalentTokens: number;
   /** How many were asked: those of crowded scenes too. */
   readonly questions: number;
   /** Share of all of them answered rightly: the mean of `byKind`, weighted by its n. */
   readonly accuracy: number;
-  /** 95 % interval of `accuracy`: bootstrap; Wilson's score where all or no answers are right, which resampling cannot spread. */
+  /**
+   * 95 % interval of `accuracy`: bootstrap; Wilson's score where all or no answers are right, which
+   * resampling cannot spread.
+   */
   readonly ci95: readonly [lower: number, upper: number];
   /** Against the row that keeps every token; null for itself, and where there is none. */
   readonly againstNone: Difference | null;
   /** The same without the crowded scenes. */
   readonly ordinary: Accuracy;
-  /** Ordinary scenes by kind; crowded scenes of every kind under `crowded`. Every question counts in exactly one. */
+  /**
+   * Ordinary scenes by kind; crowded scenes of every kind under `crowded`. Every question counts in exactly
+   * one.
+   */
   readonly byKind: Readonly<Record<string, Accuracy>>;
   /** POPE's scores of the ordinary scenes' `presence` questions; absent where there are none. */
   readonly pope?: PopeScores;
-  /** Highest resident set of a process of its own while it answered one question; null where the system cannot tell. */
+  /**
+   * Highest resident set of a process of its own while it answered one question; null where the system cannot
+   * tell.
+   */
   readonly peakRssBytes: number | null;
   /** What the runner and the reducers said, each once; at most ten. */
   readonly warnings: readonly string[];

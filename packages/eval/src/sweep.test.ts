@@ -1,4 +1,7 @@
-/** Runs of the bundle with random weights, on the shipped questions: its answers mean nothing, and are the same each time. */
+/**
+ * Runs of the bundle with random weights, on the shipped questions: its answers mean nothing, and are the
+ * same each time.
+ */
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

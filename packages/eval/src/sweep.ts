@@ -44,7 +44,10 @@ export interface SweepOptions {
   readonly dataset: Dataset;
   /** What is compared: a unique name for each, and its steps. */
   readonly rows: readonly SweepRow[];
-  /** Folder of the results. Nothing in it is overwritten: a finished run is moved aside, an unfinished one needs `resume`. */
+  /**
+   * Folder of the results. Nothing in it is overwritten: a finished run is moved aside, an unfinished one
+   * needs `resume`.
+   */
   readonly out: string;
   /** Version of the program, recorded, and the same for all answers of a folder. */
   readonly version: string;
@@ -54,26 +57,39 @@ export interface SweepOptions {
   readonly seed?: number;
   /** What the rows are together, e.g. `table2`: recorded in the summary. Default null. */
   readonly preset?: string | null;
-  /** Where reducers before the language model compute, by the name that results give it. Default: in the encoder's graph, `onnx`. */
+  /**
+   * Where reducers before the language model compute, by the name that results give it. Default: in the
+   * encoder's graph, `onnx`.
+   */
   readonly backend?: { readonly name: string; readonly tensors: TensorBackend<unknown> };
   /** Go on with what `out` holds. Default false. */
   readonly resume?: boolean;
   /**
-   * Measures the peak memory in bytes, best in a process of its own, while the model answers the question with the row's reducers; null where
-   * it cannot be known. Called after all else, one row after the other. Default: null for every row.
+   * Measures the peak memory in bytes, best in a process of its own, while the model answers the question
+   * with the row's reducers; null where it cannot be known. Called after all else, one row after the other.
+   * Default: null for every row.
    */
   readonly measurePeakRss?: (row: SweepRow, question: Question) => Promise<number | null>;
   /** An earlier run of this configuration was finished, and moved to this folder. */
   readonly onMoved?: (folder: string) => void;
-  /** The image of this question cannot be read, and `reason` says why: no row is asked it, and the run goes on. Once mended, `resume` asks it. */
+  /**
+   * The image of this question cannot be read, and `reason` says why: no row is asked it, and the run goes
+   * on. Once mended, `resume` asks it.
+   */
   readonly onSkipped?: (question: Question, reason: string) => void;
   /** Called after every step. */
   readonly onProgress?: (progress: SweepProgress) => void;
-  /** Stops the run after the model's current step; it rejects with the signal's reason, and `resume` goes on from there. */
+  /**
+   * Stops the run after the model's current step; it rejects with the signal's reason, and `resume` goes on
+   * from there.
+   */
   readonly abortSignal?: AbortSignal;
 }
 
-/** Questions of the latency pass, if there are so many: an odd number, so that a median is a value that was measured. */
+/**
+ * Questions of the latency pass, if there are so many: an odd number, so that a median is a value that was
+ * measured.
+ */
 const LATENCY_QUESTIONS = 31;
 /** Enough for a word or a number; the limit that lmms-eval sets for GQA. */
 const MAX_NEW_TOKENS = 16;
@@ -81,8 +97,9 @@ const MAX_NEW_TOKENS = 16;
 const GRAPH = 'onnx';
 
 /**
- * Runs a comparison: first every question with every row, each answer written as it is made; then times and memory in passes of their own, always done
- * whole; at last summary.json. Answers are greedy, so a run can be repeated, or killed and resumed, and gives the same ones.
+ * Runs a comparison: first every question with every row, each answer written as it is made; then times and
+ * memory in passes of their own, always done whole; at last summary.json. Answers are greedy, so a run can be
+ * repeated, or killed and resumed, and gives the same ones.
  * @throws InvalidArgumentError, ResultsError, AnswerError; what Lvlm.load throws; the abort signal's reason
  */
 export async function runSweep(options: SweepOptions): Promise<Summary> {
@@ -184,8 +201,8 @@ function checkRows(rows: readonly SweepRow[]): void {
 }
 
 /**
- * Every question with every row, question by question, so that an interrupted run has asked all rows the same. A question whose image cannot be read
- * counts for no row, so that comparisons stay paired.
+ * Every question with every row, question by question, so that an interrupted run has asked all rows the
+ * same. A question whose image cannot be read counts for no row, so that comparisons stay paired.
  * @throws AnswerError also where no image at all can be read
  */
 async function answerAll(
@@ -271,7 +288,8 @@ function stepTokens({ images }: GenerateResult): number[] {
 }
 
 /**
- * The rows take turns at each question, every other time in reverse, so that what slows the machine for a while slows all of them.
+ * The rows take turns at each question, every other time in reverse, so that what slows the machine for a
+ * while slows all of them.
  * @returns [rows][questions]
  */
 async function measureLatency(

@@ -30,8 +30,8 @@ export type FastervlmOptions = OptionsOf<typeof options.schema>;
 
 /**
  * FasterVLM (arXiv 2412.01818, section 3.3; official code: Theia-4869/FasterVLM): keeps the tokens that the
- * class token attends to most in the layer that makes the features, ties to the lower index, in their original
- * order. Encoders without a class token (SigLIP) cannot give that attention.
+ * class token attends to most in the layer that makes the features, ties to the lower index, in their
+ * original order. Encoders without a class token (SigLIP) cannot give that attention.
  * @throws InvalidArgumentError on an option out of its range
  * @example
  * fastervlm({ keepRatio: 0.5 });

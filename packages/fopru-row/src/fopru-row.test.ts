@@ -13,7 +13,10 @@ import { reducerConformance } from '@foveate/core/testing';
 import { describe, expect, it, test } from 'vitest';
 import { fopruRow, fopruRowEntry, type FopruRowOptions } from './fopru-row.js';
 
-/** Rows times columns, by the words of the method: a ratio of the rows, or the rows that a count holds; at least one. */
+/**
+ * Rows times columns, by the words of the method: a ratio of the rows, or the rows that a count holds; at
+ * least one.
+ */
 function expectedLength(budget: Budget, { length, grid }: { length: number; grid: Grid }): number {
   if ('keepRatio' in budget)
     return Math.max(1, Math.floor(grid.rows * budget.keepRatio + 1e-9)) * grid.columns;

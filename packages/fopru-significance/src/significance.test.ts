@@ -60,7 +60,8 @@ describe('from an attention map', () => {
   });
 
   it('with CLS, the columns and the row of CLS left out, what tokens keep for one another decides', async () => {
-    // Token 0 gives 1 to CLS, token 1 gives 1 to the tokens: given (0, .5). Both receive 1 / 2 of token 1's: (.25, .25).
+    // Token 0 gives 1 to CLS, token 1 gives 1 to the tokens: given (0, .5). Both receive 1 / 2 of token 1's:
+    // (.25, .25).
     const map = Float32Array.of(...[0, 0.5, 0.5], ...[1, 0, 0], ...[0, 0.5, 0.5]); // [1, 3, 3]
     const attention = referenceBackend.upload(map, [1, 3, 3]);
     const marginals = await referenceBackend.marginals(attention, { classToken: true });

@@ -1,8 +1,9 @@
 import { attentionGiven, attentionReceived, InvalidSignalError, type SignalRequest } from '@foveate/core';
 
 /**
- * Which marginal of the attention is the significance: `'variance'` (FoPru, Eq. 4) the one of higher variance; the others are for ablations:
- * `'low-variance'` the one of lower variance, `'given'` and `'received'` always that one.
+ * Which marginal of the attention is the significance: `'variance'` (FoPru, Eq. 4) the one of higher
+ * variance; the others are for ablations: `'low-variance'` the one of lower variance, `'given'` and
+ * `'received'` always that one.
  */
 export type SignificanceRule = (typeof significanceRules)[number];
 
@@ -17,7 +18,10 @@ export const significanceRules: readonly ['variance', 'low-variance', 'given', '
 const given = attentionGiven();
 const received = attentionReceived();
 
-/** The signals that {@link significance} reads under a rule: what a method lists in its `requires`, or spreads into it. */
+/**
+ * The signals that {@link significance} reads under a rule: what a method lists in its `requires`, or spreads
+ * into it.
+ */
 export function significanceSignals(rule: SignificanceRule): Readonly<Record<string, SignalRequest>> {
   switch (rule) {
     case 'given':
@@ -31,7 +35,8 @@ export function significanceSignals(rule: SignificanceRule): Readonly<Record<str
 }
 
 /**
- * The significance of each token (FoPru, arXiv 2411.14164, Eq. 2-4), from the attention of the layer that made the features, CLS left out.
+ * The significance of each token (FoPru, arXiv 2411.14164, Eq. 2-4), from the attention of the layer that
+ * made the features, CLS left out.
  * @param signals of {@link significanceSignals} for the same rule
  * @returns [N]
  * @throws InvalidSignalError where the two differ in length
@@ -58,8 +63,9 @@ export function significance(
 }
 
 /**
- * Eq. 4: the attention given where its variance is higher than that of the attention received, else the attention received; `'low-variance'`
- * the other one. In an encoder without CLS every token gives 1 / N, so that received wins.
+ * Eq. 4: the attention given where its variance is higher than that of the attention received, else the
+ * attention received; `'low-variance'` the other one. In an encoder without CLS every token gives 1 / N, so
+ * that received wins.
  * @param given [N] mean over heads and keys (Eq. 2)
  * @param received [N] mean over heads and queries (Eq. 3)
  * @returns one of the two

@@ -1,6 +1,7 @@
 /**
- * The memory that a sweep over methods takes on an encoder of CLIP-L/336's size with random weights (1.2 GB): each method wants other outputs of the encoder,
- * so each has its own form of it, and forms that were used longest ago are closed where they are too many.
+ * The memory that a sweep over methods takes on an encoder of CLIP-L/336's size with random weights (1.2 GB):
+ * each method wants other outputs of the encoder, so each has its own form of it, and forms that were used
+ * longest ago are closed where they are too many.
  */
 import { spawnSync } from 'node:child_process';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';

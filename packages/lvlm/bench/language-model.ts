@@ -1,7 +1,8 @@
 /**
- * What reductions save inside the language model: FoPru before it, FastV inside it, and both, on a decoder with random weights of 8 layers that reads 640
- * tokens, 576 of them visual. Nine pictures of the small random bundle make the visual tokens; only its decoder is replaced by a larger one. All rows take turns
- * in one run, so that the ratios are those of one machine at one time.
+ * What reductions save inside the language model: FoPru before it, FastV inside it, and both, on a decoder
+ * with random weights of 8 layers that reads 640 tokens, 576 of them visual. Nine pictures of the small
+ * random bundle make the visual tokens; only its decoder is replaced by a larger one. All rows take turns in
+ * one run, so that the ratios are those of one machine at one time.
  */
 import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -60,7 +61,9 @@ function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
-/** Bytes that the keys and values of every layer must take: two numbers of 4 bytes a channel of a key head. */
+/**
+ * Bytes that the keys and values of every layer must take: two numbers of 4 bytes a channel of a key head.
+ */
 function kvBytesByHand([below, above]: Row['visual'], run: number): number {
   const token = 2 * SIZES.kvHeads * SIZES.headDim * 4;
   return token * (K * (TEXT + below + run) + (SIZES.layers - K) * (TEXT + above + run));

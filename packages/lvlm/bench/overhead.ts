@@ -1,6 +1,7 @@
 /**
- * What choosing tokens costs: FoPru's outputs of the graph, the round trip between the threads, the plan, and its application, on the embedded model. Rows with
- * and without it take turns in one run, and what is reported is the median of their differences, round by round.
+ * What choosing tokens costs: FoPru's outputs of the graph, the round trip between the threads, the plan, and
+ * its application, on the embedded model. Rows with and without it take turns in one run, and what is
+ * reported is the median of their differences, round by round.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';

@@ -1,4 +1,7 @@
-/** Writes a CLIP tower with a projector as the ONNX file that a bundle calls vision_encoder.onnx, with random weights: encoders of any size without Python. */
+/**
+ * Writes a CLIP tower with a projector as the ONNX file that a bundle calls vision_encoder.onnx, with random
+ * weights: encoders of any size without Python.
+ */
 import { create, toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema, TensorProto_DataType as DataType } from 'onnx-buf';
 import { GraphWriter, info } from './llama-graph.js';
@@ -18,7 +21,10 @@ export interface ClipSizes {
   readonly output: number;
 }
 
-/** The bytes of the ONNX file: attention written out, the class token dropped before a projector of one matrix. */
+/**
+ * The bytes of the ONNX file: attention written out, the class token dropped before a projector of one
+ * matrix.
+ */
 export function clipGraph({
   layers,
   width,

@@ -1,4 +1,7 @@
-/** The random bundle with its language model in every form, and what each of them computes without a cache and without onnxruntime. */
+/**
+ * The random bundle with its language model in every form, and what each of them computes without a cache and
+ * without onnxruntime.
+ */
 import {
   applyPlan,
   createTokens,
@@ -28,7 +31,10 @@ export interface LanguageModel {
   remove(): Promise<void>;
 }
 
-/** How the language model's attention is written: by torch.onnx with grouped keys, by test/llama-graph.ts, and as onnxruntime-genai does. */
+/**
+ * How the language model's attention is written: by torch.onnx with grouped keys, by test/llama-graph.ts, and
+ * as onnxruntime-genai does.
+ */
 export const FORMS = ['torch.onnx', 'written out', 'grouped', 'grouped, no positions'] as const;
 
 const SIZES = { layers: 4, width: 24, heads: 4, kvHeads: 2, headDim: 16, inner: 48, vocabulary: 260 };
@@ -77,8 +83,8 @@ export interface ReferenceAnswer {
 }
 
 /**
- * Greedy answer to token ids whose images became `images` before the language model: the reducer's own plans, site by site, on the attention of the whole prompt, and
- * then every token anew from the first layer on.
+ * Greedy answer to token ids whose images became `images` before the language model: the reducer's own plans,
+ * site by site, on the attention of the whole prompt, and then every token anew from the first layer on.
  */
 export async function referenceAnswer(
   { llama, plain }: Pick<LanguageModel, 'llama' | 'plain'>,

@@ -1,4 +1,7 @@
-/** Writes a Llama as the ONNX file that a bundle calls decoder_model_merged.onnx, with random weights: decoders of any size without Python. */
+/**
+ * Writes a Llama as the ONNX file that a bundle calls decoder_model_merged.onnx, with random weights:
+ * decoders of any size without Python.
+ */
 import { create, toBinary } from '@bufbuild/protobuf';
 import {
   AttributeProto_AttributeType as AttributeType,
@@ -30,11 +33,16 @@ export interface LlamaSizes {
 
 /** How the graph is written. */
 export interface GraphOptions {
-  /** Attention written out, or com.microsoft.GroupQueryAttention that rotates by itself, as onnxruntime-genai writes it. */
+  /**
+   * Attention written out, or com.microsoft.GroupQueryAttention that rotates by itself, as onnxruntime-genai
+   * writes it.
+   */
   readonly attention: 'written out' | 'grouped';
   /** Whether `position_ids` is an input; written-out attention needs it. Default true. */
   readonly positions?: boolean;
-  /** Channels of the embeddings, where they are not those of the hidden state; a random matrix widens them. */
+  /**
+   * Channels of the embeddings, where they are not those of the hidden state; a random matrix widens them.
+   */
   readonly embeddingWidth?: number;
 }
 
@@ -156,7 +164,10 @@ export function llamaGraph(
   );
 }
 
-/** From the projected queries, keys and values [B, S, heads * d] of a layer to what it attends to [B, S, heads * d]. */
+/**
+ * From the projected queries, keys and values [B, S, heads * d] of a layer to what it attends to [B, S,
+ * heads * d].
+ */
 type Attend = (layer: number, query: string, key: string, value: string) => string;
 
 function groupedAttention(

@@ -1,4 +1,7 @@
-/** A Llama in plain JS and float64, without any cache: what the decoder's graphs must compute, by another route. */
+/**
+ * A Llama in plain JS and float64, without any cache: what the decoder's graphs must compute, by another
+ * route.
+ */
 import type { ReductionPlan } from '@foveate/core';
 import { parseModel } from '@foveate/onnx-graph';
 import { readFileSync } from 'node:fs';
@@ -34,7 +37,10 @@ export interface Llama {
   readonly head: Matrix;
 }
 
-/** A reduction before layer `layer` of the visual tokens that are left; `places` are where they stand in the prompt. */
+/**
+ * A reduction before layer `layer` of the visual tokens that are left; `places` are where they stand in the
+ * prompt.
+ */
 export interface Reduction {
   readonly layer: number;
   readonly places: readonly number[];

@@ -1,6 +1,7 @@
 /**
- * LLaVA-NeXT as the Python library has it, function by function (image_processing_utils.py, image_processing_llava_next.py, processing_llava_next.py and
- * modeling_llava_next.py of transformers), on nested arrays; and the random bundle as one of that family, which needs no other graphs.
+ * LLaVA-NeXT as the Python library has it, function by function (image_processing_utils.py,
+ * image_processing_llava_next.py, processing_llava_next.py and modeling_llava_next.py of transformers), on
+ * nested arrays; and the random bundle as one of that family, which needs no other graphs.
  */
 import { RawImage as TransformersImage } from '@huggingface/transformers';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
@@ -94,8 +95,9 @@ function patchOutputSize(
 }
 
 /**
- * get_image_patches without the whole picture: the crops' pixels before they are rescaled. Resampled by transformers.js, as everything that this project
- * compares; padded as Python does, because transformers.js has no image processor of this family, and its own `pad` pads to the right and below.
+ * get_image_patches without the whole picture: the crops' pixels before they are rescaled. Resampled by
+ * transformers.js, as everything that this project compares; padded as Python does, because transformers.js
+ * has no image processor of this family, and its own `pad` pads to the right and below.
  */
 export async function imagePatches({ data, width, height, channels }: RawImage): Promise<RawImage[]> {
   const [bestHeight, bestWidth] = selectBestResolution([height, width], PINPOINTS);
@@ -163,7 +165,8 @@ function unpadImage<T>(tensor: readonly (readonly T[])[], [height, width]: Heigh
 }
 
 /**
- * pack_image_features of one image, up to the newlines: the whole picture's features, and the lines of the others.
+ * pack_image_features of one image, up to the newlines: the whole picture's features, and the lines of the
+ * others.
  * @param features [crops][patches * patches]
  */
 export function packLines<T>(

@@ -1,6 +1,6 @@
 /**
- * The fixture's graphs run one by one, as plainly as can be: the whole sequence again for each token, no cache, no worker, the projector written out in
- * JS. An independent route to what the runner computes.
+ * The fixture's graphs run one by one, as plainly as can be: the whole sequence again for each token, no
+ * cache, no worker, the projector written out in JS. An independent route to what the runner computes.
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -129,7 +129,10 @@ function toRows({ data, dims }: Tensor): Rows {
   );
 }
 
-/** x * Phi(x), with erf(z) = 2 / sqrt(pi) * exp(-z^2) * sum of 2^n z^(2n+1) / (2n+1)!! (DLMF 7.6.2), whose terms are all positive. */
+/**
+ * x * Phi(x), with erf(z) = 2 / sqrt(pi) * exp(-z^2) * sum of 2^n z^(2n+1) / (2n+1)!! (DLMF 7.6.2), whose
+ * terms are all positive.
+ */
 function gelu(x: number): number {
   const z = Math.abs(x) / Math.SQRT2;
   let term = z;

@@ -1,13 +1,16 @@
 /**
- * Takes the probabilities, keys and queries of an attention out of the graph or, where a fused operator hides them,
- * computes them beside it.
+ * Takes the probabilities, keys and queries of an attention out of the graph or, where a fused operator hides
+ * them, computes them beside it.
  */
 import { layout, type AttentionNodes } from './attention.js';
 import { OnnxStructureError } from './errors.js';
 import type { GraphEditor } from './graph-editor.js';
 import { attribute, describeNode } from './graph-index.js';
 
-/** Where the tensors of one attention come out of the graph. All of it is added once, however often it is asked for. */
+/**
+ * Where the tensors of one attention come out of the graph. All of it is added once, however often it is
+ * asked for.
+ */
 export class AttentionTap {
   readonly #editor: GraphEditor;
   readonly #attention: AttentionNodes;
@@ -88,7 +91,10 @@ export class AttentionTap {
     return this.#mergeHeads(one(projection, 2), [0, 2, 1, 3]);
   }
 
-  /** From the operands of the written-out product, with the scales that were multiplied into them taken out again. */
+  /**
+   * From the operands of the written-out product, with the scales that were multiplied into them taken out
+   * again.
+   */
   #unscaled(which: 'query' | 'key', token?: number): string {
     const { scores } = this.#attention;
     const editor = this.#editor;
@@ -142,7 +148,9 @@ export class AttentionTap {
     return third(this.#editor.index.lastDimension(node.input[1]));
   }
 
-  /** [B, S, D] -> [B, H, S, d] or, with perm [0, 2, 3, 1], [B, H, d, S]; what has its heads split stays split. */
+  /**
+   * [B, S, D] -> [B, H, S, d] or, with perm [0, 2, 3, 1], [B, H, d, S]; what has its heads split stays split.
+   */
   #toHeads(x: string, perm: readonly number[]): string {
     const editor = this.#editor;
     if (!this.#isFlat(x)) return perm[2] === 3 ? editor.transpose(x, [0, 1, 3, 2]) : x;

@@ -19,7 +19,9 @@ export interface AttentionNodes {
   readonly heads?: number;
 }
 
-/** Operators between MatMul and Softmax, and between Softmax and MatMul, that leave the map of scores a map. */
+/**
+ * Operators between MatMul and Softmax, and between Softmax and MatMul, that leave the map of scores a map.
+ */
 const BEFORE_SOFTMAX = new Set(['Add', 'Cast', 'Clip', 'Div', 'Identity', 'Mul', 'Reshape', 'Tanh', 'Where']);
 const BEHIND_SOFTMAX = new Set(['Cast', 'Dropout', 'Identity', 'Reshape', 'Where']);
 /** Operators between a projection and the MatMul of the scores that only lay it out anew, or scale it. */
@@ -69,7 +71,10 @@ function matchWrittenOut(
   return { form: 'softmax', node: softmax, result, scores, ...(heads === undefined ? {} : { heads }) };
 }
 
-/** Whether a Softmax goes over the last axis; before opset 13 its default was 1, all further axes taken together. */
+/**
+ * Whether a Softmax goes over the last axis; before opset 13 its default was 1, all further axes taken
+ * together.
+ */
 function isOverKeys(index: GraphIndex, softmax: NodeProto): boolean {
   const axis = Number(attribute(softmax, 'axis')?.i ?? (index.opset('') < 13 ? 1 : -1));
   return axis === -1 || axis + 1 === index.rank(softmax.input[0]);
@@ -157,7 +162,10 @@ function scaledInput(index: GraphIndex, node: NodeProto): { input: string; scale
     : undefined;
 }
 
-/** A constant of one element, or one computed from shapes (as PyTorch writes the scale of a dynamic head size). */
+/**
+ * A constant of one element, or one computed from shapes (as PyTorch writes the scale of a dynamic head
+ * size).
+ */
 function isScalar(index: GraphIndex, tensor: string): boolean {
   const values = index.values(tensor);
   if (values) return values.length === 1;
@@ -181,7 +189,9 @@ function headsOf(index: GraphIndex, source: string, operand: string): number | u
   return all !== undefined && channels > 0 ? all / channels : undefined;
 }
 
-/** The number of tokens, where the Reshape that splits the queries' channels into heads has it as a constant. */
+/**
+ * The number of tokens, where the Reshape that splits the queries' channels into heads has it as a constant.
+ */
 export function tokensOf(index: GraphIndex, { scores, node }: AttentionNodes): number | undefined {
   const { source } = layout(index, (scores ?? node).input[0]);
   const split = index.consumers(source).find(({ opType }) => opType === 'Reshape');

@@ -22,7 +22,9 @@ export function checkLayer(name: string, layer: number, { stretch: { first }, en
   throw new OnnxArgumentError(name, layer, `a whole number from ${first + 1} to ${end - 1}`);
 }
 
-/** Names of the caches, inputs and outputs alike, of the layers from `first` up to but not including `end`. */
+/**
+ * Names of the caches, inputs and outputs alike, of the layers from `first` up to but not including `end`.
+ */
 export function cacheNames(first: number, end: number): ReadonlySet<string> {
   const names = new Set<string>();
   for (let i = first; i < end; i++) {
@@ -44,8 +46,8 @@ export function upperOutputs({ index, stretch }: DecoderNodes, layer: number): V
 }
 
 /**
- * The nodes that the outputs of the layers before `layer` need, and the tensors in `wanted`. Exporters take the number of
- * cached tokens from any layer's cache; these take it from that of the stretch's first layer.
+ * The nodes that the outputs of the layers before `layer` need, and the tensors in `wanted`. Exporters take
+ * the number of cached tokens from any layer's cache; these take it from that of the stretch's first layer.
  */
 export function lowerNodes(decoder: DecoderNodes, layer: number, wanted: readonly string[]): NodeProto[] {
   const { index, stretch, end } = decoder;
@@ -60,8 +62,9 @@ export function lowerNodes(decoder: DecoderNodes, layer: number, wanted: readonl
 }
 
 /**
- * Appends the layers from `layer` on and the head, reading `inputs`, and writing the outputs they write in the original. What
- * the original computes once for all layers from masks, positions and lengths is computed anew for these.
+ * Appends the layers from `layer` on and the head, reading `inputs`, and writing the outputs they write in
+ * the original. What the original computes once for all layers from masks, positions and lengths is computed
+ * anew for these.
  *
  * @throws OnnxStructureError where they read values of the earlier layers other than the hidden state
  */
@@ -131,7 +134,10 @@ function appendNode(
   else editor.append(copyNode(node, { name: editor.name(node.opType), input, output }));
 }
 
-/** Of the stretch's hidden state and of the caches below, the upper layers may read the lengths and nothing else. */
+/**
+ * Of the stretch's hidden state and of the caches below, the upper layers may read the lengths and nothing
+ * else.
+ */
 function checkValues(decoder: DecoderNodes, layer: number, outputs: readonly string[]): void {
   const { index, stretch } = decoder;
   const entry = new Set(entryOf(decoder, layer));

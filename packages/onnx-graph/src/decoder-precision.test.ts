@@ -67,7 +67,10 @@ function inHalfPrecision(name: string): OnnxModel {
   return model;
 }
 
-/** Every matrix in 8 bits, and what it is multiplied with by the range of each run, as onnxruntime's dynamic quantisation writes it. */
+/**
+ * Every matrix in 8 bits, and what it is multiplied with by the range of each run, as onnxruntime's dynamic
+ * quantisation writes it.
+ */
 function inEightBits(name: string): OnnxModel {
   const model = parseModel(readFileSync(decoderFile(name)));
   const { graph } = model;

@@ -28,21 +28,29 @@ export interface DecoderLayer {
   /** Channels of one head. */
   readonly headDim: number;
   /**
-   * The tensors [B, S, D] that carry the hidden state into the layer: one, or two where the node that adds the residual
-   * also normalises it.
+   * The tensors [B, S, D] that carry the hidden state into the layer: one, or two where the node that adds
+   * the residual also normalises it.
    */
   readonly entry: readonly string[];
 }
 
-/** A decoder: inputs_embeds, attention_mask, [position_ids], past_key_values.{i}.{key,value} -> logits, present.{i}.{key,value}. */
+/**
+ * A decoder: inputs_embeds, attention_mask, [position_ids], past_key_values.{i}.{key,value} -> logits,
+ * present.{i}.{key,value}.
+ */
 export interface Decoder {
   /** In order, from the embeddings on. */
   readonly layers: readonly DecoderLayer[];
-  /** Whether `position_ids` is an input; without it GroupQueryAttention rotates by the position in the cache. */
+  /**
+   * Whether `position_ids` is an input; without it GroupQueryAttention rotates by the position in the cache.
+   */
   readonly hasPositions: boolean;
 }
 
-/** Layers of a decoder from one on, by what they read: a decoder has one such stretch, and one more for each place where it was pruned or cut. */
+/**
+ * Layers of a decoder from one on, by what they read: a decoder has one such stretch, and one more for each
+ * place where it was pruned or cut.
+ */
 export interface Stretch {
   /** The first of the layers; those before it are another stretch's. */
   readonly first: number;
@@ -76,8 +84,8 @@ type DecoderAttention =
 /**
  * Finds the layers of a decoder.
  *
- * @throws OnnxStructureError where an input or output of the layout is missing, a layer has no attention of a known form,
- * or rotary positions are computed inside the graph in a form that cannot be given gaps
+ * @throws OnnxStructureError where an input or output of the layout is missing, a layer has no attention of a
+ * known form, or rotary positions are computed inside the graph in a form that cannot be given gaps
  */
 export function findDecoder(model: OnnxModel): Decoder {
   const { layers, stretch } = locateDecoder(model);

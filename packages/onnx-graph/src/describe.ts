@@ -7,7 +7,10 @@ import { byteLength, elementTypeName } from './tensor.js';
 /** One input or output of a graph. */
 export interface TensorDescription {
   readonly name: string;
-  /** As onnxruntime calls it in JavaScript: `float32`, `float16`, `int64` ...; null where the graph does not say. */
+  /**
+   * As onnxruntime calls it in JavaScript: `float32`, `float16`, `int64` ...; null where the graph does not
+   * say.
+   */
   readonly type: string | null;
   /** A number, the name of a free dimension, or null each; null altogether where the graph does not say. */
   readonly shape: readonly (number | string | null)[] | null;
@@ -20,11 +23,17 @@ export interface ModelDescription {
   readonly outputs: readonly TensorDescription[];
   /** Version by domain; the default domain is `ai.onnx`. */
   readonly opsets: Readonly<Record<string, number>>;
-  /** Number of nodes by operator (`MatMul`, `com.microsoft.Attention`), the commonest first; subgraphs not counted. */
+  /**
+   * Number of nodes by operator (`MatMul`, `com.microsoft.Attention`), the commonest first; subgraphs not
+   * counted.
+   */
   readonly operators: Readonly<Record<string, number>>;
   /** Bytes of weights, wherever they lie. */
   readonly weightBytes: number;
-  /** Files that weights lie in, relative to the model's folder; none for a model read from bytes with all its weights. */
+  /**
+   * Files that weights lie in, relative to the model's folder; none for a model read from bytes with all its
+   * weights.
+   */
   readonly weightFiles: readonly string[];
   /** Which program exported the model, as the file states it. */
   readonly producer: string;

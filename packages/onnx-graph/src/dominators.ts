@@ -2,11 +2,12 @@ import type { NodeProto } from 'onnx-buf';
 import { allInputs, type GraphIndex } from './graph-index.js';
 
 /**
- * The nodes that every path of values from the tensors `roots` to the tensor `target` goes through, in order: where the
- * graph is one strand between branches. In a transformer these are the ends of its residual branches and whatever
- * stands in line between them.
+ * The nodes that every path of values from the tensors `roots` to the tensor `target` goes through, in order:
+ * where the graph is one strand between branches. In a transformer these are the ends of its residual
+ * branches and whatever stands in line between them.
  *
- * Immediate dominators of an acyclic graph in one pass: a node's is the nearest common one of those it reads from.
+ * Immediate dominators of an acyclic graph in one pass: a node's is the nearest common one of those it reads
+ * from.
  */
 export function strand(index: GraphIndex, roots: readonly string[], target: string): NodeProto[] {
   const given = new Set(roots);

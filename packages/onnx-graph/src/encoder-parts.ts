@@ -7,8 +7,8 @@ import { allInputs, describeNode, tensorShape, type GraphIndex } from './graph-i
 import { droppedPrefix, type LocatedEncoder } from './vision-encoder.js';
 
 /**
- * The tensors [B, S, D] that carry the hidden state into a layer, prefix tokens first: one, or two where the node that adds
- * the residual also normalises it.
+ * The tensors [B, S, D] that carry the hidden state into a layer, prefix tokens first: one, or two where the
+ * node that adds the residual also normalises it.
  * @param argument how messages call the layer
  * @throws OnnxArgumentError unless there are layers before it and it is none behind the features
  * @throws OnnxStructureError where the features keep their class token
@@ -62,8 +62,8 @@ export function outputsAround(
 }
 
 /**
- * Appends what is behind `entry`, reading `hidden` in its place, and writing the outputs that it writes in the original.
- * Numbers of tokens that the exporter wrote down become those of the run.
+ * Appends what is behind `entry`, reading `hidden` in its place, and writing the outputs that it writes in
+ * the original. Numbers of tokens that the exporter wrote down become those of the run.
  *
  * @throws OnnxStructureError where a number of tokens stands where it cannot be left open
  */
@@ -111,7 +111,8 @@ function refuseSubgraph(index: GraphIndex, node: NodeProto): void {
 }
 
 /**
- * A Reshape to a constant shape with the number of tokens: -1 in its place, and the batch as the input has it.
+ * A Reshape to a constant shape with the number of tokens: -1 in its place, and the batch as the input has
+ * it.
  * @param tokens S, where the graph has it as a constant
  */
 function freeReshape(
@@ -137,7 +138,9 @@ function freeReshape(
   return { input: [data, free], attribute: node.attribute.filter(({ name }) => name !== 'allowzero') };
 }
 
-/** What drops the tokens before the patches: a Gather that names those behind them one by one becomes a Slice. */
+/**
+ * What drops the tokens before the patches: a Gather that names those behind them one by one becomes a Slice.
+ */
 function openEnded(editor: GraphEditor, node: NodeProto, input: string[]): Partial<NodeProto> {
   const dropped = node.opType === 'Gather' ? droppedPrefix(editor.index, node) : 0;
   if (dropped === 0) return {};

@@ -8,7 +8,10 @@ interface MarkedClass<T> {
   readonly prototype: T;
 }
 
-/** A message holds names from the file, which a damaged or hostile one can make as long as itself: what was looked for and the advice stand at the ends. */
+/**
+ * A message holds names from the file, which a damaged or hostile one can make as long as itself: what was
+ * looked for and the advice stand at the ends.
+ */
 function shorten(message: string): string {
   return message.length <= 1500 ? message : `${message.slice(0, 1000)} ... ${message.slice(-400)}`;
 }
@@ -31,7 +34,10 @@ export class OnnxGraphError extends Error {
   }
 }
 
-/** A file or buffer is not an ONNX model that can be used: missing, truncated, foreign, or its weights are out of bounds. */
+/**
+ * A file or buffer is not an ONNX model that can be used: missing, truncated, foreign, or its weights are out
+ * of bounds.
+ */
 export class OnnxFileError extends OnnxGraphError {
   static override readonly marker: symbol = Symbol.for('@foveate/OnnxFileError');
   override readonly name = 'OnnxFileError';

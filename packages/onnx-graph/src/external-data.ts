@@ -1,4 +1,7 @@
-/** Where weights lie: checks that each tensor's values are where it says, and never outside the model's folder. */
+/**
+ * Where weights lie: checks that each tensor's values are where it says, and never outside the model's
+ * folder.
+ */
 import { realpathSync, statSync } from 'node:fs';
 import { isAbsolute, join, dirname, relative, sep } from 'node:path';
 import { create } from '@bufbuild/protobuf';
@@ -14,7 +17,8 @@ export interface WeightFile {
 }
 
 /**
- * Checks the values of every tensor and rewrites the locations of external ones, links resolved, relative to `folder`.
+ * Checks the values of every tensor and rewrites the locations of external ones, links resolved, relative to
+ * `folder`.
  *
  * @param file - path of the model, as it was given
  * @param folder - folder of the model, links resolved
@@ -65,7 +69,10 @@ function checkRange(
   }
 }
 
-/** The real file behind an external location: inside the model's folder both as it is written and with links resolved. */
+/**
+ * The real file behind an external location: inside the model's folder both as it is written and with links
+ * resolved.
+ */
 function locate(file: string, folder: string, tensor: string, written: string): WeightFile {
   const refuse = (problem: string, advice: string): OnnxFileError =>
     new OnnxFileError(

@@ -23,8 +23,9 @@ const MIN_OPSET = 11;
 type Attributes = Readonly<Record<string, number | readonly number[]>>;
 
 /**
- * Adds nodes, constants and outputs behind a graph. Every method that adds a node returns the name of the tensor it makes.
- * Axes that an operator takes as attribute or input, depending on the version, are written as the model's version wants.
+ * Adds nodes, constants and outputs behind a graph. Every method that adds a node returns the name of the
+ * tensor it makes. Axes that an operator takes as attribute or input, depending on the version, are written
+ * as the model's version wants.
  */
 export class GraphEditor {
   readonly index: GraphIndex;
@@ -65,7 +66,10 @@ export class GraphEditor {
     return this.#constant({ dataType: DataType.INT64, dims, int64Data: values.map(BigInt) });
   }
 
-  /** Adds a node of the ai.onnx domain and returns its first output. Attributes are integers, or lists of them. */
+  /**
+   * Adds a node of the ai.onnx domain and returns its first output. Attributes are integers, or lists of
+   * them.
+   */
   add(opType: string, input: string[], attributes: Attributes = {}): string {
     return this.#node(opType, input, [this.name(opType)], attributes);
   }
@@ -75,7 +79,10 @@ export class GraphEditor {
     this.#nodes.push(node);
   }
 
-  /** States of a tensor what the graph states of another one, but for its sizes: type and number of dimensions. */
+  /**
+   * States of a tensor what the graph states of another one, but for its sizes: type and number of
+   * dimensions.
+   */
   stateAs(tensor: string, original: string): void {
     const info = this.index.valueInfo(original);
     const type = info?.type?.value;
@@ -155,7 +162,10 @@ export class GraphEditor {
     return this.add('Cast', [x], { to: DataType.FLOAT });
   }
 
-  /** Makes a tensor a graph output, of float32 unless `to` says otherwise; `shape` has a name for each free dimension. */
+  /**
+   * Makes a tensor a graph output, of float32 unless `to` says otherwise; `shape` has a name for each free
+   * dimension.
+   */
   output(
     name: string,
     x: string,

@@ -16,12 +16,16 @@ export const SHAPE_READERS: ReadonlySet<string> = new Set(['Shape', 'Size']);
 const CHANGES_TYPE =
   /Integer|^Quantize|^DynamicQuantize|^(Shape|Size|Is.*|Not|Equal|Greater|Less|Constant.*)$/;
 
-/** Who makes and who reads each tensor of a graph, and what is known of a tensor without running the graph. */
+/**
+ * Who makes and who reads each tensor of a graph, and what is known of a tensor without running the graph.
+ */
 export class GraphIndex {
   readonly model: OnnxModel;
   /** The nodes, each behind those it reads from. */
   readonly nodes: readonly NodeProto[];
-  /** Graph inputs that a caller has to feed: without those that are initializers (as IR version 3 lists them). */
+  /**
+   * Graph inputs that a caller has to feed: without those that are initializers (as IR version 3 lists them).
+   */
   readonly inputs: readonly ValueInfoProto[];
   readonly #producers = new Map<string, NodeProto>();
   readonly #consumers = new Map<string, NodeProto[]>();
@@ -109,7 +113,10 @@ export class GraphIndex {
     }
   }
 
-  /** The tensors whose VALUES depend on those of `roots`, themselves included; the way through Shape does not count. */
+  /**
+   * The tensors whose VALUES depend on those of `roots`, themselves included; the way through Shape does not
+   * count.
+   */
   dependents(roots: Iterable<string>): Set<string> {
     const dependent = new Set(roots);
     for (const node of this.nodes) {

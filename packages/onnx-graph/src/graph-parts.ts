@@ -5,7 +5,10 @@ import { copyGraph, copyNode, type GraphEditor } from './graph-editor.js';
 import { allInputs, describeNode, type GraphIndex } from './graph-index.js';
 import { withGraph, type OnnxModel } from './model.js';
 
-/** Operators that add the residual and normalise the sum; their fourth output is the sum (onnxruntime, contrib operators). */
+/**
+ * Operators that add the residual and normalise the sum; their fourth output is the sum (onnxruntime, contrib
+ * operators).
+ */
 const SKIP_NORMALIZATIONS = new Set(['SkipLayerNormalization', 'SkipSimplifiedLayerNormalization']);
 const SUM = 3;
 
@@ -26,7 +29,10 @@ export function hiddenState(index: GraphIndex, entry: readonly string[], layer: 
   );
 }
 
-/** The tensors `entry` that enter a layer, from the sum of residuals alone: what normalises it as it is added normalises it again, with nothing added. */
+/**
+ * The tensors `entry` that enter a layer, from the sum of residuals alone: what normalises it as it is added
+ * normalises it again, with nothing added.
+ */
 export function entering(
   editor: GraphEditor,
   entry: readonly string[],

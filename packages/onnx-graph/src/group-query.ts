@@ -89,8 +89,8 @@ function rotate(editor: GraphEditor, node: NodeProto, x: string, heads: number, 
 }
 
 /**
- * Appends `node`, reading `input` and writing `output`, with the rotation before it: inside, it would look at the first of
- * the positions only and count on from there.
+ * Appends `node`, reading `input` and writing `output`, with the rotation before it: inside, it would look at
+ * the first of the positions only and count on from there.
  */
 export function appendRotated(
   editor: GraphEditor,
@@ -136,7 +136,8 @@ export function probabilities(
     editor.reshape(editor.toFloat32(turned), [0, 0, heads, headDim]),
     [0, 2, 1, 3],
   );
-  // Heads that share keys side by side, as if they were further queries: [B, kvHeads, heads / kvHeads * rows, d].
+  // Heads that share keys side by side, as if they were further queries: [B, kvHeads, heads / kvHeads * rows,
+  // d].
   const query = editor.reshape(split, [0, kvHeads, -1, headDim]);
   const keys = editor.toFloat32(editor.transpose(node.output[1] ?? '', [0, 1, 3, 2])); // [B, kvHeads, d, T]
   const scale = attribute(node, 'scale')?.f ?? 0;

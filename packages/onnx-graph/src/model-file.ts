@@ -10,11 +10,12 @@ import { readSkeleton, WireError, type ByteSource } from './skeleton.js';
  * Reads a model from a path.
  *
  * Large weights are not read: initializers of 1 KiB and more become external data that points, by offset and
- * length, into the file itself, so the cost is some milliseconds for any size of file. Existing external data is checked:
- * it has to lie beside the model or below (links resolved, so that a download cache's links work) and within its file.
- * Synchronous.
+ * length, into the file itself, so the cost is some milliseconds for any size of file. Existing external data
+ * is checked: it has to lie beside the model or below (links resolved, so that a download cache's links work)
+ * and within its file. Synchronous.
  *
- * @throws OnnxFileError where there is no such file, it is truncated, no ONNX model, or its weights are out of bounds
+ * @throws OnnxFileError where there is no such file, it is truncated, no ONNX model, or its weights are out
+ * of bounds
  */
 export function readModel(path: string): OnnxModel {
   if (typeof path !== 'string') throw new OnnxArgumentError('path', typeof path, 'a path');

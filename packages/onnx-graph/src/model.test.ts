@@ -51,7 +51,10 @@ afterAll(() => {
 const EAGER = fixture('clip-eager-17.onnx');
 const EXTERNAL = fixture('clip-external.onnx');
 
-/** Weights of 1 KiB and more in it: patch and position embeddings; in two layers, four projections and two of the MLP. */
+/**
+ * Weights of 1 KiB and more in it: patch and position embeddings; in two layers, four projections and two of
+ * the MLP.
+ */
 const LARGE = 2 + 2 * 6;
 
 /** Writes a file into the test's folder and returns its path. */

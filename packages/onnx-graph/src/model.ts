@@ -5,13 +5,19 @@ import { OnnxArgumentError, OnnxFileError } from './errors.js';
 import { isExternal } from './tensor.js';
 import { allTensors, checkInlineData } from './weights.js';
 
-/** An ONNX model in memory. Weights that came from a file stayed there. Never changed in place: editing makes a new one. */
+/**
+ * An ONNX model in memory. Weights that came from a file stayed there. Never changed in place: editing makes
+ * a new one.
+ */
 export interface OnnxModel {
   /** Where it came from, for messages: a path, or `'bytes'`. */
   readonly file: string;
   /** The folder, links resolved, that external data is relative to; absent for a model read from bytes. */
   readonly folder?: string;
-  /** The protobuf message (generated classes of onnx-buf); an initializer's external data is relative to `folder`. */
+  /**
+   * The protobuf message (generated classes of onnx-buf); an initializer's external data is relative to
+   * `folder`.
+   */
   readonly proto: ModelProto;
   /** `proto.graph`. */
   readonly graph: GraphProto;
@@ -29,8 +35,9 @@ export interface SerializedModel {
 export const AGAIN: string = 'Download or export the file again.';
 
 /**
- * Reads a model from the bytes of an ONNX file, which must not change afterwards. Weights stay in them, and external data is refused: `readModel` of
- * `@foveate/onnx-graph/files` reads a path and leaves weights where they are.
+ * Reads a model from the bytes of an ONNX file, which must not change afterwards. Weights stay in them, and
+ * external data is refused: `readModel` of `@foveate/onnx-graph/files` reads a path and leaves weights where
+ * they are.
  *
  * @throws OnnxFileError where the bytes are truncated, no ONNX model, or have their weights elsewhere
  */
@@ -49,8 +56,8 @@ export function parseModel(bytes: Uint8Array): OnnxModel {
 
 /**
  * The model as bytes for `InferenceSession.create(bytes, options)`. Where `folder` is there, the options need
- * `extra: { session: { model_external_initializers_file_folder_path: folder } }`: the weights are read from the original
- * files. Nothing is written to disk, and no weight that lies in a file is copied.
+ * `extra: { session: { model_external_initializers_file_folder_path: folder } }`: the weights are read from
+ * the original files. Nothing is written to disk, and no weight that lies in a file is copied.
  */
 export function serializeModel(model: OnnxModel): SerializedModel {
   const bytes = toBinary(ModelProtoSchema, model.proto);

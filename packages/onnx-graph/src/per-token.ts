@@ -13,8 +13,8 @@ const LINEAR = new Set(['FusedMatMul', 'Gemm', 'MatMul', 'MatMulNBits']);
 const NORMALIZATIONS = new Set(['LayerNormalization', 'RMSNormalization', 'SimplifiedLayerNormalization']);
 
 /**
- * Whether every token of `to` depends on the token of the same index of `from` alone, so that choosing tokens before or
- * behind gives the same. `false` where that cannot be told from the operators.
+ * Whether every token of `to` depends on the token of the same index of `from` alone, so that choosing tokens
+ * before or behind gives the same. `false` where that cannot be told from the operators.
  */
 export function isPerToken(index: GraphIndex, from: string, to: string): boolean {
   const flow = index.dependents([from]);

@@ -5,7 +5,10 @@ import { OnnxArgumentError } from './errors.js';
 import type { GraphEditor } from './graph-editor.js';
 import { checkGroupQuery, probabilities } from './group-query.js';
 
-/** Which queries are averaged: the last token of the prompt (FastV's code), or all behind the last visual token (its paper). */
+/**
+ * Which queries are averaged: the last token of the prompt (FastV's code), or all behind the last visual
+ * token (its paper).
+ */
 export type PromptRows = 'last' | 'mean';
 
 /** Positions [1, S] of the tokens that are run: those given, or those that follow the cache. */
@@ -37,7 +40,9 @@ export function promptAttention(
   return editor.reduce('ReduceMean', editor.reduce('ReduceMean', current, 2), 1);
 }
 
-/** The number of tokens behind the last visual one, at least 1; all of them where there is no visual token. */
+/**
+ * The number of tokens behind the last visual one, at least 1; all of them where there is no visual token.
+ */
 function textRows(editor: GraphEditor, visual: string, tokens: string): string {
   const last = editor.slice(editor.add('Concat', [editor.ints([-1]), visual], { axis: 0 }), 0, -1);
   const behind = editor.add('Sub', [editor.add('Sub', [tokens, last]), editor.ints([1])]);

@@ -1,4 +1,6 @@
-/** Prunes visual tokens inside a decoder graph, as FastV does (arXiv 2403.06764), before one layer or several. */
+/**
+ * Prunes visual tokens inside a decoder graph, as FastV does (arXiv 2403.06764), before one layer or several.
+ */
 import { TensorProto_DataType as DataType } from 'onnx-buf';
 import {
   appendUpperLayers,
@@ -18,7 +20,10 @@ import { positionsOf, promptAttention, type PromptRows } from './prompt-attentio
 
 /** Where {@link pruneDecoder} prunes, and by which attention. */
 export interface DecoderPruning {
-  /** K, from 1 to the number of layers - 1: the layers before K see what earlier prunings left, the input of layer K is pruned. */
+  /**
+   * K, from 1 to the number of layers - 1: the layers before K see what earlier prunings left, the input of
+   * layer K is pruned.
+   */
   readonly layer: number;
   /** Whose attention to the visual tokens in layer K-1 counts. Default `'last'`. */
   readonly rows?: PromptRows;
@@ -27,7 +32,10 @@ export interface DecoderPruning {
 /** What {@link pruneDecoder} returns. */
 export interface PrunedDecoder {
   readonly model: OnnxModel;
-  /** Further input: places [V] (int64, ascending) of the visual tokens among the S tokens that are run; empty to decode. */
+  /**
+   * Further input: places [V] (int64, ascending) of the visual tokens among the S tokens that are run; empty
+   * to decode.
+   */
   readonly visualTokens: string;
   /** One for each pruning, in their order. */
   readonly prunings: readonly PruningNames[];
@@ -37,9 +45,15 @@ export interface PrunedDecoder {
 export interface PruningNames {
   /** Further input: [1] (int64), how many of the visual tokens that came so far to keep; more keeps all. */
   readonly keepCount: string;
-  /** Further output: the places [S'] (int64, ascending) of all tokens that go on, text included, among those that the layers before ran. */
+  /**
+   * Further output: the places [S'] (int64, ascending) of all tokens that go on, text included, among those
+   * that the layers before ran.
+   */
   readonly keptTokens: string;
-  /** Further output: attention [1, S] (float32) to each token that the layers before ran, which the choice was made by. */
+  /**
+   * Further output: attention [1, S] (float32) to each token that the layers before ran, which the choice was
+   * made by.
+   */
   readonly promptAttention: string;
 }
 
@@ -53,11 +67,14 @@ interface Pruned {
 }
 
 /**
- * A decoder that drops visual tokens before each layer K of `prunings`: those that the prompt attends to least in layer K-1, mean over
- * heads; ties keep the lower place. Its other inputs and outputs are the original's, with these meanings:
+ * A decoder that drops visual tokens before each layer K of `prunings`: those that the prompt attends to
+ * least in layer K-1, mean over heads; ties keep the lower place. Its other inputs and outputs are the
+ * original's, with these meanings:
  *
- * - `attention_mask` and `position_ids` are those of all tokens, dropped ones included; the kept ones keep their positions.
- * - `past_key_values.{i}` and `present.{i}` of layers i >= K hold the kept tokens only. Whatever these hold is attended to.
+ * - `attention_mask` and `position_ids` are those of all tokens, dropped ones included; the kept ones keep
+ *   their positions.
+ * - `past_key_values.{i}` and `present.{i}` of layers i >= K hold the kept tokens only. Whatever these hold
+ *   is attended to.
  * - With no visual tokens given nothing is dropped, so the same graph decodes.
  * - `logits` has a row for each kept token. The batch is 1.
  *
@@ -81,7 +98,9 @@ export function pruneDecoder(model: OnnxModel, prunings: readonly DecoderPruning
   return { model: decoder.index.model, visualTokens, prunings: names };
 }
 
-/** @param visual the tensor with the places of the visual tokens; where nothing makes it, it becomes an input */
+/**
+ * @param visual the tensor with the places of the visual tokens; where nothing makes it, it becomes an input
+ */
 function pruneOnce(decoder: DecoderNodes, { layer, rows = 'last' }: DecoderPruning, visual: string): Pruned {
   const { index } = decoder;
   const { model } = index;
@@ -127,8 +146,8 @@ function pruneOnce(decoder: DecoderNodes, { layer, rows = 'last' }: DecoderPruni
 }
 
 /**
- * Places [S'] of the tokens that stay: all that are not visual, and the visual ones of the highest scores; and among those
- * the places of the visual ones.
+ * Places [S'] of the tokens that stay: all that are not visual, and the visual ones of the highest scores;
+ * and among those the places of the visual ones.
  */
 function keep(
   editor: GraphEditor,
@@ -151,7 +170,10 @@ function keep(
   return { kept, left: places(isVisual) };
 }
 
-/** The mask for the layers from `layer` on: all that they cached, and the kept ones of the tokens that are run. [1, P' + S'] */
+/**
+ * The mask for the layers from `layer` on: all that they cached, and the kept ones of the tokens that are
+ * run. [1, P' + S']
+ */
 function keptMask(
   editor: GraphEditor,
   { stretch }: DecoderNodes,

@@ -1,4 +1,7 @@
-/** Prunes patches inside a vision encoder's graph, before one layer or several: those of the lowest scores in the layer before. */
+/**
+ * Prunes patches inside a vision encoder's graph, before one layer or several: those of the lowest scores in
+ * the layer before.
+ */
 import { TensorProto_DataType as DataType } from 'onnx-buf';
 import { AttentionTap } from './attention-tap.js';
 import { appendLaterLayers, encoderEntry, outputsAround, withFreeShape } from './encoder-parts.js';
@@ -11,7 +14,10 @@ import { locateEncoder, type FindOptions, type LocatedEncoder } from './vision-e
 
 /** Where {@link pruneEncoder} prunes, and by which signal. */
 export interface EncoderPruning {
-  /** From 1 to the layer that makes the features: the layers before it see what earlier prunings left, its own input is pruned. */
+  /**
+   * From 1 to the layer that makes the features: the layers before it see what earlier prunings left, its own
+   * input is pruned.
+   */
   readonly layer: number;
   /** A signal with one value a patch, of the layer before. */
   readonly score: ScoreRequest;
@@ -28,20 +34,25 @@ export interface PrunedEncoder {
 export interface EncoderPruningNames {
   /** Further input: [1] (int64), how many of the patches that came so far to keep; more keeps all. */
   readonly keepCount: string;
-  /** Further output: the patches [K] (int64, ascending) that go on, by their number among those that the layers before ran. */
+  /**
+   * Further output: the patches [K] (int64, ascending) that go on, by their number among those that the
+   * layers before ran.
+   */
   readonly keptPatches: string;
   /** Further output: the scores [1, N] (float32) of the patches that the layers before ran. */
   readonly scores: string;
 }
 
 /**
- * A vision encoder that drops patches before each layer of `prunings`: those with the lowest scores in the layer before; ties keep the lower index. Prefix tokens
- * (CLS) always stay and come first. The output has the features of the patches that are left, in their order; it is an encoder like any other, so
- * signals may be added to it and it may be cut.
+ * A vision encoder that drops patches before each layer of `prunings`: those with the lowest scores in the
+ * layer before; ties keep the lower index. Prefix tokens (CLS) always stay and come first. The output has the
+ * features of the patches that are left, in their order; it is an encoder like any other, so signals may be
+ * added to it and it may be cut.
  *
  * @param options - which output has the features, see findVisionEncoder
  * @param prunings - by ascending layer
- * @throws OnnxArgumentError where a layer is out of range or not behind the one before it, or a score is no signal with one value a patch
+ * @throws OnnxArgumentError where a layer is out of range or not behind the one before it, or a score is no
+ * signal with one value a patch
  * @throws OnnxStructureError where the encoder cannot be cut before that layer, or cannot give the score
  */
 export function pruneEncoder(

@@ -6,8 +6,9 @@ import {
 } from 'onnx-buf';
 
 /**
- * An ONNX file of one node: the float32 inputs `rows` [M, D] and `others` [N, D] give `products` [M, N], the dot product of every row with every other. For
- * comparing what an encoder put out, such as PruMerge's keys, in the same runtime.
+ * An ONNX file of one node: the float32 inputs `rows` [M, D] and `others` [N, D] give `products` [M, N], the
+ * dot product of every row with every other. For comparing what an encoder put out, such as PruMerge's keys,
+ * in the same runtime.
  */
 export function rowProductsGraph(): Uint8Array {
   const matrix = (name: string, ...sizes: string[]) => {

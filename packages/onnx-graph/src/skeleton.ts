@@ -1,8 +1,9 @@
 /**
- * Reads an ONNX file without its weights. The file is walked field by field (protobuf's wire format: a key, then a
- * length for nested messages and byte strings), and `raw_data` of large initializers is skipped by its declared length.
- * What remains, the skeleton, is a valid ModelProto of some kilobytes whose skipped initializers are external data that
- * points into the file itself. Cost: one small read per large initializer, whatever the file's size.
+ * Reads an ONNX file without its weights. The file is walked field by field (protobuf's wire format: a key,
+ * then a length for nested messages and byte strings), and `raw_data` of large initializers is skipped by its
+ * declared length. What remains, the skeleton, is a valid ModelProto of some kilobytes whose skipped
+ * initializers are external data that points into the file itself. Cost: one small read per large
+ * initializer, whatever the file's size.
  */
 import { create, toBinary } from '@bufbuild/protobuf';
 import { TensorProto_DataLocation, TensorProtoSchema } from 'onnx-buf';
@@ -24,7 +25,9 @@ export class WireError extends Error {
   }
 }
 
-/** `raw_data` of at least this many bytes stays in the file; onnxruntime's own threshold for external data. */
+/**
+ * `raw_data` of at least this many bytes stays in the file; onnxruntime's own threshold for external data.
+ */
 const LARGE = 1024;
 /** Subgraphs nested deeper than this are no model that any exporter writes. */
 const MAX_DEPTH = 32;
@@ -36,7 +39,10 @@ const RAW_DATA = 9;
 type Kind = 'model' | 'graph' | 'node' | 'attribute' | 'tensor';
 type Children = Readonly<Record<number, Kind | undefined>>;
 
-/** Which fields of a message lead to initializers, by field number (onnx.proto): ModelProto.graph, GraphProto.node ... */
+/**
+ * Which fields of a message lead to initializers, by field number (onnx.proto): ModelProto.graph,
+ * GraphProto.node ...
+ */
 const CHILDREN: Readonly<Record<Kind, Children>> = {
   model: { 7: 'graph' },
   graph: { 1: 'node', 5: 'tensor' },
@@ -129,7 +135,10 @@ function lengthStart(source: ByteSource, field: Field): number {
   return readVarint(source, field.start, field.end)[1];
 }
 
-/** A base-128 varint and the position behind it. 64-bit values lose precision, which lengths and keys do not need. */
+/**
+ * A base-128 varint and the position behind it. 64-bit values lose precision, which lengths and keys do not
+ * need.
+ */
 function readVarint(source: ByteSource, start: number, end: number): [value: number, next: number] {
   const bytes = source.read(start, Math.min(start + 10, end));
   let value = 0;

@@ -10,7 +10,10 @@ import type { VisionEncoder } from './vision-encoder.js';
 
 /** What {@link splitAtFeatures} returns. */
 export interface SplitEncoder {
-  /** Pixels -> `features` [B, N, D] in float32, in place of the image features; all other outputs (signals) stay. */
+  /**
+   * Pixels -> `features` [B, N, D] in float32, in place of the image features; all other outputs (signals)
+   * stay.
+   */
   readonly encoder: OnnxModel;
   /** `features` [B, M, D] in float32, any M -> the image features. */
   readonly projector: OnnxModel;
@@ -19,7 +22,8 @@ export interface SplitEncoder {
 }
 
 /**
- * Cuts the model between the features and the projector. Both parts read their weights where the original has them.
+ * Cuts the model between the features and the projector. Both parts read their weights where the original has
+ * them.
  *
  * @param model - the model that `encoder` was found in, or the one that addSignals made of it
  * @throws OnnxStructureError where there is no projector, or it reads more than the features
@@ -71,8 +75,8 @@ function projectorPart(
 }
 
 /**
- * The part of a graph between `given` tensors and `outputs`, with the initializers that it needs; whoever asks for it adds
- * what makes the given ones.
+ * The part of a graph between `given` tensors and `outputs`, with the initializers that it needs; whoever
+ * asks for it adds what makes the given ones.
  *
  * @throws OnnxStructureError where, with tensors given, it needs an input of the whole graph all the same
  */

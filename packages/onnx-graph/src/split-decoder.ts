@@ -1,4 +1,7 @@
-/** Cuts a decoder before one layer or several, so that what goes from one part into the next can be changed outside. */
+/**
+ * Cuts a decoder before one layer or several, so that what goes from one part into the next can be changed
+ * outside.
+ */
 import { TensorProto_DataType as DataType } from 'onnx-buf';
 import {
   appendUpperLayers,
@@ -31,27 +34,35 @@ export interface SplitDecoder {
 }
 
 /**
- * Some of a decoder's layers. The first part reads what the original does; later ones the hidden state of the S' tokens that go on, `attention_mask` [1, P' + S']
- * with P' of them cached before, and their `position_ids` [1, S'] (gaps allowed). Each reads and writes the caches of its own layers, and the last one the logits.
+ * Some of a decoder's layers. The first part reads what the original does; later ones the hidden state of the
+ * S' tokens that go on, `attention_mask` [1, P' + S'] with P' of them cached before, and their `position_ids`
+ * [1, S'] (gaps allowed). Each reads and writes the caches of its own layers, and the last one the logits.
  */
 export interface DecoderPart {
   readonly model: OnnxModel;
   /** Layers `first` up to but not including `end`. */
   readonly first: number;
   readonly end: number;
-  /** Input [1, S', D] (float32): the sum of residuals, not normalised; null of the first part, which reads embeddings. */
+  /**
+   * Input [1, S', D] (float32): the sum of residuals, not normalised; null of the first part, which reads
+   * embeddings.
+   */
   readonly input: string | null;
   /** Output [1, S, D] (float32), of the same kind; null of the last part. */
   readonly output: string | null;
-  /** Input: places [V] (int64, ascending) of the visual tokens among the S tokens that are run, empty to decode; null of the last part. */
+  /**
+   * Input: places [V] (int64, ascending) of the visual tokens among the S tokens that are run, empty to
+   * decode; null of the last part.
+   */
   readonly visualTokens: string | null;
   /** Outputs, one a signal: attention [1, S] (float32) to each token that is run, mean over heads. */
   readonly promptAttention: readonly string[];
 }
 
 /**
- * Cuts a decoder before each layer K of `cuts` into parts that share its weights: none is in two. One after the other they are the original; between them any
- * map may be applied to the hidden state. All go on from their own caches, so that they decode as well.
+ * Cuts a decoder before each layer K of `cuts` into parts that share its weights: none is in two. One after
+ * the other they are the original; between them any map may be applied to the hidden state. All go on from
+ * their own caches, so that they decode as well.
  *
  * @param cuts - by ascending layer
  * @throws OnnxArgumentError where a layer is out of range, or not behind the one before it

@@ -1,4 +1,7 @@
-/** Cuts a vision encoder in two before a layer, so that what goes from one part into the other can be changed outside. */
+/**
+ * Cuts a vision encoder in two before a layer, so that what goes from one part into the other can be changed
+ * outside.
+ */
 import { TensorProto_DataType as DataType } from 'onnx-buf';
 import { appendLaterLayers, encoderEntry, outputsAround, withFreeShape } from './encoder-parts.js';
 import { OnnxStructureError } from './errors.js';
@@ -11,14 +14,21 @@ import { locateEncoder, type FindOptions, type LocatedEncoder } from './vision-e
 export interface SplitEncoderLayers {
   /** Pixels -> `hidden`, and every output (signals) that needs no later layer. */
   readonly lower: OnnxModel;
-  /** `hidden`, of as many patches as are left -> the other outputs. An encoder like any other: its layers count from 0, and it may be cut again. */
+  /**
+   * `hidden`, of as many patches as are left -> the other outputs. An encoder like any other: its layers
+   * count from 0, and it may be cut again.
+   */
   readonly upper: OnnxModel;
-  /** The lower part's output and the upper part's input [B, S, D], prefix tokens (CLS) first; float32: the sum of residuals, not normalised. */
+  /**
+   * The lower part's output and the upper part's input [B, S, D], prefix tokens (CLS) first; float32: the sum
+   * of residuals, not normalised.
+   */
   readonly hidden: string;
 }
 
 /**
- * Cuts an encoder before a layer into two that share its weights. One after the other they are the original; between them any map may be applied to the patches.
+ * Cuts an encoder before a layer into two that share its weights. One after the other they are the original;
+ * between them any map may be applied to the patches.
  *
  * @param options - which output has the features, see findVisionEncoder
  * @param layer - from 1 to the layer that makes the features

@@ -37,7 +37,10 @@ export function elementTypeName(type: number): string | null {
   return ELEMENT_TYPES[type]?.name ?? null;
 }
 
-/** Bytes that a tensor's values need; undefined where its type has no fixed size, or the dimensions are absurd. */
+/**
+ * Bytes that a tensor's values need; undefined where its type has no fixed size, or the dimensions are
+ * absurd.
+ */
 export function byteLength(tensor: TensorProto): number | undefined {
   const type = ELEMENT_TYPES[tensor.dataType];
   const elements = tensor.dims.reduce((product, dim) => product * Number(dim), 1);

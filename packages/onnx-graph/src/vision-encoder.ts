@@ -1,7 +1,7 @@
 /**
- * Finds a vision encoder in a graph by its structure: the pixels, the self-attention layers, the features that the
- * projector reads, and how many tokens before the patches are dropped on the way. No name of a node or tensor is looked
- * at, apart from the output's own.
+ * Finds a vision encoder in a graph by its structure: the pixels, the self-attention layers, the features
+ * that the projector reads, and how many tokens before the patches are dropped on the way. No name of a node
+ * or tensor is looked at, apart from the output's own.
  */
 import { TensorProto_DataType as DataType, type NodeProto } from 'onnx-buf';
 import { findAttentions, layout, type AttentionForm, type AttentionNodes } from './attention.js';
@@ -13,7 +13,10 @@ import { isPerToken } from './per-token.js';
 
 /** Options of {@link findVisionEncoder}. */
 export interface FindOptions {
-  /** The graph output with the image features. Default: the only output, or else the one called `image_features`. */
+  /**
+   * The graph output with the image features. Default: the only output, or else the one called
+   * `image_features`.
+   */
   readonly output?: string;
 }
 
@@ -32,8 +35,9 @@ export interface VisionEncoder {
   /** Graph output that the projector writes, e.g. `image_features`. */
   readonly output: string;
   /**
-   * Self-attention layers present in the graph, from the pixels on; layers behind the features included. An exporter drops
-   * the layers that no output needs, so that these can be fewer than the model's configuration says.
+   * Self-attention layers present in the graph, from the pixels on; layers behind the features included. An
+   * exporter drops the layers that no output needs, so that these can be fewer than the model's configuration
+   * says.
    */
   readonly layers: readonly AttentionLayer[];
   /** Index in `layers` of the attention that made the features: the one nearest upstream of the output. */
@@ -46,7 +50,10 @@ export interface VisionEncoder {
   readonly features: string;
   /** Absent where the output is the features themselves. */
   readonly projector?: {
-    /** Each output token depends on the features token of the same index alone: a selection may be applied behind it. */
+    /**
+     * Each output token depends on the features token of the same index alone: a selection may be applied
+     * behind it.
+     */
     readonly perToken: boolean;
   };
 }
@@ -119,7 +126,9 @@ function chooseOutput({ graph, file }: OnnxModel, wanted: string | undefined): s
   );
 }
 
-/** The graph input whose values the output depends on; where masks or sizes are inputs too, the one of floats. */
+/**
+ * The graph input whose values the output depends on; where masks or sizes are inputs too, the one of floats.
+ */
 function pixelInput(index: GraphIndex, output: string): string {
   const inputs = index.inputs.filter(({ name }) => index.dependents([name]).has(output));
   const floats = inputs.filter(({ name }) => FLOATS.has(index.elementType(name) ?? 0));
@@ -195,9 +204,10 @@ interface Features {
 }
 
 /**
- * The features: behind the attention nearest to the output come the residual connection around it and the one around its
- * MLP; behind those, before any weights, perhaps a LayerNorm and the Slice or Gather that drops the prefix tokens. With
- * that Slice the features are what it leaves; without it, the normalised (if so) output of the last connection.
+ * The features: behind the attention nearest to the output come the residual connection around it and the one
+ * around its MLP; behind those, before any weights, perhaps a LayerNorm and the Slice or Gather that drops
+ * the prefix tokens. With that Slice the features are what it leaves; without it, the normalised (if so)
+ * output of the last connection.
  */
 function locateFeatures(
   index: GraphIndex,
@@ -258,7 +268,9 @@ function usedOutputs(index: GraphIndex, node: NodeProto, output: string): string
   );
 }
 
-/** How many tokens (axis 1) a Slice or Gather drops from the front and nothing else; 0 for every other node. */
+/**
+ * How many tokens (axis 1) a Slice or Gather drops from the front and nothing else; 0 for every other node.
+ */
 export function droppedPrefix(index: GraphIndex, node: NodeProto): number {
   if (node.opType === 'Gather' && Number(attribute(node, 'axis')?.i ?? 0) === 1) {
     const [first = 0, ...more] = index.values(node.input[1]) ?? [];

@@ -1,4 +1,7 @@
-/** What onnxruntime computes for a reduction: the graph that @foveate/onnx-graph adds to an encoder, on its own, and the one that it compares keys by. */
+/**
+ * What onnxruntime computes for a reduction: the graph that @foveate/onnx-graph adds to an encoder, on its
+ * own, and the one that it compares keys by.
+ */
 import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import {
   AttributeProto_AttributeType as AttributeType,

@@ -1,6 +1,7 @@
 /**
- * What a reduction costs on each backend, beside plain JS: on the shapes of CLIP-L/336 in LLaVA-1.5, and of five such images as LLaVA-NeXT cuts one into. All
- * take turns in one run. Inputs are on their backend before the clock starts; what it takes to bring them there is a row of its own.
+ * What a reduction costs on each backend, beside plain JS: on the shapes of CLIP-L/336 in LLaVA-1.5, and of
+ * five such images as LLaVA-NeXT cuts one into. All take turns in one run. Inputs are on their backend before
+ * the clock starts; what it takes to bring them there is a row of its own.
  */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -46,7 +47,10 @@ interface Image {
   readonly keys: Float32Array;
 }
 
-/** Brings fresh inputs to the backend, as every image's are, and gives the call whose time counts. It frees them. */
+/**
+ * Brings fresh inputs to the backend, as every image's are, and gives the call whose time counts. It frees
+ * them.
+ */
 type Work = () => Promise<() => Promise<void>>;
 
 /** The rows of one backend; those that it has no code for are absent. */
@@ -166,8 +170,9 @@ function settled<Tensors extends Record<string, tf.Tensor> | tf.Tensor[]>(tensor
 }
 
 /**
- * As @foveate/lvlm does it: significance where the map is, in the graph, and products of keys in another; plans are made and applied in JS. Class attention, which
- * the encoder's graph makes of its queries and keys, is at hand.
+ * As @foveate/lvlm does it: significance where the map is, in the graph, and products of keys in another;
+ * plans are made and applied in JS. Class attention, which the encoder's graph makes of its queries and keys,
+ * is at hand.
  */
 async function onnxRows(images: readonly Image[]): Promise<Rows> {
   const read = await openSignificanceGraph(HEADS, SIDE);

@@ -9,7 +9,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import { checkTensor } from './tensors.js';
 
 /**
- * Applies a plan to features on their device. Picking tokens copies their bits, and so does a maximum; sums run in float32.
+ * Applies a plan to features on their device. Picking tokens copies their bits, and so does a maximum; sums
+ * run in float32.
  * @param features [N, D] float32, finite
  * @returns [M, D], the caller's to dispose
  * @throws InvalidArgumentError where features is not [plan.inputLength, D]
@@ -37,14 +38,18 @@ export function applyPlan(features: tf.Tensor, plan: ReductionPlan): tf.Tensor2D
  * @param features [N, D] float32
  * @param indices distinct tokens, at least one
  * @returns [M, D], the caller's to dispose
- * @throws InvalidArgumentError on features of another shape; InvalidPlanError on an index out of range or taken twice, and on none
+ * @throws InvalidArgumentError on features of another shape; InvalidPlanError on an index out of range or
+ * taken twice, and on none
  */
 export function select(features: tf.Tensor, indices: ArrayLike<number>): tf.Tensor2D {
   checkTensor('features', features, [2], '[N, D]');
   return applyPlan(features, selectionPlan(indices, features.shape[0]));
 }
 
-/** The rows `tokens` of features. By gatherND, which copies whole rows in wasm, where gather goes value by value: fifteen times slower. */
+/**
+ * The rows `tokens` of features. By gatherND, which copies whole rows in wasm, where gather goes value by
+ * value: fifteen times slower.
+ */
 function gatherTokens(features: tf.Tensor2D, tokens: Uint32Array): tf.Tensor2D {
   return tf.gatherND(
     features,
@@ -67,7 +72,10 @@ function denseMap({ inputLength, outputLength, offsets, sources, weights }: Redu
   return tf.tensor2d(map, [outputLength, inputLength]);
 }
 
-/** Combines the first sources of all outputs with their second ones, and so on; an output with fewer repeats its first, with weight 0 in a sum. */
+/**
+ * Combines the first sources of all outputs with their second ones, and so on; an output with fewer repeats
+ * its first, with weight 0 in a sum.
+ */
 function combineGathered(features: tf.Tensor2D, plan: ReductionPlan): tf.Tensor2D {
   const { outputLength, offsets, sources, weights, combine } = plan;
   const place = (step: number): tf.Tensor2D => {

@@ -11,8 +11,8 @@ import { applyPlan } from './apply-plan.js';
 import { checkTensor } from './tensors.js';
 
 /**
- * The operations of a `TensorBackend` on the tfjs backend that is active while they run; `name` is its name in tfjs (`tensorflow`, `wasm`, `cpu`). The
- * attention map is reduced where it is; vectors of N come down.
+ * The operations of a `TensorBackend` on the tfjs backend that is active while they run; `name` is its name
+ * in tfjs (`tensorflow`, `wasm`, `cpu`). The attention map is reduced where it is; vectors of N come down.
  */
 export const tfjsBackend: TensorBackend<tf.Tensor> = Object.freeze({
   get name() {
@@ -61,8 +61,9 @@ async function readMarginals(
 }
 
 /**
- * The mean over the heads of each image's maps, in one pass over them. As a product, which wasm and cpu do many times faster than a mean along an axis that is not
- * the last; by a transposed matrix, since wasm copies the factor of a plain product, here the maps, before it multiplies.
+ * The mean over the heads of each image's maps, in one pass over them. As a product, which wasm and cpu do
+ * many times faster than a mean along an axis that is not the last; by a transposed matrix, since wasm copies
+ * the factor of a plain product, here the maps, before it multiplies.
  * @param attention [B, H, S, S]
  * @returns [B, 1, S, S]
  */
@@ -112,7 +113,10 @@ async function nearest(rows: tf.Tensor, of: Uint32Array, k: number): Promise<Uin
   }
 }
 
-/** Keys [N, D] scaled to norm 1, those of norm 0 left 0; the norms [N, 1] are NaN for a key with NaN or Infinity. */
+/**
+ * Keys [N, D] scaled to norm 1, those of norm 0 left 0; the norms [N, 1] are NaN for a key with NaN or
+ * Infinity.
+ */
 function normalise(keys: tf.Tensor2D): { unit: tf.Tensor2D; norms: tf.Tensor2D } {
   // By its largest value first, so that no square overflows or vanishes.
   const largest = tf.max(tf.abs(keys), 1, true); // [N, 1]
@@ -121,7 +125,10 @@ function normalise(keys: tf.Tensor2D): { unit: tf.Tensor2D; norms: tf.Tensor2D }
   return { unit: tf.div(scaled, tf.maximum(norms, 1)), norms };
 }
 
-/** The `count` nearest others of each token of `of`: [of.length, count], ties to the lower index, which is how tf.topk breaks them. */
+/**
+ * The `count` nearest others of each token of `of`: [of.length, count], ties to the lower index, which is how
+ * tf.topk breaks them.
+ */
 function nearestOf(unit: tf.Tensor2D, of: Uint32Array, count: number): tf.Tensor {
   const length = unit.shape[0];
   const tokens = tf.tensor1d(Int32Array.from(of), 'int32');

@@ -1,4 +1,7 @@
-/** On wasm and cpu; on those that FOVEATE_TFJS_BACKENDS names, resolved from the folder FOVEATE_TFJS_FROM, where they are set. */
+/**
+ * On wasm and cpu; on those that FOVEATE_TFJS_BACKENDS names, resolved from the folder FOVEATE_TFJS_FROM,
+ * where they are set.
+ */
 import {
   FoveateError,
   keys,

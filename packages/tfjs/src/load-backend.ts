@@ -11,8 +11,9 @@ import { BackendUnavailableError } from './errors.js';
 export type BackendName = 'node-gpu' | 'node' | 'wasm' | 'cpu';
 
 /**
- * Why a backend does not work: its package or the package's native addon is not there; loading either of them failed; it computed something wrong; or
- * another package registered a backend of its kind in this process before.
+ * Why a backend does not work: its package or the package's native addon is not there; loading either of them
+ * failed; it computed something wrong; or another package registered a backend of its kind in this process
+ * before.
  */
 export type BackendProblem = 'not-installed' | 'no-addon' | 'load-failed' | 'wrong-result' | 'conflict';
 
@@ -39,7 +40,10 @@ export interface LoadedBackend {
 export interface LoadBackendOptions {
   /** Which to try, in this order. Default `['node-gpu', 'node', 'wasm', 'cpu']`. */
   readonly prefer?: readonly BackendName[];
-  /** A folder from which the packages of TensorFlow.js are resolved, as Node resolves an import there. Default: this package's own. */
+  /**
+   * A folder from which the packages of TensorFlow.js are resolved, as Node resolves an import there.
+   * Default: this package's own.
+   */
   readonly from?: string;
 }
 
@@ -54,8 +58,8 @@ const packages: Record<BackendName, { module: string; registers: string; native:
 let lastLoad: Promise<unknown> = Promise.resolve();
 
 /**
- * Loads the first backend that really works and makes it the active one of TensorFlow.js. What cannot work is not loaded, what fails is taken back, so
- * that nothing half registered is left; nothing is printed.
+ * Loads the first backend that really works and makes it the active one of TensorFlow.js. What cannot work is
+ * not loaded, what fails is taken back, so that nothing half registered is left; nothing is printed.
  * @throws BackendUnavailableError where none works; InvalidArgumentError on a name that is none
  */
 export async function loadBackend(options: LoadBackendOptions = {}): Promise<LoadedBackend> {
@@ -153,8 +157,8 @@ function resolveModule(require: NodeJS.Require, module: string): string | undefi
 }
 
 /**
- * Why the native addon of a package cannot be used. It is loaded here, before its package is, because a package that fails to load leaves its kernels
- * registered.
+ * Why the native addon of a package cannot be used. It is loaded here, before its package is, because a
+ * package that fails to load leaves its kernels registered.
  */
 function addonFailure(require: NodeJS.Require, module: string, entry: string): Failure | undefined {
   // tfjs-node 4.22 calls what Node 22 warns of and Node 23 took away.

@@ -23,9 +23,15 @@ import { checkTensor, disposeAll } from './tensors.js';
 export interface ImageTensors {
   /** [N, D] or [1, N, D], CLS excluded. */
   readonly features: tf.Tensor;
-  /** [H, S, S] or [1, H, S, S] after softmax, S = N, or N + 1 with CLS first: of the layer that made the features, or one for each of several layers. Default: none. */
+  /**
+   * [H, S, S] or [1, H, S, S] after softmax, S = N, or N + 1 with CLS first: of the layer that made the
+   * features, or one for each of several layers. Default: none.
+   */
   readonly attention?: tf.Tensor | readonly LayerAttention[];
-  /** Signals at hand, of any layers, e.g. `{ ...keys(), values }` of [N, D] or [1, N, D]; they go before what `attention` would give. Default: none. */
+  /**
+   * Signals at hand, of any layers, e.g. `{ ...keys(), values }` of [N, D] or [1, N, D]; they go before what
+   * `attention` would give. Default: none.
+   */
   readonly signals?: readonly TensorSignal<tf.Tensor>[];
   /** The tokens' grid, row-major. Default: none, for reducers that need none. */
   readonly grid?: Grid;
@@ -60,7 +66,10 @@ export interface Reduction {
 
 /** Reduced images in one tensor. */
 export interface PaddedReduction {
-  /** [B, M, D], M that of the image with most tokens; zeros behind the tokens of the others. The caller's to dispose. */
+  /**
+   * [B, M, D], M that of the image with most tokens; zeros behind the tokens of the others. The caller's to
+   * dispose.
+   */
   readonly features: tf.Tensor3D;
   /** [B, M] bool: true where there is a token. The caller's to dispose. */
   readonly mask: tf.Tensor2D;
@@ -69,9 +78,10 @@ export interface PaddedReduction {
 }
 
 /**
- * Reduces one image's tokens where their tensors are: the reducer's signals are read there, its plan is applied there. A reducer of several sites plans
- * as at its first.
- * @throws InvalidArgumentError on tensors that do not fit; whatever error of Foveate the reducer throws. No tensor is left behind.
+ * Reduces one image's tokens where their tensors are: the reducer's signals are read there, its plan is
+ * applied there. A reducer of several sites plans as at its first.
+ * @throws InvalidArgumentError on tensors that do not fit; whatever error of Foveate the reducer throws. No
+ * tensor is left behind.
  * @example
  * const { features, plan } = await reduce(fopruRank({ keepRatio: 0.25 }), { features: tokens, attention: map });
  */
@@ -221,7 +231,10 @@ function readBy({ requires, at }: TokenReducer): SignalRequest[] {
   return requestsOf(requires, at[0]);
 }
 
-/** The images' tensors, each with its own batch axis of 1; of those that not every reducer reads, what this one does. */
+/**
+ * The images' tensors, each with its own batch axis of 1; of those that not every reducer reads, what this
+ * one does.
+ */
 function splitBatch(batch: BatchTensors, reducer: TokenReducer): ImageTensors[] {
   const size = checkBatch(batch);
   const { features, attention, signals = [], grid, imageHashes } = batch;

@@ -1,6 +1,6 @@
 /**
- * `npm run docs`: the API pages of all packages, in out/api. With --check nothing is written. Any warning fails: a link
- * that leads nowhere, a type that is used but not exported, a @param that is no parameter.
+ * `npm run docs`: the API pages of all packages, in out/api. With --check nothing is written. Any warning
+ * fails: a link that leads nowhere, a type that is used but not exported, a @param that is no parameter.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';

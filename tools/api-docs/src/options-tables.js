@@ -7,11 +7,13 @@ import ts from 'typescript';
 const LONGEST_TYPE = 100;
 
 /**
- * Writes the options tables of a README anew. A table stands between `<!-- options: NAME -->` and `<!-- options end -->`.
- * NAME is an exported interface, whose properties and docstrings make the rows; or the name of a method, whose declared options do.
+ * Writes the options tables of a README anew. A table stands between `<!-- options: NAME -->` and `<!--
+ * options end -->`. NAME is an exported interface, whose properties and docstrings make the rows; or the name
+ * of a method, whose declared options do.
  *
  * @param {string} folder of the package, with its README.md and src/
- * @param {readonly import('@foveate/core/registry').ReducerEntry[]} [methods] the entries of methods that the package exports
+ * @param {readonly import('@foveate/core/registry').ReducerEntry[]} [methods] the entries of methods that the
+ * package exports
  * @returns {Promise<{ before: string, after: string }>} the README as it is, and as it should be
  * @throws {Error} where an interface or a docstring is missing, or the table of a method that has options
  */
@@ -110,7 +112,8 @@ function describe(member, name) {
 }
 
 /**
- * A type as its users write it: short aliases and interfaces of the sources in full, everything else by its name.
+ * A type as its users write it: short aliases and interfaces of the sources in full, everything else by its
+ * name.
  *
  * @param {ts.TypeNode | undefined} type
  * @param {readonly ts.SourceFile[]} sources

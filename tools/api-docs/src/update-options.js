@@ -1,4 +1,7 @@
-/** `npm run docs:options`: writes the options tables in the READMEs of all packages anew, from the types and the declared options. The packages must be built. */
+/**
+ * `npm run docs:options`: writes the options tables in the READMEs of all packages anew, from the types and
+ * the declared options. The packages must be built.
+ */
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';

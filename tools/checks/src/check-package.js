@@ -1,7 +1,7 @@
 /**
- * Checks the built package in the current folder as its users will get it: the manifest, the files of the packed
- * tarball, publint, attw (ES modules only), that Node both imports and requires it, and that its command starts.
- * Prints one line per problem and exits 1 if there is any.
+ * Checks the built package in the current folder as its users will get it: the manifest, the files of the
+ * packed tarball, publint, attw (ES modules only), that Node both imports and requires it, and that its
+ * command starts. Prints one line per problem and exits 1 if there is any.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';

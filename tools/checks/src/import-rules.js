@@ -1,6 +1,6 @@
 /**
- * Who may import whom in code that ships. Arrows point one way: reducers and tfjs -> core, lvlm -> core + onnx-graph,
- * eval -> core + lvlm, the app -> everything. ESLint and the package check both read this table.
+ * Who may import whom in code that ships. Arrows point one way: reducers and tfjs -> core, lvlm -> core +
+ * onnx-graph, eval -> core + lvlm, the app -> everything. ESLint and the package check both read this table.
  *
  * @typedef {object} ImportRule
  * @property {string[]} [internal] packages of this repository; absent: all of them
@@ -10,7 +10,10 @@
  * @property {string[]} [testing] packages that only the `./testing` entry may import
  */
 
-/** What a reducer may import, and every package that has no line of its own below is a reducer. @type {ImportRule} */
+/**
+ * What a reducer may import, and every package that has no line of its own below is a reducer. @type
+ * {ImportRule}
+ */
 const reducer = { internal: ['@foveate/core'], external: [], builtins: false };
 const fopru = { ...reducer, internal: ['@foveate/core', '@foveate/fopru-significance'] };
 const reducers = [
@@ -59,7 +62,8 @@ function importRule(packageName) {
  * What is wrong with one import, or undefined.
  *
  * @param {string} packageName the importing package
- * @param {{ test: boolean, testing: boolean }} place where the import stands: a test, or the `./testing` entry
+ * @param {{ test: boolean, testing: boolean }} place where the import stands: a test, or the `./testing`
+ * entry
  * @param {string} specifier an import specifier that is not relative
  * @returns {string | undefined}
  */

@@ -12,8 +12,8 @@ const common = {
 const scripts = ['build', 'check', 'lint', 'test', 'typecheck'];
 
 /**
- * What is wrong with a package.json of this repository: it must look like its siblings, and depend on nothing that
- * its code may not import.
+ * What is wrong with a package.json of this repository: it must look like its siblings, and depend on nothing
+ * that its code may not import.
  *
  * @param {any} manifest
  * @returns {string[]}

@@ -1,7 +1,7 @@
 /**
- * `npm test`, and what .ci/run runs after the install: every check of this repository, each once. All of them run
- * even when one fails. The last line has the tests' counts; the exit code is 0 only if everything passed and at
- * least one test ran.
+ * `npm test`, and what .ci/run runs after the install: every check of this repository, each once. All of them
+ * run even when one fails. The last line has the tests' counts; the exit code is 0 only if everything passed
+ * and at least one test ran.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** `npm run create-reducer -- NAME`: the package of a new reducer. Exits with 2 where NAME will not do; then nothing has changed. */
+/**
+ * `npm run create-reducer -- NAME`: the package of a new reducer. Exits with 2 where NAME will not do; then
+ * nothing has changed.
+ */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';

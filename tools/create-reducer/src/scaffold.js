@@ -12,12 +12,14 @@ export class NameError extends Error {}
 const template = fileURLToPath(new URL('../template', import.meta.url));
 
 /**
- * Writes packages/NAME and its changeset, and registers it with the command. Where anything fails, all of it is undone.
+ * Writes packages/NAME and its changeset, and registers it with the command. Where anything fails, all of it
+ * is undone.
  *
  * @param {string} root of the checkout
  * @param {string} name in kebab-case
  * @param {string} stage one of {@link stages}
- * @returns {Promise<{ files: string[], undo: () => void }>} what was written, from the root, and how to take it back
+ * @returns {Promise<{ files: string[], undo: () => void }>} what was written, from the root, and how to take
+ * it back
  * @throws {NameError} before anything is written
  */
 export async function scaffold(root, name, stage) {

@@ -4,8 +4,8 @@ import { run } from './run.js';
 import { bumpProblems, rangeProblems } from './versions.js';
 
 /**
- * Makes the next release's versions in a copy of the manifests, changes core there, and holds what changesets does
- * against what it should.
+ * Makes the next release's versions in a copy of the manifests, changes core there, and holds what changesets
+ * does against what it should.
  *
  * @param {object} options
  * @param {string} options.root of the repository

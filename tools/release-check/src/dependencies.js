@@ -1,5 +1,6 @@
 /**
- * Which packages may bring which heavy dependency along. Whoever installs a method gets a page of code, not a runtime.
+ * Which packages may bring which heavy dependency along. Whoever installs a method gets a page of code, not a
+ * runtime.
  */
 
 /** Packages of tens of megabytes, or with binaries: by name, or by scope. */

@@ -28,8 +28,8 @@ export async function bytesIn(folder) {
 }
 
 /**
- * @typedef {{ name: string, own: number, installed: number, packages: number }} Sizes own: bytes of the package;
- *   installed: bytes of all that its installation brings, so many packages
+ * @typedef {{ name: string, own: number, installed: number, packages: number }} Sizes own: bytes of the
+ *   package; installed: bytes of all that its installation brings, so many packages
  *
  * @param {Sizes[]} rows
  * @returns {string} a table for people

@@ -1,5 +1,6 @@
 /**
- * What a package's README promises: its first line, how the package is installed, examples and what they print.
+ * What a package's README promises: its first line, how the package is installed, examples and what they
+ * print.
  */
 
 /** Methods that are in every comparison and in no paper of their own. */
@@ -13,7 +14,8 @@ export function codeBlocks(readme, language) {
 }
 
 /**
- * What the README's `npm install` commands install, but for the packages that download a binary of TensorFlow.
+ * What the README's `npm install` commands install, but for the packages that download a binary of
+ * TensorFlow.
  *
  * @param {string} readme
  * @returns {string[][]} the names of each command
@@ -35,8 +37,8 @@ export function commands(readme) {
 }
 
 /**
- * What is wrong with what an example printed: each comment behind a `console.log(...);` says what that line prints,
- * up to a colon and words of explanation.
+ * What is wrong with what an example printed: each comment behind a `console.log(...);` says what that line
+ * prints, up to a colon and words of explanation.
  *
  * @param {string} example
  * @param {string} output
@@ -51,9 +53,9 @@ export function outputProblems(example, output) {
 }
 
 /**
- * Which parts of a README are missing. Every package opens with what it is in one line, installs in one command and
- * shows an example; where onnxruntime-node is installed, the README says how that goes on closed networks. A method
- * shows its accuracy beside its speed and, where it is of a paper, cites it.
+ * Which parts of a README are missing. Every package opens with what it is in one line, installs in one
+ * command and shows an example; where onnxruntime-node is installed, the README says how that goes on closed
+ * networks. A method shows its accuracy beside its speed and, where it is of a paper, cites it.
  *
  * @param {object} of
  * @param {string} of.name of the package
@@ -89,7 +91,10 @@ export function readmeProblems({ name, readme, onnxruntime, reducer, command }) 
   return parts.filter(([holds]) => !holds).map(([, problem]) => `README.md ${problem}`);
 }
 
-/** @param {string} readme of the repository @returns {string[]} the folders of the packages in its table of methods */
+/**
+ * @param {string} readme of the repository
+ * @returns {string[]} the folders of the packages in its table of methods
+ */
 export function methodFolders(readme) {
   const [, table = ''] = /<!-- methods:start -->(.*)<!-- methods:end -->/s.exec(readme) ?? [];
   return [...new Set([...table.matchAll(/\(packages\/([\w-]+)\)/g)].map(([, folder]) => folder))];

@@ -2,12 +2,14 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
 /**
- * A registry on this machine. It has the packages of this repository alone; all others it fetches from `uplink`.
+ * A registry on this machine. It has the packages of this repository alone; all others it fetches from
+ * `uplink`.
  *
  * @param {object} options
  * @param {string} options.folder where it keeps its files
  * @param {string} options.uplink the registry of everything else
- * @param {string} options.certificates that `uplink` is trusted by beside those that Node knows, in PEM, or empty
+ * @param {string} options.certificates that `uplink` is trusted by beside those that Node knows, in PEM, or
+ * empty
  * @param {string[]} options.names the packages of this repository
  * @returns {Promise<{ url: string, close: () => Promise<void> }>}
  */

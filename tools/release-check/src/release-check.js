@@ -1,7 +1,7 @@
 /**
- * `npm run release:check`: what users would get if every package were released now. Packs and publishes all of them
- * to a registry of its own, in a folder of its own, and tries each one alone in an empty project. Names of packages as
- * arguments: tries these alone.
+ * `npm run release:check`: what users would get if every package were released now. Packs and publishes all
+ * of them to a registry of its own, in a folder of its own, and tries each one alone in an empty project.
+ * Names of packages as arguments: tries these alone.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -77,14 +77,20 @@ async function check() {
   return problems;
 }
 
-/** A new folder for a step, where programs run in a plain environment until someone interrupts. @param {string} name */
+/**
+ * A new folder for a step, where programs run in a plain environment until someone interrupts.
+ * @param {string} name
+ */
 async function place(name) {
   const cwd = path.join(scratch, name.replace('/', '-'));
   await mkdir(cwd);
   return { cwd, env, signal: interruption.signal };
 }
 
-/** Starts the registry for our packages, with npm's own behind it, and makes it npm's. @param {string[]} names */
+/**
+ * Starts the registry for our packages, with npm's own behind it, and makes it npm's.
+ * @param {string[]} names
+ */
 async function openRegistry(names) {
   const setting = (/** @type {string} */ key) =>
     execFileSync('npm', ['config', 'get', key], {
@@ -134,7 +140,10 @@ async function tryAll(packages) {
   return problems;
 }
 
-/** The environment without npm's, git's and Node's settings, so that an installation is that of a plain machine. */
+/**
+ * The environment without npm's, git's and Node's settings, so that an installation is that of a plain
+ * machine.
+ */
 function cleanEnvironment() {
   const settings = /^(npm_|git_|node_options$|node_path$|onnxruntime_)/i;
   const plain = Object.entries(process.env).filter(([key]) => !settings.test(key));

@@ -1,6 +1,6 @@
 /**
- * The results in the table of methods of the root README, as the READMEs of the methods show them: the method between
- * no reduction at all and a random draw.
+ * The results in the table of methods of the root README, as the READMEs of the methods show them: the method
+ * between no reduction at all and a random draw.
  */
 
 /**

@@ -29,7 +29,8 @@ const COMPILED = 'compiled';
 const untried = ['npx foveate ablate', 'npx foveate report out'];
 
 /**
- * Installs a package alone, loads it and checks its types; then installs what its README says and runs the examples.
+ * Installs a package alone, loads it and checks its types; then installs what its README says and runs the
+ * examples.
  *
  * @param {import('./packages.js').Package} each
  * @param {object} options
@@ -95,7 +96,8 @@ async function tryExamples({ name, readme }, { root, place }) {
 }
 
 /**
- * What a run printed, or undefined after its failure has become a problem. An interruption is none, and goes on.
+ * What a run printed, or undefined after its failure has become a problem. An interruption is none, and goes
+ * on.
  *
  * @param {Promise<string>} running
  * @param {import('./run.js').Place} place
@@ -173,7 +175,10 @@ async function compile(files, { root, place }) {
   }
 }
 
-/** @param {string} line of the compiler @returns {boolean} whether it is a problem of an example or of our packages */
+/**
+ * @param {string} line of the compiler
+ * @returns {boolean} whether it is a problem of an example or of our packages
+ */
 export function ownTypeProblem(line) {
   return /^[^ ].*: error TS\d+/.test(line) && !/node_modules\/(?!@?foveate\/)/.test(line);
 }

@@ -8,7 +8,8 @@ import semver from 'semver';
  */
 
 /**
- * A manifest under a version that every package of the repository gets, with the ranges between them set to it.
+ * A manifest under a version that every package of the repository gets, with the ranges between them set to
+ * it.
  *
  * @template {Manifest} T
  * @param {T} manifest
@@ -34,8 +35,8 @@ export function withVersion(manifest, version, internal) {
 }
 
 /**
- * The versions that follow from a change of one package, as changesets gives them: whoever depends on a package by a
- * range that its new version leaves is released again, as a patch.
+ * The versions that follow from a change of one package, as changesets gives them: whoever depends on a
+ * package by a range that its new version leaves is released again, as a patch.
  *
  * @param {Manifest[]} manifests
  * @param {string} name the package that changed

@@ -7,8 +7,8 @@ import type { AnswersByReducer } from './run-folder.js';
 const MOST_KINDS = 8;
 
 /**
- * The questions with these ids, in that order; without ids of each kind the one that tells most of the methods apart: as many right as wrong.
- * Ties go to the earlier question.
+ * The questions with these ids, in that order; without ids of each kind the one that tells most of the
+ * methods apart: as many right as wrong. Ties go to the earlier question.
  * @param questions of the data set, of which the run may have asked a part
  * @throws InvalidArgumentError on an id that the run did not ask
  */

@@ -4,7 +4,10 @@ import type { TextTable } from '../table.js';
 import type { Html } from './html.js';
 import { key, type LookOf } from './looks.js';
 
-/** A table that the page's script makes sortable: cells that begin with a number carry its value, names of methods their mark. */
+/**
+ * A table that the page's script makes sortable: cells that begin with a number carry its value, names of
+ * methods their mark.
+ */
 export function dataTable({ head, rows }: TextTable, caption: string, lookOf: LookOf = () => null): Html {
   return html`<div class="scroll" role="region" aria-label="${caption}" tabindex="0">
     <table data-sortable>

@@ -1,4 +1,7 @@
-/** Asks the chosen questions once more, for what a run's folder does not hold: which tokens were kept, and what the encoder attended to. */
+/**
+ * Asks the chosen questions once more, for what a run's folder does not hold: which tokens were kept, and
+ * what the encoder attended to.
+ */
 import {
   atFeatures,
   attentionShare,
@@ -20,7 +23,10 @@ export interface Inspection {
   readonly question: Question;
   /** Where the encoder's tokens lie in the image; null where they fill no grid. */
   readonly place: Place | null;
-  /** FoPru's significance of each token, and of each encoder layer the share of attention that its top 25 % hold; null where this encoder does not tell. */
+  /**
+   * FoPru's significance of each token, and of each encoder layer the share of attention that its top 25 %
+   * hold; null where this encoder does not tell.
+   */
   readonly attention: Attention | null;
   readonly methods: readonly MethodInspection[];
 }
@@ -69,7 +75,10 @@ export interface InspectOptions {
 /** As many as the run generates, so that the answers can be compared. */
 const MAX_NEW_TOKENS = 16;
 
-/** @throws ResultsError where the run has no answer to a question; what the runner and the reducers throw; the abort signal's reason */
+/**
+ * @throws ResultsError where the run has no answer to a question; what the runner and the reducers throw; the
+ * abort signal's reason
+ */
 export async function inspectQuestions(options: InspectOptions): Promise<Inspection[]> {
   const { model, questions, answers, abortSignal, onProgress } = options;
   const rows = options.reducers.map((reducer) => ({ reducer, reducers: createReducers(registry, reducer) }));

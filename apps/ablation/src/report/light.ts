@@ -2,8 +2,9 @@
 import type { CropReport, StepReport } from '@foveate/lvlm';
 
 /**
- * The light of each of the encoder's tokens: 1 where it was kept, 0 where it was dropped. A token that was merged is as bright as its weight is beside
- * the heaviest of the token it went into; of several the brightest counts.
+ * The light of each of the encoder's tokens: 1 where it was kept, 0 where it was dropped. A token that was
+ * merged is as bright as its weight is beside the heaviest of the token it went into; of several the
+ * brightest counts.
  * @returns [inputTokens], each in [0, 1]
  */
 export function lightOf({ inputTokens, steps }: Pick<CropReport, 'inputTokens' | 'steps'>): number[] {
@@ -29,8 +30,8 @@ function throughStep(outputs: readonly number[], { plan }: StepReport): number[]
 }
 
 /**
- * The token that each of the encoder's tokens went into, -1 for one that was dropped. Null where one went into several, which no frames could show, and where
- * none were merged.
+ * The token that each of the encoder's tokens went into, -1 for one that was dropped. Null where one went
+ * into several, which no frames could show, and where none were merged.
  * @returns [inputTokens]
  */
 export function mergedInto({

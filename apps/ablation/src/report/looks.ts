@@ -4,7 +4,10 @@ import { html } from 'hono/html';
 import type { Html } from './html.js';
 import type { Series } from './series.js';
 
-/** The style knows so many colours; shapes, of which there are seven, tell the methods apart beyond them and without colour. */
+/**
+ * The style knows so many colours; shapes, of which there are seven, tell the methods apart beyond them and
+ * without colour.
+ */
 const COLOURS = 8;
 
 /** The look of one method. */

@@ -80,7 +80,10 @@ export function litPicture(
   );
 }
 
-/** The image under the significance of its tokens: from the lowest, black, to the highest, yellow. @param significance [rows * columns] */
+/**
+ * The image under the significance of its tokens: from the lowest, black, to the highest, yellow.
+ * @param significance [rows * columns]
+ */
 export async function heatPicture(
   image: PageImage,
   place: Place,
@@ -148,7 +151,9 @@ function framesPath(merged: readonly number[], columns: number): string {
   return path;
 }
 
-/** Everything around the grid, which the encoder never saw, in units of cells: the whole image less the grid. */
+/**
+ * Everything around the grid, which the encoder never saw, in units of cells: the whole image less the grid.
+ */
 function aroundPath({ grid: { rows, columns }, region }: Place): string {
   const { left, top, width, height } = region;
   if (left <= 0 && top <= 0 && left + width >= 1 && top + height >= 1) return '';

@@ -28,7 +28,10 @@ export interface Cost {
   readonly text: (row: SummaryRow) => string;
 }
 
-/** Accuracy against a cost, a mark a row with its interval, the rows of a method joined, the Pareto front drawn. */
+/**
+ * Accuracy against a cost, a mark a row with its interval, the rows of a method joined, the Pareto front
+ * drawn.
+ */
 export function costPlot(series: readonly Series[], lookOf: LookOf, cost: Cost): Html {
   const rows = series.flatMap((one) => one.rows);
   const x = costScale(cost, rows);
@@ -135,7 +138,10 @@ export interface LayerShare {
   readonly highest: number;
 }
 
-/** Which share of the attention received the top 25 % of the tokens hold: a bar a layer, the range over the images on it. */
+/**
+ * Which share of the attention received the top 25 % of the tokens hold: a bar a layer, the range over the
+ * images on it.
+ */
 export function sharePlot(layers: readonly LayerShare[]): Html {
   const x = scaleBand([...layers.keys()], [LEFT, RIGHT]).padding(0.25);
   const y = scaleLinear([0, 1], [BOTTOM, TOP]);

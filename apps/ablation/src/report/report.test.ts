@@ -1,4 +1,7 @@
-/** Reports of a real run on the bundle with random weights, its texts as hostile as they come, read in Chromium. */
+/**
+ * Reports of a real run on the bundle with random weights, its texts as hostile as they come, read in
+ * Chromium.
+ */
 import { execFileSync } from 'node:child_process';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

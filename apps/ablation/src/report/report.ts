@@ -16,7 +16,10 @@ export interface ReportOptions {
   readonly model?: string;
   /** Where the questions are now; absent: where the run had them. */
   readonly data?: string;
-  /** Ids joined by commas; false: no question is shown, so that neither model nor questions are needed; absent: the report chooses. */
+  /**
+   * Ids joined by commas; false: no question is shown, so that neither model nor questions are needed;
+   * absent: the report chooses.
+   */
   readonly questions?: string | false;
 }
 

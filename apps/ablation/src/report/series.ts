@@ -33,8 +33,8 @@ function methodOf(spec: string): string {
 }
 
 /**
- * The Pareto front: the rows that no other row equals or beats in both cost and accuracy, unless it is the same in both. By ascending cost; accuracy ascends
- * with it.
+ * The Pareto front: the rows that no other row equals or beats in both cost and accuracy, unless it is the
+ * same in both. By ascending cost; accuracy ascends with it.
  */
 export function paretoFront(rows: readonly SummaryRow[], cost: (row: SummaryRow) => number): SummaryRow[] {
   const beats = (a: SummaryRow, b: SummaryRow): boolean =>

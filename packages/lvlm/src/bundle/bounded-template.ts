@@ -3,7 +3,10 @@ import { Environment, Interpreter, Template } from '@huggingface/jinja';
 
 /** Of the source. Published templates have some 20,000. */
 const MAX_SOURCE_CHARACTERS = 2 ** 16;
-/** Expressions evaluated, elements of lists and every 1024 characters of texts: seconds at the most. A conversation takes some thousands. */
+/**
+ * Expressions evaluated, elements of lists and every 1024 characters of texts: seconds at the most. A
+ * conversation takes some thousands.
+ */
 const MAX_WORK = 2 ** 19;
 const CHARACTERS_PER_WORK = 1024;
 const MAX_RANGE = 10_000;

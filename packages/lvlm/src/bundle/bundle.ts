@@ -1,4 +1,7 @@
-/** Reads the small files of a bundle, the layout of transformers.js: what the runner must know before it opens a graph. */
+/**
+ * Reads the small files of a bundle, the layout of transformers.js: what the runner must know before it opens
+ * a graph.
+ */
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { BundleError } from '../platform/errors.js';
@@ -9,7 +12,10 @@ import { isJson, memberOf, wholeNumber, type Json } from './json.js';
 import type { PreprocessorFile } from './preprocessing.js';
 import { readTextCodec, type TextCodec } from './text-codec.js';
 
-/** Which variant of the bundle's ONNX files to read, by the file name's suffix: `fp32` has none, the others `_fp16`, `_q4` ... */
+/**
+ * Which variant of the bundle's ONNX files to read, by the file name's suffix: `fp32` has none, the others
+ * `_fp16`, `_q4` ...
+ */
 export type Dtype = 'fp32' | 'fp16' | 'int8' | 'uint8' | 'quantized' | 'q4' | 'q4f16' | 'bnb4';
 
 /** The graphs of a bundle, by the name of their file. */

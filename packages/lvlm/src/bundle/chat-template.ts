@@ -60,7 +60,8 @@ export class ChatTemplate {
 }
 
 /**
- * Chooses among the bundle's templates: the first with a place for images, in the order of the Python library; without one, the first.
+ * Chooses among the bundle's templates: the first with a place for images, in the order of the Python
+ * library; without one, the first.
  * @throws BundleError where a file is damaged
  */
 export async function readChatTemplate(files: ChatTemplateFiles): Promise<ChosenTemplate> {

@@ -8,9 +8,10 @@ export interface TokenizerFiles {
 }
 
 /**
- * Tells a user's special tokens from the template's, for the same tokenizer. The user's are replaced by marks before the template is rendered. After it the
- * special tokens that are left, the template's, get other names, and the marks become again what they stood for. A tokenizer that knows the special tokens
- * by these names alone then reads both as they are meant, and everything else as the original does.
+ * Tells a user's special tokens from the template's, for the same tokenizer. The user's are replaced by marks
+ * before the template is rendered. After it the special tokens that are left, the template's, get other
+ * names, and the marks become again what they stood for. A tokenizer that knows the special tokens by these
+ * names alone then reads both as they are meant, and everything else as the original does.
  */
 export class LiteralTokens {
   /** By token: the template's other names for them, and the user's marks. */

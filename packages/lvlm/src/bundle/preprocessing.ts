@@ -1,4 +1,7 @@
-/** From decoded pixels to the encoder's input, as the ImageProcessor of transformers.js 4.3 does it, value by value. */
+/**
+ * From decoded pixels to the encoder's input, as the ImageProcessor of transformers.js 4.3 does it, value by
+ * value.
+ */
 import { BundleError, ImageError } from '../platform/errors.js';
 import { isJson, shown, type Json } from './json.js';
 
@@ -73,7 +76,10 @@ const PROCESSORS = [
 ];
 /** Another implementation of the same processor, in the Python library. */
 const IMPLEMENTATION = /(Fast|Pil)$/;
-/** Steps of other processors: a bundle that asks for one is refused, rather than answered from a picture its model never saw. */
+/**
+ * Steps of other processors: a bundle that asks for one is refused, rather than answered from a picture its
+ * model never saw.
+ */
 const UNKNOWN_STEPS = [
   'do_pad',
   'do_thumbnail',
@@ -86,7 +92,9 @@ const UNKNOWN_STEPS = [
   'do_image_splitting',
 ];
 const MAX_SIDE = 16_384;
-/** Of a resized image; a strip of one pixel's height can grow without bound. About two seconds of resampling. */
+/**
+ * Of a resized image; a strip of one pixel's height can grow without bound. About two seconds of resampling.
+ */
 const MAX_RESIZED_PIXELS = 2 ** 24;
 
 /** What a family does by itself, before what is done here. */
@@ -154,7 +162,9 @@ export function readPreprocessing(
   };
 }
 
-/** Each byte's value after rescaling and normalising, rounded to float32 after both, as transformers.js does. */
+/**
+ * Each byte's value after rescaling and normalising, rounded to float32 after both, as transformers.js does.
+ */
 function levels(config: Json, refuse: (problem: string) => never): Float32Array[] {
   const perChannel = (name: string, short: string): number[] => {
     const value = config[name] ?? config[short];
@@ -204,7 +214,10 @@ export async function preprocess(
   return { data, width, height };
 }
 
-/** Where the encoder's input lies in the upright image. Outside of [0, 1] where the crop is larger than the image. */
+/**
+ * Where the encoder's input lies in the upright image. Outside of [0, 1] where the crop is larger than the
+ * image.
+ */
 export function inputRegion(image: Size, { resize, crop }: Preprocessing): Region {
   const source = resize ? targetSize(image, resize) : image;
   const { width, height } = crop ?? source;

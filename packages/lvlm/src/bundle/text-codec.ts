@@ -89,7 +89,8 @@ export class TextCodec {
   }
 
   /**
-   * Token ids of a prompt. The tokenizer adds its begin token unless the text starts with it (the rule of the Python library).
+   * Token ids of a prompt. The tokenizer adds its begin token unless the text starts with it (the rule of the
+   * Python library).
    * @param images how many image tokens there must be
    * @throws PromptError on another number of image tokens
    */

@@ -1,4 +1,7 @@
-/** Waits for abort signals with one listener each, however many calls are queued with it: Node warns of a leak where there are more than ten. */
+/**
+ * Waits for abort signals with one listener each, however many calls are queued with it: Node warns of a leak
+ * where there are more than ten.
+ */
 
 /** What happens when a signal is aborted. */
 interface Waiting {

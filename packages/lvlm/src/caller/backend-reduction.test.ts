@@ -1,4 +1,7 @@
-/** On js and wasm; on those that FOVEATE_TFJS_BACKENDS names, resolved from the folder FOVEATE_TFJS_FROM, where they are set. */
+/**
+ * On js and wasm; on those that FOVEATE_TFJS_BACKENDS names, resolved from the folder FOVEATE_TFJS_FROM,
+ * where they are set.
+ */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import {

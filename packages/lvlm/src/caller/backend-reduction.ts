@@ -1,4 +1,7 @@
-/** Reduces a crop on a tensor backend in the caller's thread: attention maps are reduced, nearest rows found and plans applied there. */
+/**
+ * Reduces a crop on a tensor backend in the caller's thread: attention maps are reduced, nearest rows found
+ * and plans applied there.
+ */
 import {
   attentionMap,
   createBackendTokens,

@@ -1,4 +1,7 @@
-/** One call, as the engine sees the caller's thread: its images are made ready, its reducers asked, its tokens passed on. */
+/**
+ * One call, as the engine sees the caller's thread: its images are made ready, its reducers asked, its tokens
+ * passed on.
+ */
 import { createTokens, type ReductionPlan, type TensorBackend, type TokenSource } from '@foveate/core';
 import type {
   CallerApi,

@@ -1,4 +1,6 @@
-/** The visual tokens of a crop on the encoder's features, as reducers see them. Runs in the caller's thread. */
+/**
+ * The visual tokens of a crop on the encoder's features, as reducers see them. Runs in the caller's thread.
+ */
 import { carryTokens, createTokens, selectionPlan, signalId, type TokenSource } from '@foveate/core';
 import type { CropTokens, EngineApi } from '../engine/api.js';
 
@@ -27,7 +29,9 @@ export function cropTokens(
   };
 }
 
-/** Of the encoder's tokens those that reducers see; what the encoder saw, padding too, is in their signals. */
+/**
+ * Of the encoder's tokens those that reducers see; what the encoder saw, padding too, is in their signals.
+ */
 export function withoutPadding(
   tokens: TokenSource,
   { left, grid }: Pick<CropTokens, 'left' | 'grid'>,

@@ -1,4 +1,7 @@
-/** The engine's thread as the caller's thread sees it: started, called, ended, and never waited for once it is dead. */
+/**
+ * The engine's thread as the caller's thread sees it: started, called, ended, and never waited for once it is
+ * dead.
+ */
 import { connect, type Remote } from '../engine/channel.js';
 import type {
   CallerApi,
@@ -104,8 +107,9 @@ export class EngineClient {
   }
 
   /**
-   * Ends the engine. Whatever waits for it rejects with DisposedError at once; the thread ends by itself after the graph that it runs now, because
-   * onnxruntime brings the process down when its thread is terminated inside a run.
+   * Ends the engine. Whatever waits for it rejects with DisposedError at once; the thread ends by itself
+   * after the graph that it runs now, because onnxruntime brings the process down when its thread is
+   * terminated inside a run.
    */
   async end(): Promise<void> {
     this.#call?.end(new DisposedError());

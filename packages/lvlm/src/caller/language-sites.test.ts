@@ -1,4 +1,6 @@
-/** Reducers inside the language model, against a language model in plain JS that has no cache: test/llama.ts. */
+/**
+ * Reducers inside the language model, against a language model in plain JS that has no cache: test/llama.ts.
+ */
 import {
   attentionGiven,
   beforeLanguageLayer,

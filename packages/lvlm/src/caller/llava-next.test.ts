@@ -1,4 +1,7 @@
-/** A LLaVA-NeXT, against its graphs run one by one and its pictures packed as the Python library does (test/llava-next.ts). */
+/**
+ * A LLaVA-NeXT, against its graphs run one by one and its pictures packed as the Python library does
+ * (test/llava-next.ts).
+ */
 import {
   applyPlan,
   atFeatures,
@@ -139,7 +142,10 @@ function reducer(plan: (length: number) => ReductionPlan): TokenReducer {
   });
 }
 
-/** The rows of a picture whose crops' tokens became what a plan for each number of them says, each at its anchor. */
+/**
+ * The rows of a picture whose crops' tokens became what a plan for each number of them says, each at its
+ * anchor.
+ */
 async function reducedRows(
   image: RawImage,
   planOf: (crop: number, tokens: readonly number[]) => ReductionPlan,
@@ -233,7 +239,10 @@ describe('FoPru', () => {
     return values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length;
   };
 
-  /** Which of a crop's tokens that are left are kept, ascending: those of the highest significance, ties to the lower. */
+  /**
+   * Which of a crop's tokens that are left are kept, ascending: those of the highest significance, ties to
+   * the lower.
+   */
   async function keptOf(crop: RawImage, left: readonly number[], ratio: number): Promise<number[]> {
     const { given, received } = await attentionOf(crop);
     const [ofGiven, ofReceived] = [given, received].map((values) => left.map((token) => values[token]));

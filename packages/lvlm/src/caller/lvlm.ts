@@ -32,7 +32,10 @@ import type {
   LvlmInfo,
 } from './options-and-results.js';
 
-/** Texts with more for each token of the context are refused before the tokenizer works on them: tokens are hardly ever so long. */
+/**
+ * Texts with more for each token of the context are refused before the tokenizer works on them: tokens are
+ * hardly ever so long.
+ */
 const MAX_CHARACTERS_PER_TOKEN = 64;
 
 const NO_CACHE =
@@ -42,8 +45,9 @@ const NO_CACHE =
 const planning = new AsyncLocalStorage<Lvlm>();
 
 /**
- * A loaded model. Its engine runs in a thread of its own, one call at a time, so that the caller's event loop stays free; reducers run in the caller's
- * thread. Only their signals come out of the engine and only their plans go in, unless a backend in the caller's thread does the heavy operations.
+ * A loaded model. Its engine runs in a thread of its own, one call at a time, so that the caller's event loop
+ * stays free; reducers run in the caller's thread. Only their signals come out of the engine and only their
+ * plans go in, unless a backend in the caller's thread does the heavy operations.
  */
 export class Lvlm implements AsyncDisposable {
   /** What the bundle says of itself. */
@@ -69,9 +73,10 @@ export class Lvlm implements AsyncDisposable {
   }
 
   /**
-   * Loads a bundle: a folder in the layout of transformers.js (config.json, tokenizer.json, preprocessor_config.json, onnx/ ...).
-   * @throws BundleError where the bundle is missing, damaged or of another kind; PlatformError without a binary for this platform;
-   * InvalidArgumentError, UnsupportedReducerError
+   * Loads a bundle: a folder in the layout of transformers.js (config.json, tokenizer.json,
+   * preprocessor_config.json, onnx/ ...).
+   * @throws BundleError where the bundle is missing, damaged or of another kind; PlatformError without a
+   * binary for this platform; InvalidArgumentError, UnsupportedReducerError
    */
   static async load(directory: string, options: LoadOptions = {}): Promise<Lvlm> {
     const checked = checkLoadOptions(options);
@@ -110,8 +115,9 @@ export class Lvlm implements AsyncDisposable {
 
   /**
    * Answers one prompt about its images. Calls wait for earlier ones.
-   * @throws InvalidArgumentError, ImageError, PromptError, UnsupportedReducerError; SignalUnavailableError and BundleError where the model
-   * cannot give a signal; IdentityCheckError; what a reducer throws; WorkerError where the engine died; DisposedError; the abort signal's reason
+   * @throws InvalidArgumentError, ImageError, PromptError, UnsupportedReducerError; SignalUnavailableError
+   * and BundleError where the model cannot give a signal; IdentityCheckError; what a reducer throws;
+   * WorkerError where the engine died; DisposedError; the abort signal's reason
    */
   async generate(options: GenerateOptions): Promise<GenerateResult> {
     const calledAt = now();
@@ -126,7 +132,10 @@ export class Lvlm implements AsyncDisposable {
     return call.abortSignal ? unlessAborted(turn, call.abortSignal) : turn;
   }
 
-  /** Ends the engine and frees the model. Running, waiting and later calls reject with DisposedError. May be called again. */
+  /**
+   * Ends the engine and frees the model. Running, waiting and later calls reject with DisposedError. May be
+   * called again.
+   */
   async dispose(): Promise<void> {
     this.#disposed = true;
     await this.#engine.end();
@@ -243,7 +252,10 @@ export class Lvlm implements AsyncDisposable {
     };
   }
 
-  /** Has the engine run a call, unless it ends before: by the abort signal, by what a reducer or `onToken` throws, or because the model is disposed. */
+  /**
+   * Has the engine run a call, unless it ends before: by the abort signal, by what a reducer or `onToken`
+   * throws, or because the model is disposed.
+   */
   async #run(call: Call, { abortSignal }: CheckedCall, request: GenerateRequest): Promise<Outcome> {
     const stop =
       abortSignal &&

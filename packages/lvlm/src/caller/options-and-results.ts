@@ -4,7 +4,10 @@ import type { Dtype } from '../bundle/bundle.js';
 import type { Region } from '../bundle/preprocessing.js';
 import type { Newlines } from '../families/family.js';
 
-/** Decoded pixels: `height` rows of `width` pixels of `channels` bytes (1 grey, 3 RGB, 4 RGBA), row-major, no padding. */
+/**
+ * Decoded pixels: `height` rows of `width` pixels of `channels` bytes (1 grey, 3 RGB, 4 RGBA), row-major, no
+ * padding.
+ */
 export interface RawImage {
   readonly data: Uint8Array | Uint8ClampedArray;
   readonly width: number;
@@ -12,7 +15,10 @@ export interface RawImage {
   readonly channels: 1 | 3 | 4;
 }
 
-/** A path of an image file, the bytes of one (PNG, JPEG, WebP, GIF, AVIF, TIFF), or decoded pixels. Never a URL. */
+/**
+ * A path of an image file, the bytes of one (PNG, JPEG, WebP, GIF, AVIF, TIFF), or decoded pixels. Never a
+ * URL.
+ */
 export type ImageInput = string | Uint8Array | RawImage;
 
 /** Options of {@link Lvlm.load}. */
@@ -22,22 +28,29 @@ export interface LoadOptions {
   /** Threads of one onnxruntime session. Default: the physical cores this process may use. */
   readonly threads?: number;
   /**
-   * Reducers that the first call will use: the encoder and the decoder that they need are built now instead of during that call.
-   * Default `[]`, both as the bundle has them. Other reducers can always be used; their graphs are built when they first are.
+   * Reducers that the first call will use: the encoder and the decoder that they need are built now instead
+   * of during that call. Default `[]`, both as the bundle has them. Other reducers can always be used; their
+   * graphs are built when they first are.
    */
   readonly reducers?: readonly TokenReducer[];
   /**
-   * Where reducers that act on the features work: the attention maps, keys and features of an image are handed to this backend in the caller's thread, which makes
-   * the marginals, finds nearest keys and applies the plans. It must work as long as the model is used. Default: none. Without one the
-   * encoder's graph makes the signals, and the worker applies the plans.
+   * Where reducers that act on the features work: the attention maps, keys and features of an image are
+   * handed to this backend in the caller's thread, which makes the marginals, finds nearest keys and applies
+   * the plans. It must work as long as the model is used. Default: none. Without one the encoder's graph
+   * makes the signals, and the worker applies the plans.
    */
   readonly backend?: TensorBackend<unknown>;
   /**
-   * Which of the newlines that LLaVA-NeXT puts behind the rows of a picture the language model reads once visual tokens were left out or merged on the encoder's
-   * features: none, all, or those of rows that have a token left. Default `'drop'`. Of a picture with nothing reduced there it reads them all. Other models have none.
+   * Which of the newlines that LLaVA-NeXT puts behind the rows of a picture the language model reads once
+   * visual tokens were left out or merged on the encoder's features: none, all, or those of rows that have a
+   * token left. Default `'drop'`. Of a picture with nothing reduced there it reads them all. Other models
+   * have none.
    */
   readonly newlines?: Newlines;
-  /** Folder in which the verdicts of the identity check are remembered. Default: `foveate` in the user's cache folder. */
+  /**
+   * Folder in which the verdicts of the identity check are remembered. Default: `foveate` in the user's cache
+   * folder.
+   */
   readonly cacheDirectory?: string;
   /** Most pixels a decoded image may have. Default 64 Mi (67,108,864). */
   readonly maxImagePixels?: number;
@@ -45,28 +58,50 @@ export interface LoadOptions {
 
 /** Options of {@link Lvlm.generate}. Exactly one of `prompt` and `rawPrompt` is given. */
 export interface GenerateOptions {
-  /** In the order of their places in the prompt: paths, bytes of image files, or `{ data, width, height, channels }`; never URLs. Default `[]`. */
+  /**
+   * In the order of their places in the prompt: paths, bytes of image files, or `{ data, width, height,
+   * channels }`; never URLs. Default `[]`.
+   */
   readonly images?: readonly ImageInput[];
-  /** The user's turn, put into the bundle's chat template with the images before it. Special tokens in it are text; it must not contain the image token. */
+  /**
+   * The user's turn, put into the bundle's chat template with the images before it. Special tokens in it are
+   * text; it must not contain the image token.
+   */
   readonly prompt?: string;
-  /** The prompt word for word, with the bundle's image token (`<image>`) once for each image and special tokens that mean what they say. */
+  /**
+   * The prompt word for word, with the bundle's image token (`<image>`) once for each image and special
+   * tokens that mean what they say.
+   */
   readonly rawPrompt?: string;
-  /** What reduces the visual tokens, in the order of the data: inside the encoder, on its features, inside the language model. Default `[]`. */
+  /**
+   * What reduces the visual tokens, in the order of the data: inside the encoder, on its features, inside the
+   * language model. Default `[]`.
+   */
   readonly reducers?: readonly TokenReducer[];
   /** Most tokens to generate, at least 1. Default 64. */
   readonly maxNewTokens?: number;
-  /** 0 takes the likeliest token (ties: the lowest id); above 0 samples from softmax(logits / temperature). Default 0. */
+  /**
+   * 0 takes the likeliest token (ties: the lowest id); above 0 samples from softmax(logits / temperature).
+   * Default 0.
+   */
   readonly temperature?: number;
-  /** Seed of the sampling, an integer in [0, 2^32). Default 0, so that a call can be repeated. No effect at temperature 0. */
+  /**
+   * Seed of the sampling, an integer in [0, 2^32). Default 0, so that a call can be repeated. No effect at
+   * temperature 0.
+   */
   readonly seed?: number;
   /**
-   * Reuse the previous call's encoding of an image when image and signals are the same. The answer is the same, `timings.visionMs` is not: for runs that put one
-   * image to many reducers and measure no time. What a reducer reads of the prompt is never reused. Default false.
+   * Reuse the previous call's encoding of an image when image and signals are the same. The answer is the
+   * same, `timings.visionMs` is not: for runs that put one image to many reducers and measure no time. What a
+   * reducer reads of the prompt is never reused. Default false.
    */
   readonly reuseEncoding?: boolean;
   /** Ends the call between two runs of the model; the call rejects with the signal's reason. */
   readonly abortSignal?: AbortSignal;
-  /** Called in the caller's thread for each generated token (the end token excluded), in order, before the call resolves. */
+  /**
+   * Called in the caller's thread for each generated token (the end token excluded), in order, before the
+   * call resolves.
+   */
   readonly onToken?: (token: GeneratedToken) => void;
 }
 
@@ -89,8 +124,9 @@ export interface GenerateResult {
   /** What became of each image's tokens, in the order of the images. */
   readonly images: readonly ImageReport[];
   /**
-   * The visual tokens that a layer of the language model sees on average, which is what the reduction costs. With N tokens that enter the first of L layers, and
-   * `kept` that are left from layer K on, T = (N * K + kept * (L - K)) / L; with more sites accordingly, without one T = N. Text is not counted.
+   * The visual tokens that a layer of the language model sees on average, which is what the reduction costs.
+   * With N tokens that enter the first of L layers, and `kept` that are left from layer K on, T = (N * K +
+   * kept * (L - K)) / L; with more sites accordingly, without one T = N. Text is not counted.
    */
   readonly equivalentTokens: number;
   readonly timings: Timings;
@@ -105,21 +141,33 @@ export interface ImageReport {
   readonly inputTokens: number;
   /** Visual tokens left after all steps, of all crops. */
   readonly outputTokens: number;
-  /** What the encoder read of the image, in its order: one crop, or several where the model cuts large pictures. */
+  /**
+   * What the encoder read of the image, in its order: one crop, or several where the model cuts large
+   * pictures.
+   */
   readonly crops: readonly CropReport[];
 }
 
 /** The visual tokens of one crop. */
 export interface CropReport {
-  /** The grid of the crop's visual tokens, those left out that stand for padding, row-major; null where they do not fill one. */
+  /**
+   * The grid of the crop's visual tokens, those left out that stand for padding, row-major; null where they
+   * do not fill one.
+   */
   readonly grid: Grid | null;
-  /** What the grid covers of the upright image: preprocessing may crop it, or pad it. Null where there is no grid. */
+  /**
+   * What the grid covers of the upright image: preprocessing may crop it, or pad it. Null where there is no
+   * grid.
+   */
   readonly region: Region | null;
   /** Visual tokens out of the encoder, those left out that stand for padding. */
   readonly inputTokens: number;
   /** Visual tokens left after all steps. */
   readonly outputTokens: number;
-  /** One entry for each reducer at each of its sites, in the order of the data; empty without reducers, and on the features of a crop without tokens. */
+  /**
+   * One entry for each reducer at each of its sites, in the order of the data; empty without reducers, and on
+   * the features of a crop without tokens.
+   */
   readonly steps: readonly StepReport[];
 }
 
@@ -134,8 +182,9 @@ export interface StepReport {
   /** The crop's `inputTokens` that are left after this step, ascending; null once a step merged tokens. */
   readonly kept: readonly number[] | null;
   /**
-   * The plan itself, from this step's input tokens to its output tokens. Inside the language model, where all images are reduced together, the part about this
-   * crop: with no outputs at all where it kept none of the crop's tokens.
+   * The plan itself, from this step's input tokens to its output tokens. Inside the language model, where all
+   * images are reduced together, the part about this crop: with no outputs at all where it kept none of the
+   * crop's tokens.
    */
   readonly plan: ReductionPlan;
 }
@@ -165,15 +214,17 @@ export interface Memory {
   /** Highest resident set of the whole process during this call; null where the system cannot tell. */
   readonly peakRssBytes: number | null;
   /**
-   * Keys and values that the decoder held at the end, a number a layer: `2 * kvHeads * headDim * bytes per number * tokens`, where tokens is
-   * `cached.text + cached.visual + cached.generated`; from the layer of a reducer inside the language model on, what it kept in place of `cached.visual`.
+   * Keys and values that the decoder held at the end, a number a layer: `2 * kvHeads * headDim * bytes per
+   * number * tokens`, where tokens is `cached.text + cached.visual + cached.generated`; from the layer of a
+   * reducer inside the language model on, what it kept in place of `cached.visual`.
    */
   readonly kvBytesPerLayer: readonly number[];
   /** The sum of `kvBytesPerLayer`. */
   readonly kvBytes: number;
   /**
-   * The tokens whose keys and values those are. `generated` counts the generated tokens that went through the decoder: all of `tokens` when the
-   * model ended its answer itself, all but the last one when the call stopped at its length, because that one was never run. Newlines of pictures are text.
+   * The tokens whose keys and values those are. `generated` counts the generated tokens that went through the
+   * decoder: all of `tokens` when the model ended its answer itself, all but the last one when the call
+   * stopped at its length, because that one was never run. Newlines of pictures are text.
    */
   readonly cached: { readonly text: number; readonly visual: number; readonly generated: number };
 }

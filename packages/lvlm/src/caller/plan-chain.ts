@@ -1,4 +1,7 @@
-/** Runs the reducers of one site one after the other: signals come in, plans go out. Runs in the caller's thread. */
+/**
+ * Runs the reducers of one site one after the other: signals come in, plans go out. Runs in the caller's
+ * thread.
+ */
 import { carryTokens, planTokens, type ReductionPlan, type TokenSource } from '@foveate/core';
 import { requestInModel, type SiteReducers, type TowerLayers } from './reduction-chain.js';
 

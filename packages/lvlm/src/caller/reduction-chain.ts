@@ -1,4 +1,7 @@
-/** The reducers of a call in the order of the data: which acts where, and what the engine has to provide for it. Runs in the caller's thread. */
+/**
+ * The reducers of a call in the order of the data: which acts where, and what the engine has to provide for
+ * it. Runs in the caller's thread.
+ */
 import {
   atFeatures,
   attentionMap,
@@ -46,7 +49,8 @@ export interface ReductionChain {
 
 /**
  * Puts reducers at their sites.
- * @throws UnsupportedReducerError where there is no such layer, or a reducer stands behind one that acts later
+ * @throws UnsupportedReducerError where there is no such layer, or a reducer stands behind one that acts
+ * later
  */
 export function reductionChain(reducers: readonly TokenReducer[], layers: TowerLayers): ReductionChain {
   const steps = reducers.flatMap((reducer) =>
@@ -115,7 +119,8 @@ export function requestInModel(request: SignalRequest, layers: TowerLayers): Sig
 
 /**
  * What the engine has to open and to provide for a chain.
- * @param withMaps whether attention maps come out whole, for a backend of the caller's thread to reduce, in place of what they give
+ * @param withMaps whether attention maps come out whole, for a backend of the caller's thread to reduce, in
+ * place of what they give
  * @throws UnsupportedReducerError where a reducer asks for what there is not at its site
  */
 export function formsRequest(chain: ReductionChain, withMaps: boolean): FormsRequest {

@@ -14,7 +14,8 @@ interface Step {
 
 /**
  * The reports of a call's images.
- * @param planned [images][crops] the plans on the features, in the order of the chain; nothing where none acts there
+ * @param planned [images][crops] the plans on the features, in the order of the chain; nothing where none
+ * acts there
  */
 export function imageReports(
   { encoder, features, language }: ReductionChain,
@@ -53,7 +54,10 @@ interface PromptToken {
   readonly origin: number;
 }
 
-/** Adds to each crop's steps what happened to its tokens inside the language model, where those of all images are reduced together. */
+/**
+ * Adds to each crop's steps what happened to its tokens inside the language model, where those of all images
+ * are reduced together.
+ */
 function addLanguageSteps(
   steps: readonly Step[][][],
   sites: ReductionChain['language'],

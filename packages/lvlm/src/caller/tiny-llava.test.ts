@@ -1,4 +1,7 @@
-/** The embedded model is loaded the way any bundle is: transformers.js answers the same tokens from it, and a Llama in plain JS does where FastV prunes. */
+/**
+ * The embedded model is loaded the way any bundle is: transformers.js answers the same tokens from it, and a
+ * Llama in plain JS does where FastV prunes.
+ */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fastv } from '@foveate/fastv';

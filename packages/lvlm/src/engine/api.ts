@@ -1,6 +1,7 @@
 /**
- * What the caller's thread and the engine's say to each other: two interfaces, and the plain data that their functions take. One call runs at a time. The KV cache
- * never crosses; features and attention maps do only where the caller's thread reduces them on a backend of its own.
+ * What the caller's thread and the engine's say to each other: two interfaces, and the plain data that their
+ * functions take. One call runs at a time. The KV cache never crosses; features and attention maps do only
+ * where the caller's thread reduces them on a backend of its own.
  */
 import type {
   Budget,
@@ -41,9 +42,15 @@ export interface EngineApi {
 export interface CallerApi {
   /** Decodes and preprocesses one image of the call. */
   image(index: number): Promise<PreparedImage>;
-  /** Plans for the tokens of one crop at a site of the encoder: one a reducer there, in the order of the chain. */
+  /**
+   * Plans for the tokens of one crop at a site of the encoder: one a reducer there, in the order of the
+   * chain.
+   */
   planCrop(tokens: CropTokens): Promise<readonly ReductionPlan[]>;
-  /** The same on the backend of the caller's thread, which also applies the plans. The features are those of the tokens left. */
+  /**
+   * The same on the backend of the caller's thread, which also applies the plans. The features are those of
+   * the tokens left.
+   */
   reduceCrop(tokens: CropTokens, features: Features): Promise<ReducedCrop>;
   /** Plans for all visual tokens of the prompt that are left before a layer of the language model. */
   planPrompt(tokens: PromptTokens): Promise<readonly ReductionPlan[]>;
@@ -58,7 +65,10 @@ export interface EngineSettings {
   /** 0: onnxruntime decides. */
   readonly threads: number;
   readonly family: FamilySettings;
-  /** Largest difference of a feature between a patched encoder and the bundle's own, as a share of the largest feature. */
+  /**
+   * Largest difference of a feature between a patched encoder and the bundle's own, as a share of the largest
+   * feature.
+   */
   readonly identityTolerance: number;
 }
 
@@ -92,7 +102,10 @@ export interface VisionRequest {
 export interface InnerSite {
   /** The first layer that sees fewer tokens, counted from the start. */
   readonly layer: number;
-  /** The decision, where the graph makes it; null: the caller's thread does, between two parts of the graph. It is one or the other for all sites of a tower. */
+  /**
+   * The decision, where the graph makes it; null: the caller's thread does, between two parts of the graph.
+   * It is one or the other for all sites of a tower.
+   */
   readonly rule: Rule | null;
   /** What reducers read there, where the caller's thread decides. */
   readonly signals: readonly SignalRequest[];
@@ -156,7 +169,10 @@ export interface CropTokens {
   readonly classToken: boolean;
 }
 
-/** A signal of a crop. Those with one value a token come with it; null: the others stay in the engine, and are asked for. */
+/**
+ * A signal of a crop. Those with one value a token come with it; null: the others stay in the engine, and are
+ * asked for.
+ */
 export type CropSignal = SignalRequest & { readonly values: Float32Array | null };
 
 /** What a backend in the caller's thread made of a crop. */
@@ -180,7 +196,10 @@ export interface CropOutcome {
   readonly region: Region;
   /** Patches that the encoder read, those left out that stand for padding. */
   readonly inputTokens: number;
-  /** What became of them inside the encoder, site by site and reducer by reducer: plans of the caller's thread, or of the graph's rules. */
+  /**
+   * What became of them inside the encoder, site by site and reducer by reducer: plans of the caller's
+   * thread, or of the graph's rules.
+   */
   readonly encoderPlans: readonly ReductionPlan[];
 }
 
@@ -190,9 +209,15 @@ export interface Outcome {
   readonly finishReason: 'end' | 'length';
   /** [images][crops] */
   readonly crops: readonly (readonly CropOutcome[])[];
-  /** [V * 3] of each visual token that enters the language model its image, its crop, and its number among the crop's tokens that are left. */
+  /**
+   * [V * 3] of each visual token that enters the language model its image, its crop, and its number among the
+   * crop's tokens that are left.
+   */
   readonly origins: Uint32Array;
-  /** What became of all visual tokens inside the language model, site by site and reducer by reducer: plans of the caller's thread, or of the graph's rules. */
+  /**
+   * What became of all visual tokens inside the language model, site by site and reducer by reducer: plans of
+   * the caller's thread, or of the graph's rules.
+   */
   readonly languagePlans: readonly ReductionPlan[];
   readonly visionMs: number;
   readonly reduceMs: number;

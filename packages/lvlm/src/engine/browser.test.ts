@@ -1,4 +1,7 @@
-/** The engine, the families and the arithmetic of bundles without Node: bundled for a browser, and at work on onnxruntime's WebAssembly. */
+/**
+ * The engine, the families and the arithmetic of bundles without Node: bundled for a browser, and at work on
+ * onnxruntime's WebAssembly.
+ */
 import { selectionPlan, topIndicesAscending } from '@foveate/core';
 import { fopruRank } from '@foveate/fopru-rank';
 import { parseModel } from '@foveate/onnx-graph';
@@ -95,7 +98,8 @@ describe('on WebAssembly', () => {
         return { imageHash: 'picture', size, crops };
       },
       planCrop: async ({ length, signals }: CropTokens) => {
-        // FoPru (arXiv 2411.14164, Eq. 4 and 5) by hand: of attention given and received the one that varies more.
+        // FoPru (arXiv 2411.14164, Eq. 4 and 5) by hand: of attention given and received the one that varies
+        // more.
         const of = (name: string): Float32Array =>
           signals.find(({ signal }) => signal.name === name)!.values!;
         const variance = (values: Float32Array): number => {

@@ -95,7 +95,8 @@ export class Decoder {
   }
 
   /**
-   * A new, empty sequence, whose prompt will have so many visual tokens. Where all of them stay, the graph is the bundle's own.
+   * A new, empty sequence, whose prompt will have so many visual tokens. Where all of them stay, the graph is
+   * the bundle's own.
    * @throws BundleError where the decoder cannot be patched
    */
   async start(sites: readonly InnerSite[], visualTokens: number): Promise<Sequence> {

@@ -1,4 +1,7 @@
-/** The graphs that a vision encoder falls into for a call: signals added, rules built in, cut where the caller's thread decides and at the projector. */
+/**
+ * The graphs that a vision encoder falls into for a call: signals added, rules built in, cut where the
+ * caller's thread decides and at the projector.
+ */
 import { SignalUnavailableError, signalId, type SignalRequest } from '@foveate/core';
 import {
   addSignals,
@@ -121,7 +124,10 @@ function refuseWithoutClassToken({ prefixTokens }: VisionEncoder, request: Signa
   );
 }
 
-/** The request as the graph reads it, from layer `first` on. @throws SignalUnavailableError where the graph cannot give the signal */
+/**
+ * The request as the graph reads it, from layer `first` on.
+ * @throws SignalUnavailableError where the graph cannot give the signal
+ */
 function graphSignal(
   request: SignalRequest,
   encoder: VisionEncoder,

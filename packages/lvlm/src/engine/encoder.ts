@@ -1,4 +1,7 @@
-/** The vision encoder: the bundle's own, or one with signals and sites, cut at its projector, so that plans apply between the parts. */
+/**
+ * The vision encoder: the bundle's own, or one with signals and sites, cut at its projector, so that plans
+ * apply between the parts.
+ */
 import {
   selectionPlan,
   signalId,
@@ -19,7 +22,10 @@ import { floats, run, type Sessions } from './sessions.js';
 
 /** What one crop became. */
 export interface EncodedCrop {
-  /** Of the bundle's own encoder what the language model reads, otherwise what enters the projector; before a cut the hidden states of prefix tokens (CLS) and patches. */
+  /**
+   * Of the bundle's own encoder what the language model reads, otherwise what enters the projector; before a
+   * cut the hidden states of prefix tokens (CLS) and patches.
+   */
   readonly features: Features;
   /** How many of the rows are no patches; they come first. */
   readonly prefixTokens: number;
@@ -37,7 +43,10 @@ export interface Encoder extends Form {
    * @param rules those that the form has, with the budgets of this call
    */
   encode(pixels: PixelValues, rules: readonly Rule[]): Promise<EncodedCrop>;
-  /** From a cut on, counted from 0, to the next or to the features: from hidden states of as many patches as are left. */
+  /**
+   * From a cut on, counted from 0, to the next or to the features: from hidden states of as many patches as
+   * are left.
+   */
   resume(cut: number, hidden: Features): Promise<EncodedCrop>;
   /** From features (reduced or not) to what the language model reads. */
   project(features: Features): Promise<Features>;
@@ -73,7 +82,10 @@ export async function openOriginalEncoder(sessions: Sessions, settings: EncoderS
   };
 }
 
-/** One string for an encoder's form: the same for encoders with the same parts and outputs, whose rules may keep other numbers of patches. */
+/**
+ * One string for an encoder's form: the same for encoders with the same parts and outputs, whose rules may
+ * keep other numbers of patches.
+ */
 export function encoderFormId({ sites, signals }: VisionRequest): string {
   const ids = (requests: readonly SignalRequest[]): string => requests.map(signalId).sort().join(' ');
   const inside = sites.map(({ layer, rule, signals: read }) =>
@@ -83,7 +95,8 @@ export function encoderFormId({ sites, signals }: VisionRequest): string {
 }
 
 /**
- * The bundle's encoder with further outputs, cut at the projector and where the caller's thread decides inside. Its weights stay in the bundle's files.
+ * The bundle's encoder with further outputs, cut at the projector and where the caller's thread decides
+ * inside. Its weights stay in the bundle's files.
  * @throws BundleError, PlatformError, SignalUnavailableError, UnsupportedReducerError
  */
 export async function openPatchedEncoder(
@@ -127,7 +140,9 @@ export async function openPatchedEncoder(
 /** An open part. */
 type OpenPart = EncoderPart & { readonly session: InferenceSession };
 
-/** Runs the part that reads pixels; its rules are told how many patches to keep, by how many there will be. */
+/**
+ * Runs the part that reads pixels; its rules are told how many patches to keep, by how many there will be.
+ */
 async function encode(
   sessions: Sessions,
   { session, ...part }: OpenPart,

@@ -1,4 +1,7 @@
-/** The engine: holds sessions, features and the KV cache, and runs one call at a time. Runs in a thread of its own. */
+/**
+ * The engine: holds sessions, features and the KV cache, and runs one call at a time. Runs in a thread of its
+ * own.
+ */
 import { describeModel, OnnxGraphError } from '@foveate/onnx-graph';
 import { familyOf } from '../families/index.js';
 import { BundleError, WorkerError } from '../platform/errors.js';
@@ -21,7 +24,10 @@ import { createNearestRows } from './nearest-rows.js';
 import { createSessions } from './sessions.js';
 import { createVision, type Vision } from './vision.js';
 
-/** Weights of all open forms together: beyond this share of the machine's memory those used longest ago are closed. */
+/**
+ * Weights of all open forms together: beyond this share of the machine's memory those used longest ago are
+ * closed.
+ */
 const MEMORY_SHARE = 0.25;
 
 /** An open model. */

@@ -1,4 +1,7 @@
-/** The forms of a model's graphs that are open: each has weights in memory once more, so it is opened late, and closed where they are too many. */
+/**
+ * The forms of a model's graphs that are open: each has weights in memory once more, so it is opened late,
+ * and closed where they are too many.
+ */
 
 /** Sessions of a graph in one form. */
 export interface Form {
@@ -7,7 +10,10 @@ export interface Form {
   release(): Promise<void>;
 }
 
-/** Open forms of encoder and decoder alike. When their weights together need more than there is room for, those used longest ago are closed. */
+/**
+ * Open forms of encoder and decoder alike. When their weights together need more than there is room for,
+ * those used longest ago are closed.
+ */
 export class Forms {
   readonly #room: number;
   /** The one used last at the end. */

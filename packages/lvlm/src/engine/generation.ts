@@ -59,7 +59,10 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   };
 }
 
-/** Encodes the images one by one, so that no more than one is in memory, and has their tokens reduced where the call asks for it. */
+/**
+ * Encodes the images one by one, so that no more than one is in memory, and has their tokens reduced where
+ * the call asks for it.
+ */
 async function readImages(
   request: GenerateRequest,
   text: Float32Array,
@@ -143,7 +146,8 @@ function originsOf(images: readonly ReadImage[]): Uint32Array {
 }
 
 /**
- * A function that says how many tokens the context has left behind the prompt, as far as its images are known; each of the others has one token at least.
+ * A function that says how many tokens the context has left behind the prompt, as far as its images are
+ * known; each of the others has one token at least.
  * @throws PromptError in that function, where there is no room: before any further image is decoded
  */
 function promptLimit(

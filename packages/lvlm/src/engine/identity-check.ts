@@ -1,6 +1,7 @@
 /**
- * Opens a patched encoder, after a check that with nothing reduced it computes what the bundle's own encoder does. The check is made once for each
- * content of the graph's file and version of the patch; only its verdict is remembered.
+ * Opens a patched encoder, after a check that with nothing reduced it computes what the bundle's own encoder
+ * does. The check is made once for each content of the graph's file and version of the patch; only its
+ * verdict is remembered.
  */
 import { IdentityCheckError } from '../platform/errors.js';
 import type { EnginePlatform } from '../platform/platform.js';
@@ -22,7 +23,10 @@ const PATCH_VERSION = 4;
 export interface IdentityCheck {
   /** Size in pixels of the picture to compare on. */
   readonly probe: Size;
-  /** Largest difference of a feature, as a share of the largest feature: what is fused in one graph and not in the other rounds differently. */
+  /**
+   * Largest difference of a feature, as a share of the largest feature: what is fused in one graph and not in
+   * the other rounds differently.
+   */
   readonly tolerance: number;
 }
 
@@ -71,7 +75,10 @@ async function encodeWhole(
   return features;
 }
 
-/** A picture without structure, the same each time: a linear congruential generator (Numerical Recipes), values in [-2, 2). */
+/**
+ * A picture without structure, the same each time: a linear congruential generator (Numerical Recipes),
+ * values in [-2, 2).
+ */
 function noise({ width, height }: Size): PixelValues {
   let state = 1;
   const data = Float32Array.from({ length: 3 * width * height }, () => {
@@ -81,7 +88,10 @@ function noise({ width, height }: Size): PixelValues {
   return { data, width, height };
 }
 
-/** The largest difference, in units of the largest expected value; NaN where a value is, Infinity where the lengths differ. */
+/**
+ * The largest difference, in units of the largest expected value; NaN where a value is, Infinity where the
+ * lengths differ.
+ */
 function relativeDifference(expected: Float32Array, actual: Float32Array): number {
   if (expected.length !== actual.length) return Infinity;
   let difference = 0;

@@ -1,4 +1,7 @@
-/** From an image's crops to the rows that the language model reads of it: what stands for padding is left out before, the family's own rows come in behind. */
+/**
+ * From an image's crops to the rows that the language model reads of it: what stands for padding is left out
+ * before, the family's own rows come in behind.
+ */
 import type { Size } from '../bundle/preprocessing.js';
 import { familyOf } from '../families/index.js';
 import type { CropArrangement, FamilySettings } from '../families/family.js';
@@ -8,7 +11,10 @@ import type { Features, ReducedCrop } from './api.js';
 export interface EmbeddingRow {
   /** [D] */
   readonly values: Float32Array;
-  /** Of a visual token its crop, and its number among the crop's tokens that are left; null for a row of the family's own, which is read as text is. */
+  /**
+   * Of a visual token its crop, and its number among the crop's tokens that are left; null for a row of the
+   * family's own, which is read as text is.
+   */
   readonly origin: { readonly crop: number; readonly token: number } | null;
 }
 

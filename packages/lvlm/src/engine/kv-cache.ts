@@ -13,8 +13,8 @@ export interface CacheRun {
 }
 
 /**
- * Keys and values of some layers of the decoder, each of its own length. onnxruntime writes each run's into one of two sets of buffers while it reads the
- * other: nothing is copied into JS or allocated a step.
+ * Keys and values of some layers of the decoder, each of its own length. onnxruntime writes each run's into
+ * one of two sets of buffers while it reads the other: nothing is copied into JS or allocated a step.
  */
 export class KvCache {
   readonly #tensor: typeof Tensor;
@@ -58,7 +58,10 @@ export class KvCache {
     return Array.from(this.#tokens.values(), (tokens) => 2 * this.#bytes(tokens));
   }
 
-  /** Keys and values [1, kvHeads, tokens, headDim] of every layer, at the start of the buffers that `bufferOf` gives. */
+  /**
+   * Keys and values [1, kvHeads, tokens, headDim] of every layer, at the start of the buffers that `bufferOf`
+   * gives.
+   */
   #tensors(bufferOf: (name: string, bytes: number) => ArrayBuffer): Map<string, Tensor> {
     const { kvHeads, headDim, kvBytes } = this.#dimensions;
     const tensors = new Map<string, Tensor>();

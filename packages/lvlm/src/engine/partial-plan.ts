@@ -2,7 +2,8 @@
 import type { ReductionPlan } from '@foveate/core';
 
 /**
- * Of a plan the outputs that stand where one of the tokens stood, and their sources among the tokens; without outputs where all were lost.
+ * Of a plan the outputs that stand where one of the tokens stood, and their sources among the tokens; without
+ * outputs where all were lost.
  * @param length how many tokens there are
  * @param placeOf the number of an input among the tokens; undefined where it is none
  */

@@ -5,7 +5,8 @@ import { WorkerError } from '../platform/errors.js';
 export type Sampler = (logits: Float32Array) => number;
 
 /**
- * Temperature 0 takes the highest logit (ties: the lowest id); above 0 the choice is drawn from softmax(logits / temperature).
+ * Temperature 0 takes the highest logit (ties: the lowest id); above 0 the choice is drawn from
+ * softmax(logits / temperature).
  * @param seed of the draw, an integer
  */
 export function createSampler(temperature: number, seed: number): Sampler {

@@ -1,4 +1,7 @@
-/** A prompt and its answer on their way through a decoder that is one graph: the bundle's own, or one patched to drop visual tokens before a layer. */
+/**
+ * A prompt and its answer on their way through a decoder that is one graph: the bundle's own, or one patched
+ * to drop visual tokens before a layer.
+ */
 import { selectionPlan, type GivenSignal, type ReductionPlan, type Span } from '@foveate/core';
 import type { PruningNames } from '@foveate/onnx-graph';
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
@@ -36,7 +39,9 @@ export type PromptPlanner = (
 export interface Sequence {
   /** Tokens run, dropped ones included: the position of the next one. */
   readonly length: number;
-  /** Runs the prompt, before anything else. The planner is asked where the graph does not choose by itself. */
+  /**
+   * Runs the prompt, before anything else. The planner is asked where the graph does not choose by itself.
+   */
   prefill(prompt: Prompt, planner: PromptPlanner): Promise<Prefill>;
   /**
    * Runs one more token.
@@ -194,7 +199,10 @@ export function vector(tensor: typeof Tensor, values: readonly number[]): Tensor
   return new tensor('int64', BigInt64Array.from(values, BigInt), [values.length]);
 }
 
-/** The plans that the graph carried out: at each site, which visual tokens are among the places [S'] of all tokens that it kept. */
+/**
+ * The plans that the graph carried out: at each site, which visual tokens are among the places [S'] of all
+ * tokens that it kept.
+ */
 function keptPlans(
   outputs: Record<string, Tensor>,
   sites: readonly Pruning[],

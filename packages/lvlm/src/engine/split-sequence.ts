@@ -1,4 +1,7 @@
-/** A prompt and its answer on their way through a decoder in several graphs: between them any reducer decides, in the caller's thread. */
+/**
+ * A prompt and its answer on their way through a decoder in several graphs: between them any reducer decides,
+ * in the caller's thread.
+ */
 import { applyPlan, type GivenSignal, type ReductionPlan, type Span } from '@foveate/core';
 import type { DecoderPart } from '@foveate/onnx-graph';
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
@@ -151,7 +154,10 @@ export class SplitSequence implements Sequence {
   }
 }
 
-/** Of the rows those that go on: text, and what the plans leave, each where its anchor stood (of one anchor, in the plan's order). */
+/**
+ * Of the rows those that go on: text, and what the plans leave, each where its anchor stood (of one anchor,
+ * in the plan's order).
+ */
 function reduceRows({ hidden, positions, visual, spans }: Rows, plans: readonly ReductionPlan[]): Rows {
   const width = hidden.length / positions.length;
   const rowOf = (rows: Float32Array, i: number): Float32Array => rows.subarray(i * width, (i + 1) * width);

@@ -1,4 +1,7 @@
-/** From the crops of an image to the rows that the language model reads: encode, have the tokens reduced, project. */
+/**
+ * From the crops of an image to the rows that the language model reads: encode, have the tokens reduced,
+ * project.
+ */
 import {
   applyPlan,
   atFeatures,
@@ -137,7 +140,9 @@ interface PassedCrop {
   readonly grid: Grid | null;
 }
 
-/** Encodes a crop; where tokens are reduced inside the encoder, the caller's thread decides between its parts. */
+/**
+ * Encodes a crop; where tokens are reduced inside the encoder, the caller's thread decides between its parts.
+ */
 async function passEncoder(
   { image, crop, encoder, arrange }: CropOnWay,
   encodeCrop: ReturnType<typeof encodingOnce>,
@@ -218,8 +223,8 @@ interface CropKey {
 }
 
 /**
- * Encodes a crop, unless the encoder's last image was the same and the caller names it. Signals of the prompt are none of it, so nothing of another
- * question comes back.
+ * Encodes a crop, unless the encoder's last image was the same and the caller names it. Signals of the prompt
+ * are none of it, so nothing of another question comes back.
  */
 export function encodingOnce(): (
   encoder: Pick<Encoder, 'encode'>,

@@ -1,4 +1,7 @@
-/** What makes a model family: how its pictures become crops, and its crops' tokens what the language model reads. */
+/**
+ * What makes a model family: how its pictures become crops, and its crops' tokens what the language model
+ * reads.
+ */
 import type { Grid } from '@foveate/core';
 import type { Json } from '../bundle/json.js';
 import type {
@@ -48,9 +51,15 @@ export interface Family<Settings extends FamilySettings = FamilySettings> {
   readSettings(files: BundleJson, options: FamilyOptions): Settings;
   /** The encoder's inputs for an image, one a crop. @throws ImageError, PlatformError */
   preprocess(image: DecodedImage, settings: Settings, resize: Resize): Promise<PixelValues[]>;
-  /** How the tokens of each of an image's crops lie. Pure arithmetic on sizes. @throws BundleError where the encoder gives other tokens */
+  /**
+   * How the tokens of each of an image's crops lie. Pure arithmetic on sizes.
+   * @throws BundleError where the encoder gives other tokens
+   */
   arrange(size: Size, crops: readonly ArrangedCrop[], settings: Settings): CropArrangement[];
-  /** What the language model reads of an image, row after row. Pure arithmetic on places. @throws BundleError where config.json lacks a row of the family's own */
+  /**
+   * What the language model reads of an image, row after row. Pure arithmetic on places.
+   * @throws BundleError where config.json lacks a row of the family's own
+   */
   layOut(image: ReducedImage, settings: Settings): ImageRow[];
   /** The sizes in pixels of what the encoder is given, or a plausible one where they depend on the image. */
   probeSize(settings: Settings): Size;
@@ -66,7 +75,10 @@ export interface ArrangedCrop {
 
 /** Tokens of one crop. */
 export interface CropArrangement {
-  /** Those of the encoder's tokens that stand for the picture, ascending; null: all of them. The others, which stand for padding, are left out. */
+  /**
+   * Those of the encoder's tokens that stand for the picture, ascending; null: all of them. The others, which
+   * stand for padding, are left out.
+   */
   readonly left: Uint32Array | null;
   /** The grid of those left, row-major; null where they do not fill one. */
   readonly grid: Grid | null;
@@ -78,7 +90,10 @@ export interface CropArrangement {
 export interface ReducedImage {
   /** Of the upright image, in pixels. */
   readonly size: Size;
-  /** Of each crop's rows, in the order that its reducers gave them, the places among its tokens that were left of the encoder's. */
+  /**
+   * Of each crop's rows, in the order that its reducers gave them, the places among its tokens that were left
+   * of the encoder's.
+   */
   readonly crops: readonly (readonly number[])[];
   /** Whether there is any row that is not just the token of its place, or a place without its row. */
   readonly reduced: boolean;

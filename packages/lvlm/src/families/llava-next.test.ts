@@ -167,7 +167,8 @@ describe('where the tokens lie in the picture', () => {
 });
 
 describe('newlines of a reduced picture', () => {
-  // 16 x 8 tokens in two crops, one above the other; kept: crop 2's third row out of order, crop 1's first row.
+  // 16 x 8 tokens in two crops, one above the other; kept: crop 2's third row out of order, crop 1's first
+  // row.
   const image = {
     size: { width: 64, height: 128 },
     crops: [[5], [7, 0], [18, 17]],

@@ -1,6 +1,7 @@
 /**
- * LLaVA-NeXT (LLaVA-1.6), "anyres": a picture as a whole in one crop, then enlarged and padded to the best of some resolutions, in several. The language model
- * reads the whole's tokens, then those of the others as one picture, line by line, without padding, a newline behind each line. As transformers does it:
+ * LLaVA-NeXT (LLaVA-1.6), "anyres": a picture as a whole in one crop, then enlarged and padded to the best of
+ * some resolutions, in several. The language model reads the whole's tokens, then those of the others as one
+ * picture, line by line, without padding, a newline behind each line. As transformers does it:
  * image_processing_llava_next.py, processing_llava_next.py and pack_image_features of modeling_llava_next.py.
  */
 import { memberOf, wholeNumber, type Json } from '../bundle/json.js';
@@ -200,7 +201,10 @@ function sizeOn(canvas: Size, { width, height }: Size): Size {
   return { width: Math.min(Math.ceil(width * scale.height), canvas.width), height: canvas.height };
 }
 
-/** unpad_image: what is left of a grid of tokens. Rounds otherwise than the padding of the pixels, down to no row or column at all. */
+/**
+ * unpad_image: what is left of a grid of tokens. Rounds otherwise than the padding of the pixels, down to no
+ * row or column at all.
+ */
 function unpadded({ width, height }: Size, grid: Size): Window {
   // round(x, 7) before int(x), against what is just below a whole number.
   const whole = (tokens: number): number => Math.trunc(Number(tokens.toFixed(7)));

@@ -39,7 +39,10 @@ export function readPatchSettings(
   };
 }
 
-/** All tokens of a crop, and what their grid covers: the encoder's input, less what is no whole patch at its end. */
+/**
+ * All tokens of a crop, and what their grid covers: the encoder's input, less what is no whole patch at its
+ * end.
+ */
 export function wholeCrop(
   { pixels, tokens }: ArrangedCrop,
   region: Region,

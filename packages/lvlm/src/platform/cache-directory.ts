@@ -2,7 +2,10 @@
 import { homedir } from 'node:os';
 import path from 'node:path';
 
-/** `foveate` in the user's cache folder; null where the user has none, such as one without HOME and without an entry in the system's list of users. */
+/**
+ * `foveate` in the user's cache folder; null where the user has none, such as one without HOME and without an
+ * entry in the system's list of users.
+ */
 export function defaultCacheDirectory(): string | null {
   const { XDG_CACHE_HOME, LOCALAPPDATA } = process.env;
   if (XDG_CACHE_HOME) return path.join(XDG_CACHE_HOME, 'foveate');

@@ -1,7 +1,9 @@
 /** The errors of the runner, on top of those of @foveate/core. */
 import { FoveateError } from '@foveate/core';
 
-/** A bundle is missing, damaged, of a kind that this runner does not know, or its files do not fit together. */
+/**
+ * A bundle is missing, damaged, of a kind that this runner does not know, or its files do not fit together.
+ */
 export class BundleError extends FoveateError {
   static override readonly marker: symbol = Symbol.for('@foveate/BundleError');
   override readonly name = 'BundleError';
@@ -13,7 +15,10 @@ export class ImageError extends FoveateError {
   override readonly name = 'ImageError';
 }
 
-/** A prompt cannot be read: empty, longer than the model's context, or with another number of image tokens than images. */
+/**
+ * A prompt cannot be read: empty, longer than the model's context, or with another number of image tokens
+ * than images.
+ */
 export class PromptError extends FoveateError {
   static override readonly marker: symbol = Symbol.for('@foveate/PromptError');
   override readonly name = 'PromptError';
@@ -25,7 +30,9 @@ export class UnsupportedReducerError extends FoveateError {
   override readonly name = 'UnsupportedReducerError';
 }
 
-/** The encoder with signals, or cut at its projector, does not compute what the bundle's own encoder computes. */
+/**
+ * The encoder with signals, or cut at its projector, does not compute what the bundle's own encoder computes.
+ */
 export class IdentityCheckError extends FoveateError {
   static override readonly marker: symbol = Symbol.for('@foveate/IdentityCheckError');
   override readonly name = 'IdentityCheckError';

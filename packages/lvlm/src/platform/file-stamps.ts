@@ -1,4 +1,7 @@
-/** Whether files are still what they were when they were opened: onnxruntime maps weights into memory, and a process dies of reading beyond a file's new end. */
+/**
+ * Whether files are still what they were when they were opened: onnxruntime maps weights into memory, and a
+ * process dies of reading beyond a file's new end.
+ */
 import { stat } from 'node:fs/promises';
 
 /** Files, each as it was when it was remembered first. */

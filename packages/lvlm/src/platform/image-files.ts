@@ -13,7 +13,8 @@ export const DEFAULT_MAX_PIXELS: number = 2 ** 26;
 const MAX_FILE_BYTES = 2 ** 28;
 
 /**
- * Decodes an image: upright (EXIF), 8 bits, alpha dropped, grey as RGB, the first frame of an animation. As transformers.js does.
+ * Decodes an image: upright (EXIF), 8 bits, alpha dropped, grey as RGB, the first frame of an animation. As
+ * transformers.js does.
  * @param what how messages name the image, e.g. `images[0]`
  * @throws ImageError, PlatformError
  */
@@ -25,7 +26,8 @@ export async function decodeImage(input: ImageInput, what: string, maxPixels: nu
 }
 
 /**
- * Reads an image file into pixels, as `Lvlm.generate` does: for callers who put one image to several calls and want it decoded once.
+ * Reads an image file into pixels, as `Lvlm.generate` does: for callers who put one image to several calls
+ * and want it decoded once.
  * @throws ImageError, PlatformError
  */
 export async function readImage(file: string): Promise<RawImage> {

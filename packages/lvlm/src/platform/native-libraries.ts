@@ -1,4 +1,7 @@
-/** The two native libraries, loaded when they are first needed, so that their absence is an error of that call. */
+/**
+ * The two native libraries, loaded when they are first needed, so that their absence is an error of that
+ * call.
+ */
 import type * as OnnxRuntime from 'onnxruntime-node';
 import type sharpModule from 'sharp';
 import { PlatformError } from './errors.js';

@@ -115,8 +115,8 @@ export async function resize(
 }
 
 /**
- * Threads for one session: the physical cores this process may use, because a second thread on a core slows matrix products down.
- * 0 (onnxruntime's own choice, physical cores too) where the system does not tell.
+ * Threads for one session: the physical cores this process may use, because a second thread on a core slows
+ * matrix products down. 0 (onnxruntime's own choice, physical cores too) where the system does not tell.
  */
 export function defaultThreads(): number {
   if (process.platform !== 'linux') return 0;

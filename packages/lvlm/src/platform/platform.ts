@@ -15,7 +15,10 @@ export interface EnginePlatform {
   openSession(graph: string | GraphInMemory, threads: number): Promise<InferenceSession>;
   /** Reads a graph without its weights. @throws OnnxFileError */
   readModel(file: string): Promise<OnnxModel>;
-  /** Of the files that sessions and graphs were opened from, the first that is not what it was then; null where all are. */
+  /**
+   * Of the files that sessions and graphs were opened from, the first that is not what it was then; null
+   * where all are.
+   */
   changedFile(): Promise<string | null>;
   /** Hash of a file's bytes. */
   hashFile(file: string): Promise<string>;

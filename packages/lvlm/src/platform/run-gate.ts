@@ -1,9 +1,13 @@
 /**
- * Keeps a process from ending inside onnxruntime: Node ends worker threads with their process, and native code whose thread ended under it brings the
- * process down with an abort instead of its own exit code. Both threads use it, over shared memory.
+ * Keeps a process from ending inside onnxruntime: Node ends worker threads with their process, and native
+ * code whose thread ended under it brings the process down with an abort instead of its own exit code. Both
+ * threads use it, over shared memory.
  */
 
-/** What both threads share: whether the gate is closed, and how many native calls of the engine's thread are inside. */
+/**
+ * What both threads share: whether the gate is closed, and how many native calls of the engine's thread are
+ * inside.
+ */
 export type GateMemory = Int32Array<SharedArrayBuffer>;
 
 const CLOSED = 0;
@@ -16,7 +20,10 @@ export function openGate(): GateMemory {
   return new Int32Array(new SharedArrayBuffer(8));
 }
 
-/** The engine's side: does native work, unless the process is ending; then it never answers, because nobody is left to hear it. */
+/**
+ * The engine's side: does native work, unless the process is ending; then it never answers, because nobody is
+ * left to hear it.
+ */
 export async function through<T>(gate: GateMemory, work: () => Promise<T>): Promise<T> {
   Atomics.add(gate, INSIDE, 1); // before the look at CLOSED: what closes the gate looks the other way round
   try {

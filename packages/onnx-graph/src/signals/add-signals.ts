@@ -28,13 +28,15 @@ interface Wanted {
 }
 
 /**
- * The model with the signals as further outputs, computed from what the graph has or, beside a fused attention, from its
- * queries and keys. Everything that was there stays as it is. Only where `attentionMap` is asked for do maps leave the graph.
+ * The model with the signals as further outputs, computed from what the graph has or, beside a fused
+ * attention, from its queries and keys. Everything that was there stays as it is. Only where `attentionMap`
+ * is asked for do maps leave the graph.
  *
  * @param model - the model that `encoder` was found in
- * @throws OnnxArgumentError where a request names no signal, no layer of the encoder, or no value of a parameter
- * @throws OnnxStructureError for class attention without a class token, features that keep theirs, or an attention that
- *   cannot be computed from queries and keys alone
+ * @throws OnnxArgumentError where a request names no signal, no layer of the encoder, or no value of a
+ * parameter
+ * @throws OnnxStructureError for class attention without a class token, features that keep theirs, or an
+ *   attention that cannot be computed from queries and keys alone
  */
 export function addSignals(
   model: OnnxModel,

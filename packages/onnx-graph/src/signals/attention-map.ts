@@ -1,8 +1,8 @@
 import type { GraphSignal } from './graph-signal.js';
 
 /**
- * [B, H, S, S] the maps of the H heads themselves, S = N, or N + 1 with CLS first; of several prefix tokens the last. For whoever reduces them outside the graph:
- * CLIP-L/336 has 21 MB of them a layer.
+ * [B, H, S, S] the maps of the H heads themselves, S = N, or N + 1 with CLS first; of several prefix tokens
+ * the last. For whoever reduces them outside the graph: CLIP-L/336 has 21 MB of them a layer.
  */
 export const attentionMap: GraphSignal = {
   name: 'attentionMap',

@@ -1,7 +1,10 @@
 import type { GraphSignal } from './graph-signal.js';
 import type { LayerTap } from './layer-tap.js';
 
-/** [B, L] for each of the L layers present, the share of the attention received that the quarter of the tokens (rounded up) with the most of it holds (FoPru's Figure 1). */
+/**
+ * [B, L] for each of the L layers present, the share of the attention received that the quarter of the tokens
+ * (rounded up) with the most of it holds (FoPru's Figure 1).
+ */
 export const attentionShare: GraphSignal = {
   name: 'attentionShare',
   of: 'encoder',

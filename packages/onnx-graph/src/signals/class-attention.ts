@@ -2,8 +2,9 @@ import type { GraphSignal } from './graph-signal.js';
 import type { LayerTap } from './layer-tap.js';
 
 /**
- * [B, N] how much the class token attends to each patch, itself left out and the rest NOT renormalised. `heads: 'joined'`: softmax(q_CLS K^T / sqrt(D)) over all tokens
- * as ONE head of all D channels (PruMerge's official code); `'mean'`: the mean over the heads of the map's first row.
+ * [B, N] how much the class token attends to each patch, itself left out and the rest NOT renormalised.
+ * `heads: 'joined'`: softmax(q_CLS K^T / sqrt(D)) over all tokens as ONE head of all D channels (PruMerge's
+ * official code); `'mean'`: the mean over the heads of the map's first row.
  */
 export const classAttention: GraphSignal = {
   name: 'classAttention',

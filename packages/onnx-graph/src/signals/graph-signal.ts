@@ -5,7 +5,10 @@ import type { LayerTap } from './layer-tap.js';
 export interface SignalRequest {
   /** The name of a {@link GraphSignal}. */
   readonly name: string;
-  /** Index in the encoder's `layers`, or the layer that made the features. Default `'features'`. A signal of all layers takes none. */
+  /**
+   * Index in the encoder's `layers`, or the layer that made the features. Default `'features'`. A signal of
+   * all layers takes none.
+   */
   readonly layer?: 'features' | number;
   /** The signal's parameters, e.g. `heads: 'mean'`. */
   readonly [parameter: string]: string | number | undefined;

@@ -1,4 +1,7 @@
-/** One layer of a vision encoder, as signals read it: B images, S tokens of which the first are no patches, N patches, D channels, H heads. */
+/**
+ * One layer of a vision encoder, as signals read it: B images, S tokens of which the first are no patches, N
+ * patches, D channels, H heads.
+ */
 import type { AttentionTap } from '../attention-tap.js';
 import { OnnxStructureError } from '../errors.js';
 import type { GraphEditor } from '../graph-editor.js';
@@ -19,8 +22,9 @@ export class LayerTap {
 
   /**
    * Mean of the heads' maps over queries (axis 2) or keys (axis 3) that are patches, for each patch. [B, N]
-   * Two reductions, the tokens' before the heads', read the map once; slicing it first would copy it. So the prefix
-   * tokens' rows or columns are summed apart and subtracted; from 1 over the keys, since a softmax's rows sum to it.
+   * Two reductions, the tokens' before the heads', read the map once; slicing it first would copy it. So the
+   * prefix tokens' rows or columns are summed apart and subtracted; from 1 over the keys, since a softmax's
+   * rows sum to it.
    */
   marginal(axis: 2 | 3): string {
     const { editor, prefixTokens } = this;
