@@ -14,6 +14,7 @@ import {
   type Requirements,
   type TokenReducer,
 } from '@foveate/core';
+import { pictureFeeds } from '../families/llava.js';
 import { readBundle } from './bundle.js';
 import { openCheckedEncoder } from '../engine/identity-check.js';
 import { createSessions } from '../engine/sessions.js';
@@ -243,16 +244,14 @@ describe('foreign', () => {
     expect(await refusal(bundle)).toMatch(/decoder_model_merged needs the input pixel_values/);
     const other = await copyOfFixture();
     await cp(path.join(other, 'onnx/embed_tokens.onnx'), path.join(other, 'onnx/vision_encoder.onnx'));
-    expect(await refusal(other)).toMatch(
-      /takes input_ids; this runner knows encoders that take pixel_values alone/,
-    );
+    expect(await refusal(other)).toMatch(/takes input_ids; encoders of this family take pixel_values\./);
   });
 
   test('a picture size that the encoder does not read is told', async () => {
     const bundle = await copyOfFixture();
     await editJson(bundle, 'preprocessor_config.json', { size: { height: 32, width: 64 } });
     await expect(Lvlm.load(bundle)).rejects.toThrow(
-      /reads pictures of 64 x 64, but preprocessor_config.json makes 32 x 64/,
+      /reads pixel_values of .* x 3 x 64 x 64, but preprocessor_config.json makes 1 x 3 x 32 x 64/,
     );
   });
 });
@@ -522,7 +521,10 @@ describe('the identity check', () => {
     const cacheDirectory = await temporaryFolder();
     const file = path.join(FIXTURE, 'onnx/vision_encoder.onnx');
     const platform = await nodePlatform(cacheDirectory, openGate());
-    const settings = { file, model: readModel(file), weightBytes: 0, patchSize: 8, visionLayers: 3 };
+    const settings = {
+      ...{ file, model: readModel(file), weightBytes: 0, patchSize: 8, patchesPerToken: 1, visionLayers: 3 },
+      feeds: pictureFeeds,
+    };
     const request = { sites: [], signals: [] };
     // No difference is below a negative tolerance.
     const check = openCheckedEncoder(platform, createSessions(platform, 1), settings, request, {

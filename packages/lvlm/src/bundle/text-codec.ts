@@ -98,6 +98,22 @@ export class TextCodec {
     return this.#encode(this.#parts.tokenizer, text, text, images);
   }
 
+  /**
+   * Token ids of what a family writes in the prompt for one image; none for the empty text.
+   * @param crops how many image tokens there must be
+   * @throws BundleError on another number
+   */
+  encodeImage(text: string, crops: number): number[] {
+    if (text === '') return [];
+    const { tokenizer, imageTokenId } = this.#parts;
+    const { ids } = tokenizer.encode(text, { add_special_tokens: false });
+    const found = ids.filter((id) => id === imageTokenId).length;
+    if (found === crops) return ids;
+    throw new BundleError(
+      `The tokenizer reads ${found} times ${cut(this.imageToken)} in what is written for an image of ${crops} crops: tokenizer.json is of another model.`,
+    );
+  }
+
   /** @param written what the tokenizer reads as `text` */
   #encode(tokenizer: TextTokenizer, text: string, written: string, images: number): number[] {
     const { specialTokens, imageTokenId } = this.#parts;

@@ -1,7 +1,14 @@
 /**
  * The visual tokens of a crop on the encoder's features, as reducers see them. Runs in the caller's thread.
  */
-import { carryTokens, createTokens, selectionPlan, signalId, type TokenSource } from '@foveate/core';
+import {
+  carryTokens,
+  createTokens,
+  selectionPlan,
+  signalId,
+  type SignalRequest,
+  type TokenSource,
+} from '@foveate/core';
 import type { CropTokens, EngineApi } from '../engine/api.js';
 
 /** Answers what did not come with the tokens. */
@@ -12,11 +19,23 @@ export type AskEngine = Pick<EngineApi, 'signal' | 'nearest'>;
  * @throws InvalidArgumentError on a layout that is none
  */
 export function cropTokens(
-  { length, left, grid, signals }: CropTokens,
+  { length, left, fold, grid, signals }: CropTokens,
   imageHash: string,
   ask: AskEngine,
 ): TokenSource {
-  const tokens = createTokens({ length, ...(grid && !left && { grid }), imageHash });
+  const own = { length, ...(grid && !left && { grid }), imageHash };
+  if (!fold) return encoderTokens(own, signals, ask);
+  const patches = encoderTokens({ length: fold.inputLength, imageHash }, signals, ask);
+  return foldedTokens(carryTokens(patches, fold), encoderTokens(own, signals, ask));
+}
+
+/** Tokens with signals of which some are at hand, and the engine is asked for the others. */
+function encoderTokens(
+  layout: Parameters<typeof createTokens>[0],
+  signals: CropTokens['signals'],
+  ask: AskEngine,
+): TokenSource {
+  const tokens = createTokens(layout);
   const values = new Map(signals.map((signal) => [signalId(signal), signal.values]));
   return {
     ...tokens,
@@ -26,6 +45,20 @@ export function cropTokens(
     },
     nearest: async (rows, of, k) =>
       values.has(signalId(rows)) ? ask.nearest(rows, of, k) : tokens.nearest(rows, of, k),
+  };
+}
+
+/**
+ * Tokens that a connector folded: signals of the encoder's layers follow their patches, all others are the
+ * tokens' own.
+ */
+function foldedTokens(patches: TokenSource, tokens: TokenSource): TokenSource {
+  const ofPatches = ({ signal }: SignalRequest): boolean => signal.of === 'vision-layer';
+  return {
+    ...tokens,
+    ...(patches.sizes && { sizes: patches.sizes }),
+    signal: (request) => (ofPatches(request) ? patches : tokens).signal(request),
+    nearest: (rows, of, k) => (ofPatches(rows) ? patches : tokens).nearest(rows, of, k),
   };
 }
 

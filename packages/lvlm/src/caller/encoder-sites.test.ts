@@ -22,6 +22,7 @@ import { llavaNextBundle } from '../../test/llava-next.js';
 import { openPatchedEncoder, type EncoderSettings } from '../engine/encoder.js';
 import { createSessions } from '../engine/sessions.js';
 import type { VisionRequest } from '../engine/api.js';
+import { pictureFeeds } from '../families/llava.js';
 import { Lvlm } from '../index.js';
 import { nodePlatform } from '../platform/node.js';
 import { openGate } from '../platform/run-gate.js';
@@ -176,6 +177,8 @@ describe.each(['clip-eager-17', 'clip-sdpa-dynamo-23', 'clip-ms-attention', 'cli
         weightBytes: 0,
         visionLayers: 3,
         patchSize: 4,
+        patchesPerToken: 1,
+        feeds: pictureFeeds,
       };
       const sessions = createSessions(await nodePlatform(null, openGate()), 1);
       const pixels = {

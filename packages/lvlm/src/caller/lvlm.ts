@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { TensorBackend } from '@foveate/core';
 import { readBundle, type Bundle } from '../bundle/bundle.js';
 import type { GenerateRequest, Outcome, PreparedImage } from '../engine/api.js';
+import type { FamilySettings } from '../families/family.js';
 import { familyOf } from '../families/index.js';
 import { defaultCacheDirectory } from '../platform/cache-directory.js';
 import { DisposedError, PromptError, UnsupportedReducerError } from '../platform/errors.js';
@@ -94,7 +95,7 @@ export class Lvlm implements AsyncDisposable {
     const { visionLayers } = bundle.family;
     try {
       const chain = reductionChain(reducers, { vision: visionLayers, language: layers });
-      await client.prepare(formsRequest(chain, backend !== null));
+      await client.prepare(formsRequest(chain, handsOut(backend, bundle.family)));
     } catch (error) {
       await client.end();
       throw error;
@@ -213,16 +214,19 @@ export class Lvlm implements AsyncDisposable {
       backend: this.#backend,
       ask: this.#engine.ask,
       plan: (work) => planning.run(this, work),
-      prepareImage: (index) => this.#prepareImage(images[index], `images[${index}]`),
+      prepareImage: (index) => this.#prepareImage(images[index], `images[${index}]`, images.length),
       onToken: (tokenId) => onToken?.({ tokenId, text: textOf(tokenId) }),
     });
   }
 
-  async #prepareImage(input: ImageInput, what: string): Promise<PreparedImage> {
-    const { family } = this.#bundle;
+  async #prepareImage(input: ImageInput, what: string, images: number): Promise<PreparedImage> {
+    const { family, text } = this.#bundle;
     const decoded = await decodeImage(input, what, this.#maxImagePixels);
-    const crops = await familyOf(family).preprocess(decoded, family, resize);
-    return { imageHash: hashImage(decoded), size: { width: decoded.width, height: decoded.height }, crops };
+    const own = familyOf(family);
+    const crops = await own.preprocess(decoded, family, resize, images);
+    const size = { width: decoded.width, height: decoded.height };
+    const inPrompt = own.written?.(size, crops.length, text.imageToken, family) ?? '';
+    return { imageHash: hashImage(decoded), size, crops, written: text.encodeImage(inPrompt, crops.length) };
   }
 
   #request(
@@ -234,7 +238,7 @@ export class Lvlm implements AsyncDisposable {
     const { endTokenIds, contextLength, family } = this.#bundle;
     const { images, reuseEncoding, maxNewTokens, temperature, seed, onToken } = options;
     return {
-      ...formsRequest(chain, this.#backend !== null),
+      ...formsRequest(chain, handsOut(this.#backend, family)),
       ...{
         promptIds,
         endTokenIds,
@@ -247,7 +251,7 @@ export class Lvlm implements AsyncDisposable {
       },
       imageTokenId: family.imageTokenId,
       images: images.length,
-      handOut: this.#backend !== null,
+      handOut: handsOut(this.#backend, family),
       stream: onToken !== undefined,
     };
   }
@@ -274,6 +278,11 @@ export class Lvlm implements AsyncDisposable {
       stop?.();
     }
   }
+}
+
+/** Whether the backend reduces: maps and features of tokens that a connector folded do not fit together. */
+function handsOut(backend: TensorBackend<unknown> | null, { patchesPerToken }: FamilySettings): boolean {
+  return backend !== null && patchesPerToken === 1;
 }
 
 function distinctWarnings(lists: readonly (readonly string[])[]): string[] {

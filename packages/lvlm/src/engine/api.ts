@@ -142,8 +142,13 @@ export interface PreparedImage {
   readonly imageHash: string;
   /** Of the upright image, in pixels. */
   readonly size: Size;
-  /** The encoder's inputs, one a crop. */
+  /** One a crop. */
   readonly crops: readonly PixelValues[];
+  /**
+   * Token ids of what is written in the prompt for the image, an image token for each crop; empty where the
+   * family writes nothing.
+   */
+  readonly written: readonly number[];
 }
 
 /** Rows of numbers: one a visual token. */
@@ -162,6 +167,11 @@ export interface CropTokens {
   readonly length: number;
   /** Those of them that reducers see, ascending, because the others stand for padding; null: all. */
   readonly left: Uint32Array | null;
+  /**
+   * From the patches that signals of the encoder's layers are about to the tokens; null where each patch is
+   * one.
+   */
+  readonly fold: ReductionPlan | null;
   /** Of those left. Null where they do not fill one. */
   readonly grid: Grid | null;
   readonly signals: readonly CropSignal[];

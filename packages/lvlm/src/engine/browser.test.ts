@@ -94,8 +94,8 @@ describe('on WebAssembly', () => {
       image: async () => {
         const crops = await page
           .familyOf(family)
-          .preprocess({ ...size, data: new Uint8Array(image.data) }, family, resize);
-        return { imageHash: 'picture', size, crops };
+          .preprocess({ ...size, data: new Uint8Array(image.data) }, family, resize, 1);
+        return { imageHash: 'picture', size, crops, written: [] };
       },
       planCrop: async ({ length, signals }: CropTokens) => {
         // FoPru (arXiv 2411.14164, Eq. 4 and 5) by hand: of attention given and received the one that varies

@@ -19,9 +19,7 @@ import { UnsupportedReducerError } from '../platform/errors.js';
 import type { VisionRequest } from './api.js';
 import { isRuled } from './rules.js';
 
-/** The encoder's input in the layout of transformers.js. */
-export const INPUT: string = 'pixel_values';
-/** Its output. */
+/** The encoder's output in the layout of transformers.js. */
 export const OUTPUT: string = 'image_features';
 
 /** An encoder as the bundle has it. */
@@ -30,6 +28,8 @@ export interface EncoderModel {
   readonly model: OnnxModel;
   /** Layers that the encoder was trained with. */
   readonly visionLayers: number;
+  /** Patches that the connector folds into one token: 1 where each patch is one. */
+  readonly patchesPerToken: number;
 }
 
 /** One graph of an encoder. */
@@ -49,19 +49,20 @@ export interface EncoderPart {
 /** An encoder in parts, and its projector. */
 export interface PatchedEncoder {
   readonly parts: readonly EncoderPart[];
-  readonly projector: OnnxModel;
-  /** Name of the projector's input. */
-  readonly features: string;
+  /**
+   * With the name of its input. Null where patches are folded on the way: tokens are reduced behind it.
+   */
+  readonly projector: { readonly model: OnnxModel; readonly features: string } | null;
   readonly classToken: boolean;
 }
 
 /** @throws OnnxGraphError, SignalUnavailableError, UnsupportedReducerError */
 export function patchEncoder(
-  { model, visionLayers }: EncoderModel,
+  { model, visionLayers, patchesPerToken }: EncoderModel,
   { sites, signals }: VisionRequest,
 ): PatchedEncoder {
   const whole = findVisionEncoder(model, { output: OUTPUT });
-  checkSites(whole, sites);
+  checkSites(whole, sites, patchesPerToken);
   const ruled = sites.filter(isRuled);
   const pruned = pruneEncoder(
     model,
@@ -83,16 +84,14 @@ export function patchEncoder(
     rest = { model: cut.upper, first: layer, prunings };
   }
   const { encoder, patched, outputs } = withSignals(rest, signals, visionLayers);
-  const cut = splitAtFeatures(patched, encoder);
-  parts.push({
-    model: cut.encoder,
-    input: encoder.input,
-    output: cut.features,
-    prefixTokens: 0,
-    signals: outputs,
-    prunings,
-  });
-  return { parts, projector: cut.projector, features: cut.features, classToken: whole.prefixTokens > 0 };
+  const last = { input: encoder.input, prefixTokens: 0, signals: outputs, prunings };
+  const classToken = whole.prefixTokens > 0;
+  if (patchesPerToken > 1) {
+    return { parts: [{ model: patched, output: OUTPUT, ...last }], projector: null, classToken };
+  }
+  const { encoder: lower, projector, features } = splitAtFeatures(patched, encoder);
+  parts.push({ model: lower, output: features, ...last });
+  return { parts, projector: { model: projector, features }, classToken };
 }
 
 /** Adds signals to what is left of an encoder from layer `first` on. */
@@ -107,8 +106,17 @@ function withSignals(
   return { encoder, patched, outputs: requests.map((request, i) => ({ request, output: outputs[i] })) };
 }
 
-/** @throws UnsupportedReducerError where the features come out before a site's layer */
-function checkSites({ featuresLayer }: VisionEncoder, sites: VisionRequest['sites']): void {
+/** @throws UnsupportedReducerError where patches cannot be dropped before a site's layer */
+function checkSites(
+  { featuresLayer }: VisionEncoder,
+  sites: VisionRequest['sites'],
+  patchesPerToken: number,
+): void {
+  if (sites.length > 0 && patchesPerToken > 1) {
+    throw new UnsupportedReducerError(
+      `Nothing can be reduced inside this vision encoder: its connector folds ${patchesPerToken} patches into each token, and needs all of them. Use a method that acts on the features.`,
+    );
+  }
   const late = sites.find(({ layer }) => layer > featuresLayer);
   if (!late) return;
   throw new UnsupportedReducerError(

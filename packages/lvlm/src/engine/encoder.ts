@@ -9,12 +9,13 @@ import {
   type ReductionPlan,
   type SignalRequest,
 } from '@foveate/core';
-import { OnnxGraphError, serializeModel, type ModelDescription } from '@foveate/onnx-graph';
+import { OnnxGraphError, serializeModel } from '@foveate/onnx-graph';
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
-import type { PixelValues, Size } from '../bundle/preprocessing.js';
+import type { PixelValues } from '../bundle/preprocessing.js';
+import type { EncoderFeeds } from '../families/family.js';
 import { BundleError, WorkerError } from '../platform/errors.js';
 import type { Features, Rule, VisionRequest } from './api.js';
-import { INPUT, OUTPUT, patchEncoder, type EncoderModel, type EncoderPart } from './encoder-parts.js';
+import { OUTPUT, patchEncoder, type EncoderModel, type EncoderPart } from './encoder-parts.js';
 import type { Form } from './forms.js';
 import { resolveInTurn } from './rules.js';
 import { vector } from './sequence.js';
@@ -59,6 +60,8 @@ export interface EncoderSettings extends EncoderModel {
   readonly weightBytes: number;
   /** Pixels of a side of a patch. */
   readonly patchSize: number;
+  /** What the encoder reads of a crop. */
+  readonly feeds: (pixels: PixelValues) => EncoderFeeds;
 }
 
 /**
@@ -68,12 +71,11 @@ export interface EncoderSettings extends EncoderModel {
 export async function openOriginalEncoder(sessions: Sessions, settings: EncoderSettings): Promise<Encoder> {
   const { file, weightBytes } = settings;
   const session = await sessions.open(file, file);
-  checkInput(session, file);
   return {
     weightBytes,
     classToken: false,
     encode: async (pixels) => {
-      const features = rows(await run(session, { [INPUT]: pixelTensor(sessions, session, pixels) }), OUTPUT);
+      const features = rows(await run(session, fed(sessions, session, settings.feeds(pixels))), OUTPUT);
       return { features, prefixTokens: 0, signals: [], plans: [] };
     },
     resume: () => Promise.reject(new WorkerError("The bundle's own encoder is not cut.")),
@@ -105,7 +107,7 @@ export async function openPatchedEncoder(
   request: VisionRequest,
 ): Promise<Encoder> {
   const { file, weightBytes } = settings;
-  const { parts, projector, features, classToken } = patching(() => patchEncoder(settings, request));
+  const { parts, projector, classToken } = patching(() => patchEncoder(settings, request));
   const opened: OpenPart[] = [];
   for (const part of parts) {
     opened.push({
@@ -114,25 +116,23 @@ export async function openPatchedEncoder(
     });
   }
   const [first, ...later] = opened;
-  checkInput(
-    first.session,
-    file,
-    first.prunings.map(({ keepCount }) => keepCount),
-  );
-  const projection = await sessions.open(serializeModel(projector), `the projector of ${file}`);
+  const projection =
+    projector && (await sessions.open(serializeModel(projector.model), `the projector of ${file}`));
   return {
     weightBytes,
     classToken,
-    encode: (pixels, rules) => encode(sessions, first, pixels, rules, settings.patchSize),
+    encode: (pixels, rules) => encode(sessions, first, pixels, rules, settings),
     resume: async (cut, hidden) => {
       const { session, input, ...part } = later[cut];
       return encodedBy(part, await run(session, { [input]: tokenTensor(sessions, hidden) }));
     },
     project: async (tokens) =>
-      rows(await run(projection, { [features]: tokenTensor(sessions, tokens) }), OUTPUT),
+      projection
+        ? rows(await run(projection, { [projector.features]: tokenTensor(sessions, tokens) }), OUTPUT)
+        : tokens,
     release: async () => {
       for (const { session } of opened) await session.release();
-      await projection.release();
+      await projection?.release();
     },
   };
 }
@@ -148,15 +148,14 @@ async function encode(
   { session, ...part }: OpenPart,
   pixels: PixelValues,
   rules: readonly Rule[],
-  patchSize: number,
+  { patchSize, feeds: feedsOf }: EncoderSettings,
 ): Promise<EncodedCrop> {
   const runWith = (counts: readonly number[]): Promise<Record<string, Tensor>> => {
     const keep = part.prunings.map(({ keepCount }, i): [string, Tensor] => [
       keepCount,
       vector(sessions.Tensor, [counts[i]]),
     ]);
-    const feeds: [string, Tensor][] = [[INPUT, pixelTensor(sessions, session, pixels)], ...keep];
-    return run(session, Object.fromEntries(feeds));
+    return run(session, { ...fed(sessions, session, feedsOf(pixels)), ...Object.fromEntries(keep) });
   };
   if (rules.length === 0) return encodedBy(part, await runWith([]));
   const expected = Math.floor(pixels.height / patchSize) * Math.floor(pixels.width / patchSize);
@@ -216,39 +215,41 @@ function rows(outputs: Record<string, Tensor>, name: string): Features {
   return { data, length };
 }
 
-/** @param further names of inputs that the patch added */
-function checkInput(session: InferenceSession, file: string, further: readonly string[] = []): void {
-  const others = session.inputNames.filter((name) => name !== INPUT && !further.includes(name));
-  if (others.length > 0 || !session.inputNames.includes(INPUT)) {
+/** Of what there is of a crop what a session takes. */
+function fed({ Tensor }: Sessions, session: InferenceSession, feeds: EncoderFeeds): Record<string, Tensor> {
+  const tensors: Record<string, Tensor> = {};
+  for (const input of session.inputMetadata) {
+    if (!Object.hasOwn(feeds, input.name)) continue; // of the patch
+    const { type, data, dims } = feeds[input.name];
+    if (input.isTensor) checkShape(input.name, input.shape, dims);
+    tensors[input.name] = new Tensor(type, data, dims);
+  }
+  return tensors;
+}
+
+/** @throws BundleError where an encoder takes other inputs, or pictures of another size, than its family says */
+export function checkInputs(
+  file: string,
+  inputs: readonly { readonly name: string; readonly shape?: Shape | null }[],
+  feeds: EncoderFeeds,
+): void {
+  const others = inputs.filter(({ name }) => !Object.hasOwn(feeds, name));
+  if (others.length > 0 || inputs.length === 0) {
     throw new BundleError(
-      `${file} takes ${session.inputNames.join(', ')}; this runner knows encoders that take ${INPUT} alone.`,
+      `${file} takes ${inputs.map(({ name }) => name).join(', ')}; encoders of this family take ${Object.keys(feeds).join(', ')}.`,
     );
   }
+  for (const { name, shape } of inputs) checkShape(name, shape ?? [], feeds[name].dims);
 }
 
-/** The input tensor [1, 3, height, width], after a look at what the graph declares. */
-function pixelTensor(
-  { Tensor }: Sessions,
-  session: InferenceSession,
-  { data, height, width }: PixelValues,
-): Tensor {
-  const input = session.inputMetadata.find(({ name }) => name === INPUT);
-  checkPictureSize(input?.isTensor ? input.shape.slice(-2) : [], { height, width });
-  return new Tensor('float32', data, [1, 3, height, width]);
-}
+/** What a graph declares of an axis: its size, its name, or nothing. */
+type Shape = readonly (number | string | null)[];
 
-/** Height and width of the pictures that an encoder declares to read. */
-export function pictureSides({ inputs }: ModelDescription): readonly (number | string | null)[] {
-  return inputs.find(({ name }) => name === INPUT)?.shape?.slice(-2) ?? [];
-}
-
-/** @throws BundleError where the encoder declares other sides [height, width] than the pictures have */
-export function checkPictureSize(
-  declared: readonly (number | string | null)[],
-  { height, width }: Size,
-): void {
-  if (!declared.some((side, axis) => typeof side === 'number' && side !== [height, width][axis])) return;
+function checkShape(name: string, declared: Shape, dims: readonly number[]): void {
+  const isOther = (axis: number): boolean =>
+    typeof declared[axis] === 'number' && declared[axis] > 0 && declared[axis] !== dims[axis];
+  if (![...declared.keys()].some(isOther)) return;
   throw new BundleError(
-    `The encoder reads pictures of ${declared.join(' x ')}, but preprocessor_config.json makes ${height} x ${width} (height x width).`,
+    `The encoder reads ${name} of ${declared.join(' x ')}, but preprocessor_config.json makes ${dims.join(' x ')} (height before width).`,
   );
 }

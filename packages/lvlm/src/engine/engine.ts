@@ -3,6 +3,7 @@
  * own.
  */
 import { describeModel, OnnxGraphError } from '@foveate/onnx-graph';
+import type { PixelValues, Size } from '../bundle/preprocessing.js';
 import { familyOf } from '../families/index.js';
 import { BundleError, WorkerError } from '../platform/errors.js';
 import type { EnginePlatform } from '../platform/platform.js';
@@ -10,10 +11,9 @@ import type { CallerApi, EngineApi, EngineSettings, GenerateRequest, VisionReque
 import { Awaited } from './awaited.js';
 import { Decoder } from './decoder.js';
 import {
-  checkPictureSize,
+  checkInputs,
   encoderFormId,
   openOriginalEncoder,
-  pictureSides,
   type Encoder,
   type EncoderSettings,
 } from './encoder.js';
@@ -112,14 +112,13 @@ async function openModel(
   const [encoder, decoder] = await reading(() =>
     Promise.all([encoderFile, decoderFile].map((file) => platform.readModel(file))),
   );
+  const { weightBytes, inputs } = describeModel(encoder);
+  const { visionLayers, patchSize, patchesPerToken } = family;
+  const feeds: EncoderSettings['feeds'] = (pixels) => familyOf(family).feeds(pixels, family);
   const probe = familyOf(family).probeSize(family);
-  checkPictureSize(pictureSides(describeModel(encoder)), probe);
+  checkInputs(encoderFile, inputs, feeds(blank(probe)));
   const settings: EncoderSettings = {
-    file: encoderFile,
-    model: encoder,
-    weightBytes: describeModel(encoder).weightBytes,
-    visionLayers: family.visionLayers,
-    patchSize: family.patchSize,
+    ...{ file: encoderFile, model: encoder, weightBytes, visionLayers, patchSize, patchesPerToken, feeds },
   };
   const check = { probe, tolerance: identityTolerance };
   const encoderFor = (request: VisionRequest | null): Promise<Encoder> =>
@@ -138,6 +137,10 @@ async function openModel(
       embeddings: graphs.embed_tokens,
     }),
   };
+}
+
+function blank({ width, height }: Size): PixelValues {
+  return { data: new Float32Array(3 * width * height), width, height };
 }
 
 /** Errors of a graph's structure are the bundle's. @throws BundleError */

@@ -30,7 +30,8 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const roomFor = promptLimit(request, words.length);
   roomFor([]);
   const text = await decoder.embed(words); // [T, D]
-  const images = await readImages(request, text, { ...context, stopIfAsked }, roomFor);
+  const embed = (ids: readonly number[]): Promise<Float32Array> => decoder.embed(ids);
+  const images = await readImages(request, text, { ...context, embed, stopIfAsked }, roomFor);
   const warnings: string[] = [];
   const limit = tokenLimit(request, roomFor(images), warnings);
 
@@ -84,7 +85,7 @@ async function prefill(
   sequence: Sequence,
   prompt: Prompt,
   text: Float32Array,
-  { now, caller, awaited, stopIfAsked }: VisionContext,
+  { now, caller, awaited, stopIfAsked }: Omit<VisionContext, 'embed'>,
 ): Promise<{ logits: Float32Array; plans: Outcome['languagePlans']; decidingMs: number }> {
   let decidingMs = 0;
   const { logits, plans } = await sequence.prefill(prompt, async (layer, spans, signals) => {

@@ -2,10 +2,15 @@
  * From an image's crops to the rows that the language model reads of it: what stands for padding is left out
  * before, the family's own rows come in behind.
  */
-import type { Size } from '../bundle/preprocessing.js';
 import { familyOf } from '../families/index.js';
-import type { CropArrangement, FamilySettings } from '../families/family.js';
-import type { Features, ReducedCrop } from './api.js';
+import type {
+  CropArrangement,
+  FamilySettings,
+  ImagePositions,
+  ImageRow,
+  ReducedImage,
+} from '../families/family.js';
+import type { Features, PreparedImage, ReducedCrop } from './api.js';
 
 /** What the language model reads in one place. */
 export interface EmbeddingRow {
@@ -16,6 +21,13 @@ export interface EmbeddingRow {
    * family's own, which is read as text is.
    */
   readonly origin: { readonly crop: number; readonly token: number } | null;
+}
+
+/** The rows of an image. */
+export interface ImageRows {
+  readonly rows: readonly EmbeddingRow[];
+  /** Null: one behind the other. */
+  readonly positions: ImagePositions | null;
 }
 
 /** The features of the tokens that do not stand for padding. */
@@ -32,21 +44,41 @@ export function leftOf(features: Features, left: CropArrangement['left']): Featu
 /**
  * The rows of an image.
  * @param crops what the language model can read of each, and the plans behind it that changed anything
+ * @param embed [ids.length, D] of tokens of text
  * @throws BundleError where config.json lacks a row of the family's own
  */
-export function imageRows(
-  { size }: { readonly size: Size },
+export async function imageRows(
+  { size, written }: Pick<PreparedImage, 'size' | 'written'>,
   crops: readonly ReducedCrop[],
   family: FamilySettings,
-): EmbeddingRow[] {
+  embed: (ids: readonly number[]) => Promise<Float32Array>,
+): Promise<ImageRows> {
   const reduced = crops.some(({ plans }) => plans.length > 0);
-  const rows = familyOf(family).layOut({ size, crops: crops.map(placesOf), reduced }, family);
-  return rows.map((row) => {
+  const image: ReducedImage = { size, crops: crops.map(placesOf), written, reduced };
+  const own = familyOf(family);
+  const laidOut = own.layOut(image, family);
+  const text = await embedText(laidOut, embed);
+  let word = 0;
+  const rows = laidOut.map((row): EmbeddingRow => {
     if ('embedding' in row) return { values: Float32Array.from(row.embedding), origin: null };
-    const { data, length } = crops[row.crop].features;
-    const width = data.length / length;
-    return { values: data.subarray(row.token * width, (row.token + 1) * width), origin: row };
+    if ('tokenId' in row) return { values: rowOf(text, word++), origin: null };
+    return { values: rowOf(crops[row.crop].features, row.token), origin: row };
   });
+  return { rows, positions: own.positions?.(image, family) ?? null };
+}
+
+/** The embeddings of the rows that are text, in their order. */
+async function embedText(
+  rows: readonly ImageRow[],
+  embed: (ids: readonly number[]) => Promise<Float32Array>,
+): Promise<Features> {
+  const ids = rows.flatMap((row) => ('tokenId' in row ? [row.tokenId] : []));
+  return { data: ids.length > 0 ? await embed(ids) : new Float32Array(), length: ids.length };
+}
+
+function rowOf({ data, length }: Features, row: number): Float32Array {
+  const width = data.length / length;
+  return data.subarray(row * width, (row + 1) * width);
 }
 
 /** Where the outputs of a crop's plans stand among its tokens. */

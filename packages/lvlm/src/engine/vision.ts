@@ -33,7 +33,7 @@ import type {
 } from './api.js';
 import type { Awaited, SignalReader } from './awaited.js';
 import type { EncodedCrop, Encoder } from './encoder.js';
-import { imageRows, leftOf, type EmbeddingRow } from './image-rows.js';
+import { imageRows, leftOf, type ImageRows } from './image-rows.js';
 import { partialPlan } from './partial-plan.js';
 
 /** Encodes and reduces images. */
@@ -57,13 +57,14 @@ export interface VisionContext {
   readonly now: () => number;
   readonly caller: CallerApi;
   readonly awaited: Awaited;
+  /** [ids.length, D] of tokens of text. */
+  readonly embed: (ids: readonly number[]) => Promise<Float32Array>;
   readonly stopIfAsked: () => void;
 }
 
 /** What the language model reads of an image. */
-export interface ReadImage {
+export interface ReadImage extends ImageRows {
   readonly crops: readonly CropOutcome[];
-  readonly rows: readonly EmbeddingRow[];
   readonly visionMs: number;
   readonly reduceMs: number;
 }
@@ -99,8 +100,8 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
           plans: [...passed.outcome.encoderPlans, ...plans].filter((plan) => !isIdentity(plan)),
         });
       }
-      const rows = imageRows(prepared, reduced, family);
-      return { crops, rows, visionMs: clock.visionMs, reduceMs: clock.reduceMs };
+      const rows = await imageRows(prepared, reduced, family, context.embed);
+      return { ...rows, crops, visionMs: clock.visionMs, reduceMs: clock.reduceMs };
     },
   };
 }
@@ -138,6 +139,8 @@ interface PassedCrop {
   readonly left: Uint32Array | null;
   /** The grid of those left; null where they do not fill one. */
   readonly grid: Grid | null;
+  /** From the encoder's patches to its tokens; null where each patch is one. */
+  readonly fold: ReductionPlan | null;
 }
 
 /**
@@ -184,7 +187,7 @@ function gridBehind(plans: readonly ReductionPlan[], grid: Grid | null): Grid | 
 /** What is left of a crop's patches behind the encoder, of those that do not stand for padding. */
 function behindEncoder(
   encoded: EncodedCrop,
-  { grid, region, left: picture }: CropArrangement,
+  { grid, region, fold, left: picture }: CropArrangement,
   plans: readonly ReductionPlan[],
 ): PassedCrop {
   const inputTokens = picture?.length ?? plans.at(0)?.inputLength ?? encoded.features.length;
@@ -196,7 +199,7 @@ function behindEncoder(
     left = part.left;
   }
   const outcome = { grid, region, inputTokens, encoderPlans };
-  return { encoded, outcome, left, grid: gridBehind(encoderPlans, grid) };
+  return { encoded, outcome, left, fold, grid: gridBehind(encoderPlans, grid) };
 }
 
 /** The part of a plan that is about the picture's tokens, and which of its outputs are theirs. */
@@ -262,7 +265,7 @@ async function planInside(
   const length = patchesOf(encoded);
   const { signals } = encoded;
   const message: CropTokens = {
-    ...{ site, image: index, crop, length, left: null, grid, classToken: encoder.classToken },
+    ...{ site, image: index, crop, length, left: null, fold: null, grid, classToken: encoder.classToken },
     signals: [...signals.map(sent), held(textEmbeddings())],
   };
   const readers = new Map<string, SignalReader>([
@@ -287,7 +290,7 @@ function applyToPatches({ features, prefixTokens }: EncodedCrop, plans: readonly
 /** Has the caller's thread decide about a crop's tokens on the features, and applies what it decided. */
 async function reduceCrop(
   { image: { request, index, text }, crop, encoder }: CropOnWay,
-  { encoded, left, grid }: PassedCrop,
+  { encoded, left, fold, grid }: PassedCrop,
   { caller, awaited }: VisionContext,
 ): Promise<ReducedCrop> {
   const { features, signals } = encoded;
@@ -296,7 +299,7 @@ async function reduceCrop(
   const { length } = features;
   const readers = readersOf(encoder, features, text, signals);
   const message: CropTokens = {
-    ...{ site: atFeatures, image: index, crop, length, left, grid, classToken: encoder.classToken },
+    ...{ site: atFeatures, image: index, crop, length, left, fold, grid, classToken: encoder.classToken },
     signals: [...signals.map(sent), ...[featuresSignal(), projectedFeatures(), textEmbeddings()].map(held)],
   };
   return awaited.during({ length, signals: readers }, async () => {

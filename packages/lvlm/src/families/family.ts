@@ -2,7 +2,7 @@
  * What makes a model family: how its pictures become crops, and its crops' tokens what the language model
  * reads.
  */
-import type { Grid } from '@foveate/core';
+import type { Grid, ReductionPlan } from '@foveate/core';
 import type { Json } from '../bundle/json.js';
 import type {
   DecodedImage,
@@ -38,6 +38,8 @@ export interface FamilySettings {
   readonly imageTokenId: number;
   /** Pixels of a side of a patch. */
   readonly patchSize: number;
+  /** Patches that the connector folds into one token: 1 where each patch is one. */
+  readonly patchesPerToken: number;
   /** Layers that the vision encoder was trained with; exports may lack the last ones. */
   readonly visionLayers: number;
   readonly preprocessing: Preprocessing;
@@ -49,8 +51,22 @@ export interface Family<Settings extends FamilySettings = FamilySettings> {
   readonly modelTypes: readonly string[];
   /** @throws BundleError naming the file and what is wrong with it */
   readSettings(files: BundleJson, options: FamilyOptions): Settings;
-  /** The encoder's inputs for an image, one a crop. @throws ImageError, PlatformError */
-  preprocess(image: DecodedImage, settings: Settings, resize: Resize): Promise<PixelValues[]>;
+  /**
+   * The pixels of an image, one a crop.
+   * @param images how many the prompt has
+   * @throws ImageError, PlatformError
+   */
+  preprocess(image: DecodedImage, settings: Settings, resize: Resize, images: number): Promise<PixelValues[]>;
+  /**
+   * What the encoder reads of one crop, by the name of the input. It takes what it has inputs for.
+   */
+  feeds(pixels: PixelValues, settings: Settings): EncoderFeeds;
+  /**
+   * What stands in the prompt for an image: text, with an image token for each crop. Absent: one image token
+   * stands for all of it.
+   * @param crops how many the image has
+   */
+  written?(size: Size, crops: number, imageToken: string, settings: Settings): string;
   /**
    * How the tokens of each of an image's crops lie. Pure arithmetic on sizes.
    * @throws BundleError where the encoder gives other tokens
@@ -61,9 +77,24 @@ export interface Family<Settings extends FamilySettings = FamilySettings> {
    * @throws BundleError where config.json lacks a row of the family's own
    */
   layOut(image: ReducedImage, settings: Settings): ImageRow[];
+  /**
+   * Where the rows of an image stand, for a language model with three-dimensional positions (M-RoPE). Absent:
+   * one behind the other.
+   */
+  positions?(image: ReducedImage, settings: Settings): ImagePositions;
   /** The sizes in pixels of what the encoder is given, or a plausible one where they depend on the image. */
   probeSize(settings: Settings): Size;
 }
+
+/** Inputs of the encoder. */
+export type EncoderFeeds = Readonly<Record<string, EncoderFeed>>;
+
+/** Row-major; booleans are bytes. */
+export type EncoderFeed = { readonly dims: readonly number[] } & (
+  | { readonly type: 'float32'; readonly data: Float32Array }
+  | { readonly type: 'bool'; readonly data: Uint8Array }
+  | { readonly type: 'int64'; readonly data: BigInt64Array }
+);
 
 /** What is known of a crop before its tokens are arranged. */
 export interface ArrangedCrop {
@@ -82,6 +113,10 @@ export interface CropArrangement {
   readonly left: Uint32Array | null;
   /** The grid of those left, row-major; null where they do not fill one. */
   readonly grid: Grid | null;
+  /**
+   * From the encoder's patches, as its signals have them, to its tokens; null where each patch is one.
+   */
+  readonly fold: ReductionPlan | null;
   /** What the grid covers of the upright image. */
   readonly region: Region;
 }
@@ -95,10 +130,22 @@ export interface ReducedImage {
    * of the encoder's.
    */
   readonly crops: readonly (readonly number[])[];
+  /** Token ids of what is written in the prompt for the image, an image token for each crop. */
+  readonly written: readonly number[];
   /** Whether there is any row that is not just the token of its place, or a place without its row. */
   readonly reduced: boolean;
 }
 
-/** A row that the language model reads: of a crop, or of the family's own. */
+/** A row that the language model reads: of a crop, of the family's own, or a token of text. */
 export type ImageRow =
-  { readonly crop: number; readonly token: number } | { readonly embedding: readonly number[] };
+  | { readonly crop: number; readonly token: number }
+  | { readonly embedding: readonly number[] }
+  | { readonly tokenId: number };
+
+/** Three-dimensional positions, counted from where the image begins. */
+export interface ImagePositions {
+  /** Of each row its frame, line and column. */
+  readonly rows: readonly (readonly [number, number, number])[];
+  /** Where what follows the image begins. */
+  readonly end: number;
+}

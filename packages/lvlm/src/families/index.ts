@@ -2,10 +2,12 @@
 import { shown } from '../bundle/json.js';
 import { BundleError } from '../platform/errors.js';
 import type { BundleJson, Family, FamilyOptions, FamilySettings } from './family.js';
+import { idefics3 } from './idefics3.js';
 import { llava } from './llava.js';
 import { llavaNext } from './llava-next.js';
+import { qwen2Vl } from './qwen2-vl.js';
 
-const families: readonly Family[] = [llava, llavaNext];
+const families: readonly Family[] = [llava, llavaNext, idefics3, qwen2Vl];
 
 const byModelType = new Map<unknown, Family>(
   families.flatMap((family) => family.modelTypes.map((type) => [type, family] as const)),

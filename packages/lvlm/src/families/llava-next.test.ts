@@ -83,7 +83,10 @@ function laidOut([height, width]: HeightWidth, model: Model, family: FamilySetti
     return all;
   });
   const crops = left.map((some) => [...some.keys()]);
-  const rows = familyOf(family).layOut({ size: { width, height }, crops, reduced: false }, family);
+  const rows = familyOf(family).layOut(
+    { size: { width, height }, crops, written: [], reduced: false },
+    family,
+  );
   return rows.map((row) => ('crop' in row ? row.crop * tokens + left[row.crop][row.token] : -1));
 }
 
@@ -172,6 +175,7 @@ describe('newlines of a reduced picture', () => {
   const image = {
     size: { width: 64, height: 128 },
     crops: [[5], [7, 0], [18, 17]],
+    written: [],
     reduced: true,
   };
   const kept = {
@@ -217,6 +221,7 @@ describe('pixels', () => {
       { ...image, data: Uint8Array.from(image.data) },
       family,
       resize,
+      1,
     );
     const expected = [image, ...(await imagePatches(image))];
     expect(crops).toHaveLength(expected.length);

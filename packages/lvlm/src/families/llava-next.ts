@@ -25,7 +25,7 @@ import type {
   ImageRow,
   ReducedImage,
 } from './family.js';
-import { readPatchSettings, wholeCrop } from './llava.js';
+import { pictureFeeds, readPatchSettings, wholeCrop } from './llava.js';
 
 /** What is known of a LLaVA-NeXT. */
 interface LlavaNextSettings extends FamilySettings, FamilyOptions {
@@ -45,6 +45,7 @@ export const llavaNext: Family<LlavaNextSettings> = {
   preprocess: preprocessCrops,
   arrange,
   layOut,
+  feeds: pictureFeeds,
   probeSize: ({ side }) => ({ width: side, height: side }),
 };
 
@@ -284,6 +285,7 @@ function arrangeCrop(crop: number, tiling: Tiling, settings: LlavaNextSettings):
   return {
     left: tokens.length === patches ** 2 ? null : Uint32Array.from(tokens),
     grid: tokens.length > 0 ? grid : null,
+    fold: null,
     region: {
       left: start.left / picture.width,
       top: start.top / picture.height,

@@ -6,10 +6,18 @@ import {
   probeSize,
   readPreprocessing,
   type OwnProcessing,
+  type PixelValues,
   type Region,
   type Size,
 } from '../bundle/preprocessing.js';
-import type { ArrangedCrop, BundleJson, CropArrangement, Family, FamilySettings } from './family.js';
+import type {
+  ArrangedCrop,
+  BundleJson,
+  CropArrangement,
+  EncoderFeeds,
+  Family,
+  FamilySettings,
+} from './family.js';
 
 /** LLaVA 1.5 and its kin: config.json says `"model_type": "llava"`. */
 export const llava: Family = {
@@ -19,8 +27,14 @@ export const llava: Family = {
   arrange: (size, crops, settings) =>
     crops.map((crop) => wholeCrop(crop, inputRegion(size, settings.preprocessing), settings)),
   layOut: ({ crops }) => crops.flatMap((places, crop) => places.map((_, token) => ({ crop, token }))),
+  feeds: pictureFeeds,
   probeSize: ({ preprocessing }) => probeSize(preprocessing),
 };
+
+/** One picture as it is, [1, 3, height, width]. */
+export function pictureFeeds({ data, width, height }: PixelValues): EncoderFeeds {
+  return { pixel_values: { type: 'float32', data, dims: [1, 3, height, width] } };
+}
 
 /** What every family with an encoder of square patches has. @throws BundleError */
 export function readPatchSettings(
@@ -34,6 +48,7 @@ export function readPatchSettings(
     imageTokenId: count('config.json: image_token_index', config.image_token_index ?? config.image_token_id),
     // Defaults of CLIPVisionConfig, which configs of older libraries leave out.
     patchSize: count('patch_size', processor.patch_size ?? vision.patch_size ?? 32),
+    patchesPerToken: 1,
     visionLayers: count('config.json: vision_config.num_hidden_layers', vision.num_hidden_layers ?? 12),
     preprocessing: readPreprocessing(directory, preprocessor, own),
   };
@@ -52,6 +67,7 @@ export function wholeCrop(
   return {
     left: null,
     grid: grid.rows * grid.columns === tokens ? grid : null,
+    fold: null,
     region: {
       ...region,
       width: (region.width * grid.columns * patchSize) / pixels.width,
