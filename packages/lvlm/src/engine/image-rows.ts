@@ -9,6 +9,7 @@ import type {
   ImagePositions,
   ImageRow,
   ReducedImage,
+  ResampledRow,
 } from '../families/family.js';
 import type { Features, PreparedImage, ReducedCrop } from './api.js';
 
@@ -62,6 +63,7 @@ export async function imageRows(
   const rows = laidOut.map((row): EmbeddingRow => {
     if ('embedding' in row) return { values: Float32Array.from(row.embedding), origin: null };
     if ('tokenId' in row) return { values: rowOf(text, word++), origin: null };
+    if ('mix' in row) return { values: resampled(row, crops), origin: { crop: row.crop, token: row.token } };
     return { values: rowOf(crops[row.crop].features, row.token), origin: row };
   });
   return { rows, positions: own.positions?.(image, family) ?? null };
@@ -74,6 +76,11 @@ async function embedText(
 ): Promise<Features> {
   const ids = rows.flatMap((row) => ('tokenId' in row ? [row.tokenId] : []));
   return { data: ids.length > 0 ? await embed(ids) : new Float32Array(), length: ids.length };
+}
+
+function resampled({ mix }: ResampledRow, crops: readonly ReducedCrop[]): Float32Array {
+  const rows = mix.map(({ crop, token }) => rowOf(crops[crop].features, token));
+  return rows[0].map((_, d) => mix.reduce((sum, { weight }, i) => sum + weight * rows[i][d], 0));
 }
 
 function rowOf({ data, length }: Features, row: number): Float32Array {

@@ -139,8 +139,19 @@ export interface ReducedImage {
 /** A row that the language model reads: of a crop, of the family's own, or a token of text. */
 export type ImageRow =
   | { readonly crop: number; readonly token: number }
+  | ResampledRow
   | { readonly embedding: readonly number[] }
   | { readonly tokenId: number };
+
+/** A row that a family resamples from several tokens. */
+export interface ResampledRow {
+  /** The crop that it counts for. */
+  readonly crop: number;
+  /** Its number among the rows that count for that crop. */
+  readonly token: number;
+  /** Weights that sum to 1. */
+  readonly mix: readonly { readonly crop: number; readonly token: number; readonly weight: number }[];
+}
 
 /** Three-dimensional positions, counted from where the image begins. */
 export interface ImagePositions {

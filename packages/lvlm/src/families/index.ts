@@ -5,9 +5,10 @@ import type { BundleJson, Family, FamilyOptions, FamilySettings } from './family
 import { idefics3 } from './idefics3.js';
 import { llava } from './llava.js';
 import { llavaNext } from './llava-next.js';
+import { llavaOnevision } from './llava-onevision.js';
 import { qwen2Vl } from './qwen2-vl.js';
 
-const families: readonly Family[] = [llava, llavaNext, idefics3, qwen2Vl];
+const families: readonly Family[] = [llava, llavaNext, llavaOnevision, idefics3, qwen2Vl];
 
 const byModelType = new Map<unknown, Family>(
   families.flatMap((family) => family.modelTypes.map((type) => [type, family] as const)),

@@ -4,7 +4,7 @@
  * picture, line by line, without padding, a newline behind each line. As transformers does it:
  * image_processing_llava_next.py, processing_llava_next.py and pack_image_features of modeling_llava_next.py.
  */
-import { memberOf, wholeNumber, type Json } from '../bundle/json.js';
+import { memberOf, wholeNumber } from '../bundle/json.js';
 import {
   preprocess,
   probeSize,
@@ -28,7 +28,7 @@ import type {
 import { pictureFeeds, readPatchSettings, wholeCrop } from './llava.js';
 
 /** What is known of a LLaVA-NeXT. */
-interface LlavaNextSettings extends FamilySettings, FamilyOptions {
+export interface LlavaNextSettings extends FamilySettings, FamilyOptions {
   readonly preprocessing: Preprocessing & Required<Pick<Preprocessing, 'resize'>>;
   /** Pixels of a side of a crop. */
   readonly side: number;
@@ -41,7 +41,7 @@ interface LlavaNextSettings extends FamilySettings, FamilyOptions {
 /** config.json says `"model_type": "llava_next"`. */
 export const llavaNext: Family<LlavaNextSettings> = {
   modelTypes: ['llava_next'],
-  readSettings: readLlavaNextSettings,
+  readSettings: (files, options) => readLlavaNextSettings(files, options),
   preprocess: preprocessCrops,
   arrange,
   layOut,
@@ -49,8 +49,11 @@ export const llavaNext: Family<LlavaNextSettings> = {
   probeSize: ({ side }) => ({ width: side, height: side }),
 };
 
-/** Defaults of LlavaNextImageProcessor, height before width. */
-const RESOLUTIONS = [
+/** Height before width, in pixels. */
+type Resolution = readonly [number, number];
+
+/** Defaults of LlavaNextImageProcessor. */
+const RESOLUTIONS: readonly Resolution[] = [
   [336, 672],
   [672, 336],
   [672, 672],
@@ -59,11 +62,20 @@ const RESOLUTIONS = [
 ];
 const MAX_SIDE = 16_384;
 
-/** @throws BundleError */
-function readLlavaNextSettings(files: BundleJson, { newlines }: FamilyOptions): LlavaNextSettings {
-  const { directory, config, preprocessor } = files;
+/**
+ * @param processor name of the image processor
+ * @param resolutions the processor's own
+ * @throws BundleError
+ */
+export function readLlavaNextSettings(
+  files: BundleJson,
+  { newlines }: FamilyOptions,
+  processor: string = 'LlavaNextImageProcessor',
+  defaults: readonly Resolution[] = RESOLUTIONS,
+): LlavaNextSettings {
+  const { directory, config } = files;
   const settings = readPatchSettings(files, {
-    processors: ['LlavaNextImageProcessor'],
+    processors: [processor],
     steps: ['do_pad'], // pads the pictures of a batch to the same number of crops: here each has its own
   });
   const { resize } = settings.preprocessing;
@@ -75,7 +87,7 @@ function readLlavaNextSettings(files: BundleJson, { newlines }: FamilyOptions): 
     ...settings,
     preprocessing: { ...settings.preprocessing, resize },
     side,
-    resolutions: readResolutions(directory, config, preprocessor.json, side),
+    resolutions: readResolutions(files, side, defaults),
     newline,
     newlines,
   };
@@ -94,13 +106,17 @@ function cropSide(directory: string, preprocessing: Preprocessing, encoder: unkn
 }
 
 /** @throws BundleError */
-function readResolutions(directory: string, config: Json, preprocessor: Json, side: number): Size[] {
-  const [ofModel, ofProcessor] = [config, preprocessor].map((json) => json.image_grid_pinpoints ?? null);
+function readResolutions(
+  { directory, config, preprocessor }: BundleJson,
+  side: number,
+  defaults: readonly Resolution[],
+): Size[] {
+  const [ofModel, ofProcessor] = [config, preprocessor.json].map((json) => json.image_grid_pinpoints ?? null);
   if (ofModel && ofProcessor && JSON.stringify(ofModel) !== JSON.stringify(ofProcessor))
     throw new BundleError(
       `${directory}: config.json and preprocessor_config.json have other image_grid_pinpoints: the files are of different models.`,
     );
-  const list: unknown = ofModel ?? ofProcessor ?? RESOLUTIONS;
+  const list: unknown = ofModel ?? ofProcessor ?? defaults;
   if (!Array.isArray(list) || list.length === 0) throw noResolutions(directory, side, list);
   return list.map((resolution: unknown) => {
     const [height, width, ...more] = Array.isArray(resolution) ? (resolution as unknown[]) : [];
@@ -154,11 +170,17 @@ interface Tiling {
 }
 
 /** A rectangle in a grid of tokens. */
-interface Window {
+export interface Window {
   readonly top: number;
+  /** Column of its first. */
   readonly left: number;
   readonly rows: number;
   readonly columns: number;
+}
+
+/** Of the tokens of all crops as one picture those that are no padding. */
+export function tokenWindow(size: Size, settings: LlavaNextSettings): Window {
+  return tile(size, settings).window;
 }
 
 function tile(size: Size, { resolutions, side, patchSize }: LlavaNextSettings): Tiling {
@@ -218,7 +240,7 @@ function unpadded({ width, height }: Size, grid: Size): Window {
 }
 
 /** get_image_patches: the picture as a whole, then the crops, row by row. */
-async function preprocessCrops(
+export async function preprocessCrops(
   image: DecodedImage,
   settings: LlavaNextSettings,
   resize: Resize,
@@ -254,7 +276,11 @@ function cutOut(
   return { data: cut, width: side, height: side };
 }
 
-function arrange(
+/**
+ * The tokens of the whole picture, and of each crop those that are no padding.
+ * @throws BundleError where the encoder gives other tokens
+ */
+export function arrange(
   size: Size,
   [whole, ...crops]: readonly ArrangedCrop[],
   settings: LlavaNextSettings,
@@ -309,8 +335,18 @@ function windowOf(crop: number, { columns, window }: Tiling, { side, patchSize }
 }
 
 /** pack_image_features, of what the reducers left. */
-function layOut({ size, crops, reduced }: ReducedImage, settings: LlavaNextSettings): ImageRow[] {
-  const [whole, ...cut] = crops;
+function layOut(image: ReducedImage, settings: LlavaNextSettings): ImageRow[] {
+  return [...wholeRows(image), ...endLines(linesOf(image, settings), image.reduced, settings)];
+}
+
+/** The tokens of the whole picture, which come first. */
+export function wholeRows({ crops: [whole] }: ReducedImage): ImageRow[] {
+  return whole.map((_, token) => ({ crop: 0, token }));
+}
+
+/** What is left of the tokens of all other crops as one picture, line by line. */
+export function linesOf({ size, crops }: ReducedImage, settings: LlavaNextSettings): ImageRow[][] {
+  const [, ...cut] = crops;
   const tiling = tile(size, settings);
   const lines: { column: number; row: ImageRow }[][] = Array.from({ length: tiling.window.rows }, () => []);
   const patches = Math.floor(settings.side / settings.patchSize);
@@ -323,16 +359,20 @@ function layOut({ size, crops, reduced }: ReducedImage, settings: LlavaNextSetti
       lines[firstLine + Math.floor(place / columns)].push({ column, row: { crop: crop + 1, token } });
     }
   }
+  return lines.map((line) => line.sort((a, b) => a.column - b.column).map(({ row }) => row));
+}
+
+/** The lines one after the other, each with its newline where it has one. */
+export function endLines(
+  lines: readonly (readonly ImageRow[])[],
+  reduced: boolean,
+  settings: LlavaNextSettings,
+): ImageRow[] {
   const policy = reduced ? settings.newlines : 'keep';
-  const ending = (line: readonly unknown[]): ImageRow[] =>
-    policy === 'keep' || (policy === 'nonempty' && line.length > 0) ? [newlineRow(settings)] : [];
-  return [
-    ...whole.map((_, token) => ({ crop: 0, token })),
-    ...lines.flatMap((line) => [
-      ...line.sort((a, b) => a.column - b.column).map(({ row }) => row),
-      ...ending(line),
-    ]),
-  ];
+  return lines.flatMap((line) => {
+    const ends = policy === 'keep' || (policy === 'nonempty' && line.length > 0);
+    return ends ? [...line, newlineRow(settings)] : line;
+  });
 }
 
 /** @throws BundleError */

@@ -53,8 +53,15 @@ function mix(first: number, second: number, share: number): number {
   return first + (second - first) * share;
 }
 
-/** Between which two of `from` places each of `to` places lies, and the share of the second. */
-function neighbours(from: number, to: number): { first: number; second: number; share: number }[] {
+/** Two places next to each other, and the share of the second. */
+export interface Neighbours {
+  readonly first: number;
+  readonly second: number;
+  readonly share: number;
+}
+
+/** Between which two of `from` places each of `to` places lies, centre by centre. */
+export function neighbours(from: number, to: number): Neighbours[] {
   return Array.from({ length: to }, (_, i) => {
     const place = Math.min(Math.max(((i + 0.5) * from) / to - 0.5, 0), from - 1);
     const first = Math.floor(place);
