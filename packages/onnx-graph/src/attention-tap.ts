@@ -14,11 +14,11 @@ import { attribute, describeNode } from './graph-index.js';
 export class AttentionTap {
   readonly #editor: GraphEditor;
   readonly #attention: AttentionNodes;
-  readonly #batch: string;
+  readonly #batch: string | null;
   readonly #made = new Map<string, string>();
 
-  /** @param batch - a tensor whose first axis is the batch */
-  constructor(editor: GraphEditor, attention: AttentionNodes, batch: string) {
+  /** @param batch - a tensor whose first axis is the batch; null where the tokens of one image come without it */
+  constructor(editor: GraphEditor, attention: AttentionNodes, batch: string | null) {
     this.#editor = editor;
     this.#attention = attention;
     this.#batch = batch;
@@ -164,16 +164,15 @@ export class AttentionTap {
     return this.#editor.reshape(this.#editor.transpose(x, perm), [0, 0, -1]);
   }
 
-  /** [B * H, ...] -> [B, H, ...]; four dimensions stay as they are. */
+  /** [B * H, ...] -> [B, H, ...], B = 1 where there is no batch; four dimensions stay as they are. */
   #splitHeads(x: string): string {
     const editor = this.#editor;
     const rank = editor.index.rank(x);
     if (rank === 4) return x;
     if (rank !== 3) throw this.#unsupported(`a map of ${rank ?? 'an unknown number of'} dimensions`);
     const lastTwo = editor.slice(editor.add('Shape', [x]), 0, 1);
-    const shape = editor.add('Concat', [editor.length(this.#batch, 0), editor.ints([-1]), lastTwo], {
-      axis: 0,
-    });
+    const batch = this.#batch === null ? editor.ints([1]) : editor.length(this.#batch, 0);
+    const shape = editor.add('Concat', [batch, editor.ints([-1]), lastTwo], { axis: 0 });
     return editor.add('Reshape', [x, shape]);
   }
 

@@ -12,7 +12,7 @@ export interface UpperInputs {
   readonly hidden: readonly string[];
   /** [1, P' + S'] */
   readonly mask: string;
-  /** The tokens' own positions, gaps included. [1, S'] */
+  /** The tokens' own positions, gaps included. [1, S'], or [3, 1, S'] where they have three dimensions. */
   readonly positions: string;
 }
 

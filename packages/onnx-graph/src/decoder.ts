@@ -10,7 +10,7 @@ import type { OnnxModel } from './model.js';
 const EMBEDDINGS = 'inputs_embeds';
 /** Input: which tokens count, cached ones first. [B, P + S] */
 export const MASK = 'attention_mask';
-/** Input: positions [B, S]. */
+/** Input: positions [B, S], or [3, B, S] where they have three dimensions (M-RoPE). */
 export const POSITIONS = 'position_ids';
 /** Output: logits [B, S, V]. */
 const LOGITS = 'logits';
@@ -58,7 +58,7 @@ export interface Stretch {
   readonly hidden: readonly string[];
   /** [B, P + S] */
   readonly mask: string;
-  /** [B, S]; null where GroupQueryAttention counts from the cache on. */
+  /** [B, S], or [3, B, S]; null where GroupQueryAttention counts from the cache on. */
   readonly positions: string | null;
   /** Outputs of the graph that belong to earlier stretches. */
   readonly earlier: ReadonlySet<string>;

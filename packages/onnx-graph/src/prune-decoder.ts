@@ -109,11 +109,11 @@ function pruneOnce(decoder: DecoderNodes, { layer, rows = 'last' }: DecoderPruni
   const positions = positionsOf(editor, decoder);
   const scores = promptAttention(editor, decoder, layer - 1, rows, visual, positions);
   const { kept, left } = keep(editor, decoder, scores, visual, keepCount);
-  const gather = (x: string): string => editor.add('Gather', [x, kept], { axis: 1 });
+  const gather = (x: string, axis = 1): string => editor.add('Gather', [x, kept], { axis });
   const inputs = {
-    hidden: entryOf(decoder, layer).map(gather),
+    hidden: entryOf(decoder, layer).map((x) => gather(x)),
     mask: keptMask(editor, decoder, layer, gather),
-    positions: gather(positions),
+    positions: gather(positions, -1),
   };
   appendUpperLayers(editor, decoder, layer, inputs);
   const keptTokens = editor.output('kept_tokens', kept, [`kept_${layer}`], DataType.INT64);

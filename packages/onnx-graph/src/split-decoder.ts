@@ -14,7 +14,7 @@ import {
 import { locateDecoder, locateStretch, MASK, POSITIONS, type DecoderNodes, type Stretch } from './decoder.js';
 import { OnnxArgumentError } from './errors.js';
 import { GraphEditor, valueInfo } from './graph-editor.js';
-import { GraphIndex } from './graph-index.js';
+import { GraphIndex, tensorShape } from './graph-index.js';
 import { addedNodes, entering, hiddenShape, hiddenState, inputsOf, withNodes } from './graph-parts.js';
 import type { OnnxModel } from './model.js';
 import { positionsOf, promptAttention, type PromptRows } from './prompt-attention.js';
@@ -128,6 +128,14 @@ function lowerPart(
   return { model: lower, first, end: layer, input, output, visualTokens, promptAttention: attention };
 }
 
+/** As the decoder has them; those that it has not are counted. */
+function positionShape(index: GraphIndex): (string | number)[] {
+  const shape = tensorShape(index.valueInfo(POSITIONS)) ?? [];
+  return shape.length === 3
+    ? [Number(shape[0] ?? 3), 'batch_size', 'sequence_length']
+    : ['batch_size', 'sequence_length'];
+}
+
 /** The layers from one on, as a decoder of their own. */
 function upperPart(
   decoder: DecoderNodes,
@@ -155,7 +163,7 @@ function upperPart(
     input: [
       valueInfo(input, DataType.FLOAT, hiddenShape(index, residual)),
       valueInfo(MASK, index.elementType(MASK) ?? DataType.INT64, ['batch_size', 'total_sequence_length']),
-      valueInfo(POSITIONS, DataType.INT64, ['batch_size', 'sequence_length']),
+      valueInfo(POSITIONS, DataType.INT64, positionShape(index)),
       ...inputsOf(index, added).filter(({ name }) => !given.has(name)),
     ],
     output,

@@ -5,7 +5,7 @@ import type { CallerApi, GenerateRequest, Outcome } from './api.js';
 import type { Awaited } from './awaited.js';
 import type { Decoder } from './decoder.js';
 import { createSampler } from './sampling.js';
-import type { Prompt, Sequence } from './sequence.js';
+import type { Position, Prompt, Sequence } from './sequence.js';
 import type { ReadImage, Vision, VisionContext } from './vision.js';
 
 /** The call was stopped by the caller's thread. */
@@ -191,23 +191,30 @@ function layOut(
   const embeddings = new Float32Array(length * width);
   const visual: number[] = [];
   const spans: Span[] = [];
+  const positions: Position[] = [];
+  let next = 0;
   let word = 0;
   let place = 0;
   for (const id of promptIds) {
     if (id !== imageTokenId) {
       embeddings.set(text.subarray(word * width, ++word * width), place++ * width);
+      positions.push([next++]);
       continue;
     }
     const start = visual.length;
-    for (const { values, origin } of images[spans.length].rows) {
+    const image = images[spans.length];
+    const first = next;
+    for (const [i, { values, origin }] of image.rows.entries()) {
       checkWidth(values, width);
+      positions.push(image.positions?.rows[i].map((axis) => first + axis) ?? [next++]);
       embeddings.set(values, place * width);
       if (origin) visual.push(place);
       place++;
     }
+    if (image.positions) next += image.positions.end;
     spans.push({ start, length: visual.length - start });
   }
-  return { embeddings, length, visual, spans };
+  return { embeddings, length, positions, visual, spans };
 }
 
 function checkWidth({ length }: Float32Array, width: number): void {

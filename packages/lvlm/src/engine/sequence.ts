@@ -9,11 +9,18 @@ import { KvCache } from './kv-cache.js';
 import type { ModelDimensions } from './api.js';
 import { floats, run } from './sessions.js';
 
+/**
+ * Where a token stands: its number, or its frame, line and column where positions have three dimensions.
+ */
+export type Position = readonly number[];
+
 /** What the decoder reads first. */
 export interface Prompt {
   /** [length, D], visual tokens among them. */
   readonly embeddings: Float32Array;
   readonly length: number;
+  /** Of each token. */
+  readonly positions: readonly Position[];
   /** Places [V] of the visual tokens, ascending. */
   readonly visual: readonly number[];
   /** The run of visual tokens that each image has among the V. */
@@ -37,7 +44,7 @@ export type PromptPlanner = (
 
 /** Tokens that went through the decoder, with their keys and values. */
 export interface Sequence {
-  /** Tokens run, dropped ones included: the position of the next one. */
+  /** Tokens run, dropped ones included. */
   readonly length: number;
   /**
    * Runs the prompt, before anything else. The planner is asked where the graph does not choose by itself.
@@ -86,6 +93,7 @@ export type Feeds = Readonly<Record<string, () => Tensor>>;
 /** A sequence in one graph. */
 export class SingleGraphSequence implements Sequence {
   length = 0;
+  #next = 0;
   readonly #decoder: DecoderSession;
   readonly #prunings: Prunings | null;
   readonly #unpruned: readonly ReductionPlan[];
@@ -99,27 +107,29 @@ export class SingleGraphSequence implements Sequence {
     this.#cache = new KvCache(decoder.tensor, decoder.dimensions);
   }
 
-  async prefill({ embeddings, length, visual }: Prompt): Promise<Prefill> {
-    const outputs = await this.#run(embeddings, length, visual);
+  async prefill({ embeddings, positions, visual }: Prompt): Promise<Prefill> {
+    this.#next = nextPosition(positions);
+    const outputs = await this.#run(embeddings, positions, visual);
     const plans = this.#prunings ? keptPlans(outputs, this.#prunings.sites, visual) : this.#unpruned;
     return { logits: lastLogits(outputs), plans };
   }
 
   async append(embedding: Float32Array): Promise<Float32Array> {
-    return lastLogits(await this.#run(embedding, 1, []));
+    return lastLogits(await this.#run(embedding, [[this.#next++]], []));
   }
 
   kvBytesPerLayer(): number[] {
     return this.#cache.bytesPerLayer();
   }
 
-  /** Runs `count` tokens, of which the visual ones may be dropped. */
+  /** Runs tokens, of which the visual ones may be dropped. */
   async #run(
     embeddings: Float32Array,
-    count: number,
+    positions: readonly Position[],
     visual: readonly number[],
   ): Promise<Record<string, Tensor>> {
     const { session, tensor } = this.#decoder;
+    const count = positions.length;
     const sites = this.#prunings?.sites ?? [];
     const cache = this.#cache.next((layer) => {
       const last = sites.findLast((site) => site.layer <= layer);
@@ -127,7 +137,7 @@ export class SingleGraphSequence implements Sequence {
     });
     const { length } = this;
     const feeds: Feeds = {
-      ...embeddingFeeds(tensor, embeddings, length, count),
+      ...embeddingFeeds(this.#decoder, embeddings, length, positions),
       ...headFeeds(tensor),
       ...(this.#prunings && { [this.#prunings.visualTokens]: () => vector(tensor, visual) }),
       ...Object.fromEntries(
@@ -146,23 +156,45 @@ export class SingleGraphSequence implements Sequence {
   }
 }
 
-/** Inputs of the part before the first layer, for `count` tokens from position `start` on. */
+/** Inputs of the part before the first layer, for tokens behind `cached` others. */
 export function embeddingFeeds(
-  tensor: typeof Tensor,
+  decoder: Pick<DecoderSession, 'session' | 'tensor'>,
   embeddings: Float32Array,
-  start: number,
-  count: number,
+  cached: number,
+  positions: readonly Position[],
 ): Feeds {
+  const { tensor } = decoder;
+  const count = positions.length;
   return {
     inputs_embeds: () => new tensor('float32', embeddings, [1, count, embeddings.length / count]),
-    attention_mask: () => ones(tensor, start + count),
-    position_ids: () =>
-      matrix(
-        tensor,
-        Array.from({ length: count }, (_, i) => start + i),
-      ),
-    use_cache_branch: () => new tensor('bool', [start > 0], [1]),
+    attention_mask: () => ones(tensor, cached + count),
+    position_ids: () => positionIds(decoder, positions),
+    use_cache_branch: () => new tensor('bool', [cached > 0], [1]),
   };
+}
+
+/** The position of the token behind all of these. */
+export function nextPosition(positions: readonly Position[]): number {
+  return positions.reduce((most, position) => Math.max(most, ...position), -1) + 1;
+}
+
+/**
+ * [1, S], or [3, 1, S] where the session takes positions of three dimensions, which are all the same for
+ * text.
+ */
+export function positionIds(
+  { session, tensor }: Pick<DecoderSession, 'session' | 'tensor'>,
+  positions: readonly Position[],
+): Tensor {
+  const input = session.inputMetadata.find(({ name }) => name === 'position_ids');
+  const axes = input?.isTensor && input.shape.length === 3 ? 3 : 1;
+  const count = positions.length;
+  const ids = new BigInt64Array(axes * count);
+  for (let axis = 0; axis < axes; axis++) {
+    for (const [i, position] of positions.entries())
+      ids[axis * count + i] = BigInt(position[axis] ?? position[0]);
+  }
+  return new tensor('int64', ids, axes === 1 ? [1, count] : [axes, 1, count]);
 }
 
 /** Inputs of the part behind the last layer. */
@@ -187,11 +219,6 @@ export function lastLogits(outputs: Record<string, Tensor>): Float32Array {
 /** [1, count] */
 export function ones(tensor: typeof Tensor, count: number): Tensor {
   return new tensor('int64', new BigInt64Array(count).fill(1n), [1, count]);
-}
-
-/** [1, values.length] */
-export function matrix(tensor: typeof Tensor, values: readonly number[]): Tensor {
-  return new tensor('int64', BigInt64Array.from(values, BigInt), [1, values.length]);
 }
 
 /** [values.length] */

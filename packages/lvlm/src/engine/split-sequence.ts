@@ -11,11 +11,13 @@ import {
   embeddingFeeds,
   headFeeds,
   lastLogits,
-  matrix,
+  nextPosition,
   ones,
+  positionIds,
   taken,
   vector,
   type DecoderSession,
+  type Position,
   type Prefill,
   type Prompt,
   type PromptPlanner,
@@ -37,8 +39,8 @@ interface Stage extends PartSession {
 interface Rows {
   /** [positions.length, D] */
   readonly hidden: Float32Array;
-  /** Where each stands in the sequence. */
-  readonly positions: readonly number[];
+  /** Of each. */
+  readonly positions: readonly Position[];
   /** Places [V] of the visual tokens among them, ascending. */
   readonly visual: readonly number[];
   /** The run of visual tokens that each image has among the V. */
@@ -48,6 +50,7 @@ interface Rows {
 /** A sequence in several graphs. */
 export class SplitSequence implements Sequence {
   length = 0;
+  #next = 0;
   readonly #tensor: typeof Tensor;
   readonly #stages: readonly Stage[];
   readonly #sites: readonly InnerSite[];
@@ -67,8 +70,8 @@ export class SplitSequence implements Sequence {
     }));
   }
 
-  async prefill({ embeddings, length, visual, spans }: Prompt, planner: PromptPlanner): Promise<Prefill> {
-    const positions = Array.from({ length }, (_, i) => i);
+  async prefill({ embeddings, positions, visual, spans }: Prompt, planner: PromptPlanner): Promise<Prefill> {
+    this.#next = nextPosition(positions);
     const plans: ReductionPlan[] = [];
     const outputs = await this.#run(
       { hidden: embeddings, positions, visual, spans },
@@ -89,7 +92,7 @@ export class SplitSequence implements Sequence {
   }
 
   async append(embedding: Float32Array): Promise<Float32Array> {
-    const token = { hidden: embedding, positions: [this.length], visual: [], spans: [] };
+    const token = { hidden: embedding, positions: [[this.#next++]], visual: [], spans: [] };
     return lastLogits(await this.#run(token, async (rows) => rows));
   }
 
@@ -124,8 +127,8 @@ export class SplitSequence implements Sequence {
     return outputs;
   }
 
-  /** @param start position of the run's first token */
-  async #runStage(stage: Stage, rows: Rows, start: number): Promise<Record<string, Tensor>> {
+  /** @param before tokens run before these */
+  async #runStage(stage: Stage, rows: Rows, before: number): Promise<Record<string, Tensor>> {
     const tensor = this.#tensor;
     const { session, input, output, visualTokens, promptAttention } = stage;
     const { hidden, positions, visual } = rows;
@@ -134,11 +137,11 @@ export class SplitSequence implements Sequence {
     stage.cached += count;
     const feeds = taken(session, {
       ...(input === null
-        ? embeddingFeeds(tensor, hidden, start, count)
+        ? embeddingFeeds({ session, tensor }, hidden, before, positions)
         : {
             [input]: () => new tensor('float32', hidden, [1, count, hidden.length / count]),
             attention_mask: () => ones(tensor, stage.cached),
-            position_ids: () => matrix(tensor, positions),
+            position_ids: () => positionIds({ session, tensor }, positions),
           }),
       ...(visualTokens !== null && { [visualTokens]: () => vector(tensor, visual) }),
       ...headFeeds(tensor),

@@ -55,9 +55,10 @@ export function addSignals(
   }
   const { index, attentions } = locateEncoder(model, { output: encoder.output });
   const editor = new GraphEditor(index);
+  // Patches of one picture, [P, ...], come without a batch.
+  const batch = index.rank(encoder.input) === 2 ? null : encoder.input;
   const taps = attentions.map(
-    (attention) =>
-      new LayerTap(editor, encoder.prefixTokens, new AttentionTap(editor, attention, encoder.input)),
+    (attention) => new LayerTap(editor, encoder.prefixTokens, new AttentionTap(editor, attention, batch)),
   );
   const made = new Map<string, string>();
   const outputs = wanted.map(({ signal, layer, parameters }) => {

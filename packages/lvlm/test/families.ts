@@ -1,0 +1,46 @@
+/** Small random models of each family, and what PyTorch makes of them: see tools/export-hf. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { RawImage } from '../src/index.js';
+
+const FOLDER = fileURLToPath(new URL('../fixtures/families', import.meta.url));
+
+/** What PyTorch says of one prompt. */
+export interface FamilyCase {
+  /** Seed, width and height of each. */
+  readonly pictures: readonly (readonly [number, number, number])[];
+  readonly text: string;
+  /** [images][crops] tokens. */
+  readonly counts: readonly (readonly number[])[];
+  /** Crop by crop, of all pictures. */
+  readonly significance: readonly (readonly number[])[];
+  /** FoPru's, likewise. */
+  readonly kept: readonly (readonly number[])[];
+  /** Of the prompt, every image expanded. */
+  readonly ids: readonly number[];
+  readonly tokens: readonly number[];
+  readonly fopruTokens: readonly number[];
+  readonly fastvTokens: readonly number[];
+}
+
+/** Folder of a family's bundle. */
+export function familyBundle(family: string): string {
+  return path.join(FOLDER, family);
+}
+
+/** What PyTorch says of a family's bundle. */
+export function familyCases(family: string): readonly FamilyCase[] {
+  const text = readFileSync(path.join(FOLDER, family, 'expected.json'), 'utf8');
+  return (JSON.parse(text) as { cases: FamilyCase[] }).cases;
+}
+
+/** `picture` of tools/export-hf: bytes of a linear congruential generator. */
+export function noise([seed, width, height]: readonly [number, number, number]): RawImage {
+  let state = seed;
+  const data = Uint8Array.from({ length: 3 * width * height }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state >>> 24;
+  });
+  return { data, width, height, channels: 3 };
+}
