@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import torch
@@ -26,12 +27,14 @@ PROMPT = "<|im_start|>user\n{images}{text}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def picture(seed: int, width: int, height: int) -> torch.Tensor:
-    """[3, height, width] bytes: `noise` of packages/lvlm/test/families.ts."""
+    """[3, height, width] bytes: `picture` of packages/lvlm/test/families.ts. Seeds from 100 on give one colour."""
     state, values = seed, []
-    for _ in range(3 * width * height):
+    count = 3 if seed >= 100 else 3 * width * height
+    for _ in range(count):
         state = (state * 1664525 + 1013904223) % 2**32
         values.append(state >> 24)
-    return torch.tensor(values, dtype=torch.uint8).reshape(height, width, 3).permute(2, 0, 1)
+    pixels = torch.tensor(values, dtype=torch.uint8).reshape(-1, 3)
+    return pixels.expand(width * height, 3).reshape(height, width, 3).permute(2, 0, 1)
 
 
 def tokenizer(special: list[str]) -> Tokenizer:
@@ -136,7 +139,7 @@ def write_language_model(folder: Path, table, text, head, position_axes: int) ->
 
 
 class Maps:
-    """Attention maps [heads, queries, keys] of a modeling module's eager attention, in the order of its calls."""
+    """Attention maps [B, heads, queries, keys] of a modeling module's eager attention, in the order of its calls."""
 
     def __init__(self, module):
         self.module, self.eager, self.maps = module, module.eager_attention_forward, []
@@ -144,7 +147,7 @@ class Maps:
     def __enter__(self):
         def recording(*arguments, **options):
             out, weights = self.eager(*arguments, **options)
-            self.maps.append(weights[0])
+            self.maps.append(weights)
             return out, weights
 
         self.module.eager_attention_forward = recording
@@ -164,7 +167,7 @@ def run(text, head, embeds, positions, module, cut=None, kept=None):
         mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)[None, None]
         with Maps(module) as maps:
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary)
-        layer_map = maps[0] if cut is not None and i == cut - 1 else layer_map
+        layer_map = maps[0][0] if cut is not None and i == cut - 1 else layer_map
     return head(text.norm(hidden))[0, -1], layer_map
 
 
@@ -204,6 +207,16 @@ def highest(score: torch.Tensor, count: int) -> list[int]:
     order = score.sort(descending=True).values
     assert count == len(score) or order[count - 1] - order[count] > 1e-7 + 1e-4 * order[0], "scores too near: take another seed"
     return sorted(score.topk(count).indices.tolist())
+
+
+def in_a_row(features, significance, **more) -> SimpleNamespace:
+    """An image whose crops' tokens stand one after the other, each a visual token. [tokens, D] and [tokens] a crop."""
+    ends = [0]
+    for crop in features:
+        ends.append(ends[-1] + len(crop))
+    places = [list(range(*pair)) for pair in zip(ends, ends[1:])]
+    counts = [len(crop) for crop in features]
+    return SimpleNamespace(features=features, significance=significance, counts=counts, places=places, visual=list(range(ends[-1])), **more)
 
 
 def write_json(folder: Path, name: str, value) -> None:

@@ -10,56 +10,66 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 import idefics3
+import llava
 import qwen2_vl
 from bundle import FIXTURES, PROMPT, TEMPLATE, answer, budget, highest, picture, scale, tokenizer, write_json, write_language_model
 
-FAMILIES = {family.NAME: family for family in (*idefics3.FAMILIES, *qwen2_vl.FAMILIES)}
+FAMILIES = {family.NAME: family for family in (*llava.FAMILIES, *idefics3.FAMILIES, *qwen2_vl.FAMILIES)}
 
 
 def expand(family, prompt: str, images: list, made) -> tuple[list[int], list[list[int]]]:
-    """Token ids of a prompt, and the places of each picture's tokens, crop by crop."""
+    """Token ids of a prompt, and the places in it of each picture's image tokens."""
     parts = prompt.split(family.PLACEHOLDER)
-    text = parts[0]
-    for image, rest in zip(images, parts[1:]):
-        text += family.written(image) + rest
+    text = parts[0] + "".join(family.written(image) + rest for image, rest in zip(images, parts[1:]))
     ids = made.encode(text, add_special_tokens=False).ids
-    places = [i for i, token in enumerate(ids) if token == made.token_to_id(family.IMAGE)]
-    crops = []
+    rest = [i for i, token in enumerate(ids) if token == made.token_to_id(family.IMAGE)]
+    places = []
     for image in images:
-        for count in image.tokens:
-            crops.append(places[:count])
-            places = places[count:]
-    assert not places
-    return ids, crops
+        count = sum(len(features) for features in image.features)
+        places.append(rest[:count])
+        rest = rest[count:]
+    assert not rest
+    return ids, places
 
 
 def case(family, model, made, pictures, text):
     """What PyTorch says of one prompt."""
-    images = [family.read(model, picture(*one)) for one in pictures]
-    ids, crops = expand(family, PROMPT.format(images=family.PLACEHOLDER * len(images), text=text), images, made)
+    images = [family.read(model, picture(*one), len(pictures)) for one in pictures]
+    ids, places = expand(family, PROMPT.format(images=family.PLACEHOLDER * len(images), text=text), images, made)
     table = model.get_input_embeddings()
     parts = (family.language(model), model.lm_head, table, family.TEXT_MODULE, made.token_to_id("<|im_end|>"))
     embeds = table(torch.tensor([ids]))
-    for places, features in zip(crops, [crop for image in images for crop in image.features]):
-        embeds[0, places] = features
+    for here, image in zip(places, images):
+        embeds[0, here] = torch.cat(image.features)
     positions = family.positions(ids, made.token_to_id(family.IMAGE), images)
-    visual = [place for places in crops for place in places]
-    scores = [crop for image in images for crop in image.significance]
-    kept = [highest(score, budget(len(score))) for score in scores]
-    left = sorted({*range(len(ids))} - {*visual} | {places[i] for places, some in zip(crops, kept) for i in some})
-    again = family.after_reduction(positions, left)
+    visual = [here[i] for here, image in zip(places, images) for i in image.visual]
     return {
         "pictures": pictures,
         "text": text,
         "ids": ids,
         "positions": positions.reshape(-1, len(ids)).tolist(),
-        "counts": [image.tokens for image in images],
-        "features": [[round(value, 5) for value in crop.flatten()[:8].tolist()] for image in images for crop in image.features],
+        "counts": [image.counts for image in images],
+        "tokens": answer(*parts, (embeds, positions)),
+        **fopru(family, parts, (embeds, positions), images, places),
+        "fastvTokens": answer(*parts, (embeds, positions), visual, cut=1),
+    }
+
+
+def fopru(family, parts, prompt, images, places):
+    """What is kept of each crop, and the answer without the rest, newlines included; None where a family cannot."""
+    if any(image.places is None for image in images):
+        return {"significance": None, "kept": None, "fopruTokens": None}
+    embeds, positions = prompt
+    scores = [crop for image in images for crop in image.significance]
+    kept = [highest(score, budget(len(score))) for score in scores]
+    crops = [[here[i] for i in crop] for here, image in zip(places, images) for crop in image.places]
+    staying = {crop[i] for crop, some in zip(crops, kept) for i in some}
+    dropped = {i for here in places for i in here} - staying
+    left = [i for i in range(embeds.shape[1]) if i not in dropped]
+    return {
         "significance": [[float(f"{value:.6g}") for value in score.tolist()] for score in scores],
         "kept": kept,
-        "tokens": answer(*parts, (embeds, positions)),
-        "fopruTokens": answer(*parts, (embeds[:, left], again)),
-        "fastvTokens": answer(*parts, (embeds, positions), visual, cut=1),
+        "fopruTokens": answer(*parts, (embeds[:, left], family.after_reduction(positions, left))),
     }
 
 

@@ -1,7 +1,6 @@
 """Idefics3 and SmolVLM. Pixels are made as transformers.js makes them: enlarged behind the normalisation."""
 
 import math
-from types import SimpleNamespace
 
 import torch
 import transformers.models.idefics3.modeling_idefics3 as idefics3
@@ -10,7 +9,7 @@ import transformers.models.smolvlm.modeling_smolvlm as smolvlm
 from transformers import Idefics3Config, Idefics3ForConditionalGeneration, SmolVLMConfig, SmolVLMForConditionalGeneration
 from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string
 
-from bundle import Maps, write_graph
+from bundle import Maps, in_a_row, write_graph
 
 SIDE, PATCH, FOLD, EDGE = 32, 4, 2, 64
 TOKENS = (SIDE // PATCH // FOLD) ** 2
@@ -68,16 +67,16 @@ class Family:
         model.set_attn_implementation("eager")
         return model
 
-    def read(self, model, pixels):
+    def read(self, model, pixels, _images):
         """One encoder run a tile."""
         tiles, rows, columns = split(pixels)
-        image = SimpleNamespace(rows=rows, columns=columns, tokens=[TOKENS] * len(tiles), features=[], significance=[])
+        features, significance = [], []
         for tile in tiles:
             with Maps(self.module) as maps:
                 mask = torch.ones(1, 1, SIDE, SIDE, dtype=torch.bool)
-                image.features.append(model.model.get_image_features(tile[None, None], mask).pooler_output[0])
-            image.significance.append(folded(maps[-1].mean(0).mean(0)))
-        return image
+                features.append(model.model.get_image_features(tile[None, None], mask).pooler_output[0])
+            significance.append(folded(maps[-1].mean((0, 1, 2))))
+        return in_a_row(features, significance, rows=rows, columns=columns)
 
     def written(self, image):
         return get_image_prompt_string(image.rows, image.columns, TOKENS, "<fake_token_around_image>", "<image>", "<global-img>")

@@ -7,7 +7,7 @@ import transformers.models.qwen2_5_vl.modeling_qwen2_5_vl as qwen2_5_vl
 import transformers.models.qwen2_vl.modeling_qwen2_vl as qwen2_vl
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-from bundle import Maps, write_graph
+from bundle import Maps, in_a_row, write_graph
 
 PATCH, MERGE, FRAMES = 8, 2, 2
 FACTOR = PATCH * MERGE
@@ -78,21 +78,21 @@ class Family:
         model.set_attn_implementation("eager")
         return model
 
-    def read(self, model, pixels):
+    def read(self, model, pixels, _images):
         rows, columns = pixels.shape[1] // PATCH, pixels.shape[2] // PATCH
         grid = torch.tensor([[1, rows, columns]])
         with Maps(self.TEXT_MODULE) as maps:
             features = model.model.visual(patches(pixels), grid_thw=grid).pooler_output
-        received = maps[-1].mean(0).mean(0)
+        received = maps[-1].mean((0, 1, 2))
         if self.windows:
             index, _ = qwen2_5_vl.get_vision_window_index(grid, MERGE, WINDOW, PATCH)
             received = received.reshape(-1, MERGE**2)[torch.argsort(index)].flatten()
         torch.testing.assert_close(Encoder(model, self.windows)(patches(pixels), grid), features, rtol=1e-4, atol=1e-4)
         significance = received.reshape(-1, MERGE**2).sum(1)
-        return SimpleNamespace(grid=grid, tokens=[len(features)], features=[features], significance=[significance])
+        return in_a_row([features], [significance], grid=grid)
 
     def written(self, image):
-        return self.PLACEHOLDER.replace(self.IMAGE, self.IMAGE * image.tokens[0])
+        return self.PLACEHOLDER.replace(self.IMAGE, self.IMAGE * image.counts[0])
 
     def language(self, model):
         return model.model.language_model

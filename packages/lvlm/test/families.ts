@@ -14,13 +14,13 @@ export interface FamilyCase {
   /** [images][crops] tokens. */
   readonly counts: readonly (readonly number[])[];
   /** Crop by crop, of all pictures. */
-  readonly significance: readonly (readonly number[])[];
-  /** FoPru's, likewise. */
-  readonly kept: readonly (readonly number[])[];
+  readonly significance: readonly (readonly number[])[] | null;
+  /** FoPru's, likewise; null where the family resamples the tokens. */
+  readonly kept: readonly (readonly number[])[] | null;
   /** Of the prompt, every image expanded. */
   readonly ids: readonly number[];
   readonly tokens: readonly number[];
-  readonly fopruTokens: readonly number[];
+  readonly fopruTokens: readonly number[] | null;
   readonly fastvTokens: readonly number[];
 }
 
@@ -35,12 +35,16 @@ export function familyCases(family: string): readonly FamilyCase[] {
   return (JSON.parse(text) as { cases: FamilyCase[] }).cases;
 }
 
-/** `picture` of tools/export-hf: bytes of a linear congruential generator. */
-export function noise([seed, width, height]: readonly [number, number, number]): RawImage {
+/**
+ * `picture` of tools/export-hf: bytes of a linear congruential generator; of one colour for seeds from 100
+ * on.
+ */
+export function familyPicture([seed, width, height]: readonly [number, number, number]): RawImage {
   let state = seed;
-  const data = Uint8Array.from({ length: 3 * width * height }, () => {
+  const bytes = Uint8Array.from({ length: seed >= 100 ? 3 : 3 * width * height }, () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return state >>> 24;
   });
+  const data = Uint8Array.from({ length: 3 * width * height }, (_, i) => bytes[i % bytes.length]);
   return { data, width, height, channels: 3 };
 }
