@@ -1,8 +1,9 @@
 /**
  * Idefics3 and SmolVLM: a picture is enlarged to whole tiles, its tiles come row by row and the whole of it
- * last, each with its place written before it; the connector folds squares of patches (pixel shuffle). Sizes,
- * tiles and texts as image_processing_idefics3.py and processing_idefics3.py of transformers make them; pixels
- * as transformers.js does, which enlarges to whole tiles behind the normalisation, without antialiasing.
+ * last, each with its place written before it; the connector folds squares of patches (pixel shuffle). Tiles
+ * and texts are those of image_processing_idefics3.py and processing_idefics3.py of transformers; pixels are
+ * made as transformers.js does it, which enlarges to whole tiles behind the normalisation, without
+ * antialiasing.
  */
 import type { Grid } from '@foveate/core';
 import { memberOf, wholeNumber } from '../bundle/json.js';
@@ -11,7 +12,6 @@ import {
   readPreprocessing,
   type DecodedImage,
   type PixelValues,
-  type Preprocessing,
   type Resize,
   type Size,
 } from '../bundle/preprocessing.js';
@@ -37,9 +37,8 @@ interface Idefics3Settings extends FamilySettings {
   readonly tokens: number;
   /** Whether pictures are cut into tiles. */
   readonly splits: boolean;
-  /** What the longer side of a picture becomes before it is cut; null: it stays. */
+  /** What the longer side of a picture becomes before it is cut, in pixels; null: it stays. */
   readonly longestEdge: number | null;
-  readonly interpolation: NonNullable<Preprocessing['resize']>['interpolation'];
 }
 
 /** config.json says `"model_type": "idefics3"` or `"smolvlm"`. */
@@ -86,19 +85,16 @@ function readSettings({ directory, config, preprocessor }: BundleJson): Idefics3
     patchSize,
     patchesPerToken: scale ** 2,
     visionLayers: count('config.json: vision_config.num_hidden_layers', vision.num_hidden_layers ?? 12),
-    preprocessing: { levels: preprocessing.levels },
+    preprocessing,
     side,
     tokens,
     splits: json.do_image_splitting !== false,
     longestEdge: resize && 'longestEdge' in resize ? (resize.longestEdge ?? null) : null,
-    interpolation: resize?.interpolation ?? 'lanczos',
   };
 }
 
 /** How a picture is cut. */
 interface Tiling {
-  /** In pixels: what the picture becomes first. */
-  readonly resized: Size;
   /** In pixels: whole tiles. */
   readonly canvas: Size;
   /** Of tiles; null where the picture stays whole. */
@@ -108,7 +104,7 @@ interface Tiling {
 function tile(size: Size, { side, splits, longestEdge }: Idefics3Settings): Tiling {
   const resized = longestEdge === null ? size : belowMaximum(withLongestEdge(size, longestEdge));
   const whole = { width: side, height: side };
-  if (!splits) return { resized, canvas: whole, grid: null };
+  if (!splits) return { canvas: whole, grid: null };
   const up = (pixels: number): number => Math.ceil(pixels / side) * side;
   const ratio = resized.width / resized.height;
   const canvas =
@@ -116,10 +112,13 @@ function tile(size: Size, { side, splits, longestEdge }: Idefics3Settings): Tili
       ? { width: up(resized.width), height: up(Math.trunc(up(resized.width) / ratio)) }
       : { width: up(Math.trunc(up(resized.height) * ratio)), height: up(resized.height) };
   const grid = { rows: canvas.height / side, columns: canvas.width / side };
-  return { resized, canvas, grid: grid.rows > 1 || grid.columns > 1 ? grid : null };
+  return { canvas, grid: grid.rows > 1 || grid.columns > 1 ? grid : null };
 }
 
-/** _resize_output_size_rescale_to_max_len: the shorter side is even. */
+/**
+ * _resize_output_size_rescale_to_max_len: the shorter side is even, which decides the tiles; transformers.js
+ * has no such rule, so the pixels come from the size next to it.
+ */
 function withLongestEdge({ width, height }: Size, edge: number): Size {
   const even = (side: number): number => Math.max(1, side + (side % 2));
   const ratio = width / height;
@@ -144,15 +143,13 @@ async function preprocessTiles(
   settings: Idefics3Settings,
   resize: Resize,
 ): Promise<PixelValues[]> {
-  const { resized, canvas, grid } = tile(image, settings);
+  const { canvas, grid } = tile(image, settings);
   if (canvas.width * canvas.height > 2 * MAX_SIDE ** 2) {
     throw new ImageError(
       `An image of ${image.width} x ${image.height} pixels would be enlarged to ${canvas.width} x ${canvas.height}: make it smaller.`,
     );
   }
-  const picture = await resize(image, resized, settings.interpolation);
-  const pixels = await preprocess(picture, settings.preprocessing, resize);
-  const enlarged = resizeBilinear(pixels, canvas);
+  const enlarged = resizeBilinear(await preprocess(image, settings.preprocessing, resize), canvas);
   const { side } = settings;
   if (!grid) return [enlarged];
   const tiles = Array.from({ length: grid.rows * grid.columns }, (_, i) =>
