@@ -58,6 +58,7 @@ class Family:
     def preprocessor(self, kind):
         return {
             "image_processor_type": kind,
+            "processor_class": "LlavaProcessor" if self.NAME == "llava" else "LlavaOnevisionProcessor",
             **dict(do_convert_rgb=True, do_normalize=True, do_rescale=True, do_resize=True, resample=3, rescale_factor=1 / 255),
             **dict(image_mean=[0.5] * 3, image_std=[0.5] * 3, size={"height": SIDE, "width": SIDE}),
         }

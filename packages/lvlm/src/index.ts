@@ -10,7 +10,7 @@ export {
 } from './platform/errors.js';
 export { readImage } from './platform/image-files.js';
 export { Lvlm } from './caller/lvlm.js';
-export type { Dtype } from './bundle/bundle.js';
+export type { Dtype, DtypeChoice, GraphName } from './bundle/dtypes.js';
 export type { Newlines } from './families/family.js';
 export type { Region } from './bundle/preprocessing.js';
 export type {

@@ -4,6 +4,7 @@ import {
   env,
   LlavaForConditionalGeneration,
   RawImage,
+  type DataType,
   type Processor,
   type Tensor,
 } from '@huggingface/transformers';
@@ -31,9 +32,12 @@ interface ImageInputs {
 }
 
 /** Loads a bundle. */
-export async function loadReference(bundle: string): Promise<Reference> {
+export async function loadReference(
+  bundle: string,
+  dtype: DataType | Record<string, DataType> = 'fp32',
+): Promise<Reference> {
   const processor: Processor = await AutoProcessor.from_pretrained(bundle);
-  const model = await LlavaForConditionalGeneration.from_pretrained(bundle, { dtype: 'fp32', device: 'cpu' });
+  const model = await LlavaForConditionalGeneration.from_pretrained(bundle, { dtype, device: 'cpu' });
   const { tokenizer, image_processor: imageProcessor } = processor;
   if (!tokenizer || !imageProcessor) throw new Error(`${bundle} has no tokenizer or image processor`);
   const preprocess = async (images: readonly ImageInput[]): Promise<ImageInputs> =>

@@ -309,10 +309,10 @@ test('options out of range', async () => {
 
 test('rules for generating that are not applied are told', async () => {
   const bundle = await copyOfFixture();
-  await editJson(bundle, 'generation_config.json', { repetition_penalty: 1.5, no_repeat_ngram_size: 0 });
+  await editJson(bundle, 'generation_config.json', { no_repeat_ngram_size: 3, repetition_penalty: 1 });
   await using lvlm = await Lvlm.load(bundle);
   expect((await lvlm.generate({ rawPrompt: 'x', maxNewTokens: 1 })).warnings).toEqual([
-    expect.stringContaining('repetition_penalty'),
+    expect.stringContaining('no_repeat_ngram_size'),
   ]);
 });
 
@@ -533,5 +533,57 @@ describe('the identity check', () => {
     });
     await expect(check).rejects.toThrow(/features differ from the original's by/);
     expect(await verdicts(cacheDirectory)).toEqual([]);
+  });
+});
+
+test("generation_config.json's repetition penalty is applied, and a call may set another", async () => {
+  const bundle = await copyOfFixture();
+  const call = { images: [picture(3)], prompt: 'What is this?', maxNewTokens: 12 };
+  await using plain = await Lvlm.load(FIXTURE);
+  const without = await plain.generate(call);
+  const penalised = await plain.generate({ ...call, repetitionPenalty: 1.5 });
+  expect(penalised.tokenIds).not.toEqual(without.tokenIds);
+  await editJson(bundle, 'generation_config.json', { repetition_penalty: 1.5 });
+  await using model = await Lvlm.load(bundle);
+  expect((await model.generate(call)).tokenIds).toEqual(penalised.tokenIds);
+  expect((await model.generate({ ...call, repetitionPenalty: 1 })).tokenIds).toEqual(without.tokenIds);
+  await expect(model.generate({ ...call, topP: 0 })).rejects.toThrow(/topP must be a number above 0/);
+  await editJson(bundle, 'generation_config.json', { top_k: -1 });
+  await expect(Lvlm.load(bundle)).rejects.toThrow(/top_k is -1; it must be a whole number/);
+});
+
+describe('what is no bundle', () => {
+  test.each([
+    ['model-q4.gguf', /is a model of llama\.cpp \(GGUF\)/],
+    ['model.safetensors', /is a model of PyTorch, without graphs/],
+    ['pytorch_model-00001-of-00002.bin', /is a model of PyTorch/],
+    ['genai_config.json', /is a model for onnxruntime-genai/],
+    ['QwenVL_A_q4f16.onnx', /layout of five graphs/],
+  ])('a folder with %s', async (name, message) => {
+    const folder = await temporaryFolder();
+    await writeFile(path.join(folder, name), '{}');
+    await writeFile(path.join(folder, 'config.json'), '{"model_type":"llava"}');
+    await expect(Lvlm.load(folder)).rejects.toThrow(message);
+  });
+
+  test('a file of llama.cpp', async () => {
+    const file = path.join(await temporaryFolder(), 'model.gguf');
+    await writeFile(file, 'GGUF');
+    await expect(Lvlm.load(file)).rejects.toThrow(/GGUF/);
+  });
+
+  test('weights of PyTorch beside the graphs do not matter', async () => {
+    const bundle = await copyOfFixture();
+    await writeFile(path.join(bundle, 'model.safetensors'), '');
+    await (await Lvlm.load(bundle)).dispose();
+  });
+
+  test('graphs of an unknown family', async () => {
+    const bundle = await copyOfFixture();
+    await editJson(bundle, 'config.json', { model_type: 'florence2' });
+    await writeFile(path.join(bundle, 'onnx/encoder_model.onnx'), '');
+    await expect(Lvlm.load(bundle)).rejects.toThrow(
+      /model_type "florence2"; this runner knows llava, .*qwen2_5_vl\. It reads the graphs vision_encoder, embed_tokens, decoder_model_merged; not encoder_model\.onnx\./,
+    );
   });
 });

@@ -5,21 +5,23 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { BundleError } from '../platform/errors.js';
-import { readFamily } from '../families/index.js';
+import { familyTypes, readFamily } from '../families/index.js';
 import type { FamilyOptions, FamilySettings } from '../families/family.js';
+import {
+  dtypes,
+  graphFile,
+  graphNames,
+  resolveDtypes,
+  type DtypeChoice,
+  type GraphDtypes,
+  type GraphName,
+} from './dtypes.js';
 import { findJson, readJson } from './files.js';
-import { isJson, memberOf, wholeNumber, type Json } from './json.js';
+import { foreignLayout, graphsIn } from './foreign-folders.js';
+import { readGenerationRules, unknownRules, type GenerationRules } from './generation-rules.js';
+import { isJson, memberOf, shown, wholeNumber, type Json } from './json.js';
 import type { PreprocessorFile } from './preprocessing.js';
 import { readTextCodec, type TextCodec } from './text-codec.js';
-
-/**
- * Which variant of the bundle's ONNX files to read, by the file name's suffix: `fp32` has none, the others
- * `_fp16`, `_q4` ...
- */
-export type Dtype = 'fp32' | 'fp16' | 'int8' | 'uint8' | 'quantized' | 'q4' | 'q4f16' | 'bnb4';
-
-/** The graphs of a bundle, by the name of their file. */
-export type GraphName = 'vision_encoder' | 'embed_tokens' | 'decoder_model_merged';
 
 /** A bundle's own description of itself, checked. */
 export interface Bundle {
@@ -27,6 +29,9 @@ export interface Bundle {
   readonly family: FamilySettings;
   /** Paths of the ONNX files. */
   readonly graphs: Readonly<Record<GraphName, string>>;
+  readonly dtypes: GraphDtypes;
+  /** What generation_config.json says of the choice of tokens. */
+  readonly rules: GenerationRules;
   /** What ends an answer; empty where no file says it. */
   readonly endTokenIds: readonly number[];
   readonly contextLength: number | null;
@@ -37,41 +42,14 @@ export interface Bundle {
 
 const NO_END =
   'No file of the bundle names an end token (eos_token_id): every answer goes on to maxNewTokens.';
-const SUFFIX: Record<Dtype, string> = {
-  fp32: '',
-  fp16: '_fp16',
-  int8: '_int8',
-  uint8: '_uint8',
-  quantized: '_quantized',
-  q4: '_q4',
-  q4f16: '_q4f16',
-  bnb4: '_bnb4',
-};
-/** Members of generation_config.json that change a greedy answer. */
-const GENERATION_RULES = [
-  'repetition_penalty',
-  'no_repeat_ngram_size',
-  'suppress_tokens',
-  'begin_suppress_tokens',
-  'bad_words_ids',
-  'forced_bos_token_id',
-  'forced_eos_token_id',
-  'min_length',
-  'min_new_tokens',
-];
-
 /** @throws BundleError naming the file and what is wrong with it */
 export async function readBundle(
   directory: string,
-  dtype: Dtype,
+  dtype: DtypeChoice,
   options: FamilyOptions = { newlines: 'drop' },
 ): Promise<Bundle> {
   const folder = path.resolve(directory);
-  if (!(await stat(folder).catch(() => null))?.isDirectory()) {
-    throw new BundleError(
-      `${folder} is no folder. Name the folder of a bundle: config.json, tokenizer.json, onnx/ ...`,
-    );
-  }
+  await refuseForeign(folder);
   const config = await readJson(folder, 'config.json'); // first, because a folder without it is no bundle
   const [generation, ownPreprocessor, processor, tokenizer, tokenizerConfig] = await Promise.all([
     findJson(folder, 'generation_config.json').then((json) => json ?? {}),
@@ -80,10 +58,12 @@ export async function readBundle(
     readJson(folder, 'tokenizer.json'),
     readJson(folder, 'tokenizer_config.json'),
   ]);
+  await refuseUnknownFamily(folder, config);
   const preprocessor = preprocessorOf(folder, ownPreprocessor, processor);
   const family = readFamily({ directory: folder, config, preprocessor, processor }, options);
   const { imageTokenId } = family;
-  const text = memberOf(config, 'text_config');
+  const text = { ...config, ...memberOf(config, 'text_config') }; // flat in some families
+  const graphDtypes = resolveDtypes(dtype, folder, config);
   const codec = await readTextCodec({
     directory: folder,
     tokenizer,
@@ -91,32 +71,44 @@ export async function readBundle(
     processor,
     imageTokenId,
   });
-  const endTokenIds = endTokens(
-    folder,
-    generation.eos_token_id ?? text.eos_token_id ?? config.eos_token_id ?? codec.endTokenId,
-  );
+  const endTokenIds = endTokens(folder, generation.eos_token_id ?? text.eos_token_id ?? codec.endTokenId);
   return {
     directory: folder,
     family,
-    graphs: await graphPaths(folder, dtype),
+    graphs: await graphPaths(folder, graphDtypes),
+    dtypes: graphDtypes,
+    rules: readGenerationRules(folder, generation),
     endTokenIds,
     contextLength:
       text.max_position_embeddings === undefined
         ? null
-        : wholeNumber(
-            folder,
-            'config.json: text_config.max_position_embeddings',
-            text.max_position_embeddings,
-          ),
+        : wholeNumber(folder, 'config.json: max_position_embeddings', text.max_position_embeddings),
     text: codec,
-    warnings: [
-      ...codec.warnings,
-      ...(endTokenIds.length === 0 ? [NO_END] : []),
-      ...GENERATION_RULES.filter((rule) => isActive(rule, generation[rule])).map(
-        (rule) => `generation_config.json asks for ${rule}, which this runner does not apply.`,
-      ),
-    ],
+    warnings: [...codec.warnings, ...(endTokenIds.length === 0 ? [NO_END] : []), ...unknownRules(generation)],
   };
+}
+
+/** @throws BundleError where there is no folder, or one of another kind */
+async function refuseForeign(folder: string): Promise<void> {
+  const foreign = await foreignLayout(folder);
+  if (foreign !== null) throw new BundleError(`${folder} is ${foreign}`);
+  if ((await stat(folder).catch(() => null))?.isDirectory()) return;
+  throw new BundleError(
+    `${folder} is no folder. Name the folder of a bundle: config.json, tokenizer.json, onnx/ ...`,
+  );
+}
+
+/** @throws BundleError which says what there is of its graphs */
+async function refuseUnknownFamily(folder: string, { model_type: type }: Json): Promise<void> {
+  if (familyTypes.includes(type as string)) return;
+  const known = familyTypes.join(', ');
+  const there = await graphsIn(folder);
+  const unread = there.filter((file) => !graphNames.some((name) => file.startsWith(name)));
+  const graphs =
+    unread.length > 0 ? ` It reads the graphs ${graphNames.join(', ')}; not ${unread.join(', ')}.` : '';
+  throw new BundleError(
+    `${folder}: config.json says model_type ${shown(type)}; this runner knows ${known}.${graphs}`,
+  );
 }
 
 /** Newer libraries save it as a part of processor_config.json. @throws BundleError */
@@ -134,22 +126,21 @@ function endTokens(folder: string, value: unknown): number[] {
   return ids.map((id) => wholeNumber(folder, 'eos_token_id', id));
 }
 
-async function graphPaths(folder: string, dtype: Dtype): Promise<Record<GraphName, string>> {
+async function graphPaths(folder: string, chosen: GraphDtypes): Promise<Record<GraphName, string>> {
   const find = async (name: GraphName): Promise<string> => {
-    const file = path.join(folder, 'onnx', `${name}${SUFFIX[dtype]}.onnx`);
+    const file = path.join(folder, graphFile(name, chosen[name]));
     if ((await stat(file).catch(() => null))?.isFile()) return file;
-    throw new BundleError(
-      `${file} is missing. A bundle has onnx/{vision_encoder,embed_tokens,decoder_model_merged}${SUFFIX[dtype]}.onnx for dtype ${dtype}; try another dtype.`,
-    );
+    const there = await graphsIn(folder);
+    const others = dtypes.filter((dtype) => there.includes(path.basename(graphFile(name, dtype))));
+    const advice =
+      others.length > 0
+        ? `Of ${name} there is the dtype ${others.join(', ')}.`
+        : `The folder onnx/ has ${there.join(', ') || 'no graph'}.`;
+    throw new BundleError(`${file} is missing, which dtype ${chosen[name]} reads. ${advice}`);
   };
   return {
     vision_encoder: await find('vision_encoder'),
     embed_tokens: await find('embed_tokens'),
     decoder_model_merged: await find('decoder_model_merged'),
   };
-}
-
-function isActive(rule: string, value: unknown): boolean {
-  if (value === undefined || value === null) return false;
-  return value !== (rule === 'repetition_penalty' ? 1 : 0) && !(Array.isArray(value) && value.length === 0);
 }

@@ -89,7 +89,7 @@ export class Lvlm implements AsyncDisposable {
       graphs: bundle.graphs,
       threads,
       family: bundle.family,
-      identityTolerance: dtype === 'fp32' ? 1e-4 : 2e-2,
+      identityTolerance: bundle.dtypes.vision_encoder === 'fp32' ? 1e-4 : 2e-2,
     });
     const { layers, kvHeads, headDim } = dimensions;
     const { visionLayers } = bundle.family;
@@ -235,7 +235,7 @@ export class Lvlm implements AsyncDisposable {
     promptIds: readonly number[],
     stop: Int32Array,
   ): GenerateRequest {
-    const { endTokenIds, contextLength, family } = this.#bundle;
+    const { endTokenIds, contextLength, family, rules } = this.#bundle;
     const { images, reuseEncoding, maxNewTokens, temperature, seed, onToken } = options;
     return {
       ...formsRequest(chain, handsOut(this.#backend, family)),
@@ -249,6 +249,7 @@ export class Lvlm implements AsyncDisposable {
         seed,
         stop,
       },
+      rules: { ...rules, ...options.rules },
       imageTokenId: family.imageTokenId,
       images: images.length,
       handOut: handsOut(this.#backend, family),

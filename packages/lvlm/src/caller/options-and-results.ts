@@ -1,6 +1,6 @@
 /** What a caller says to a model, and what it gets back. */
 import type { Grid, ReductionPlan, Site, TensorBackend, TokenReducer } from '@foveate/core';
-import type { Dtype } from '../bundle/bundle.js';
+import type { DtypeChoice } from '../bundle/dtypes.js';
 import type { Region } from '../bundle/preprocessing.js';
 import type { Newlines } from '../families/family.js';
 
@@ -23,8 +23,12 @@ export type ImageInput = string | Uint8Array | RawImage;
 
 /** Options of {@link Lvlm.load}. */
 export interface LoadOptions {
-  /** Variant of the ONNX files. Default `'fp32'`. */
-  readonly dtype?: Dtype;
+  /**
+   * Variant of the ONNX files, by the names that transformers.js has for them: one for all, or one a graph:
+   * `{ vision_encoder: 'q8', decoder_model_merged: 'q4' }`. Default `'auto'`: what `transformers.js_config` of
+   * config.json says, else fp32; likewise for graphs that are not named.
+   */
+  readonly dtype?: DtypeChoice;
   /** Threads of one onnxruntime session. Default: the physical cores this process may use. */
   readonly threads?: number;
   /**
@@ -85,6 +89,23 @@ export interface GenerateOptions {
    * Default 0.
    */
   readonly temperature?: number;
+  /**
+   * Above 1 makes tokens less likely that came before, in the prompt (image tokens included) or in the
+   * answer; at any temperature. Default: the bundle's (generation_config.json), else 1, which does nothing.
+   */
+  readonly repetitionPenalty?: number;
+  /** Sample among that many of the likeliest tokens. Default: the bundle's, else 0, which means all. */
+  readonly topK?: number;
+  /**
+   * Sample among the likeliest tokens whose probabilities sum to this. Default: the bundle's, else 1, which
+   * means all.
+   */
+  readonly topP?: number;
+  /**
+   * Sample among tokens at least this many times as likely as the likeliest. Default: the bundle's, else 0,
+   * which means all.
+   */
+  readonly minP?: number;
   /**
    * Seed of the sampling, an integer in [0, 2^32). Default 0, so that a call can be repeated. No effect at
    * temperature 0.

@@ -2,7 +2,8 @@
 import { checkReducer, InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
 import { PromptError } from '../platform/errors.js';
 import { DEFAULT_MAX_PIXELS } from '../platform/image-files.js';
-import type { Dtype } from '../bundle/bundle.js';
+import { dtypes, graphNames, isDtype, type DtypeChoice } from '../bundle/dtypes.js';
+import { ruleRanges, type GenerationRules } from '../bundle/generation-rules.js';
 import type { Newlines } from '../families/family.js';
 import type { GenerateOptions, ImageInput, LoadOptions } from './options-and-results.js';
 
@@ -16,12 +17,13 @@ export interface CheckedCall {
   readonly maxNewTokens: number;
   readonly temperature: number;
   readonly seed: number;
+  /** Those that the caller gave; the bundle's stand for the others. */
+  readonly rules: Partial<GenerationRules>;
   readonly reuseEncoding: boolean;
   readonly abortSignal: AbortSignal | undefined;
   readonly onToken: GenerateOptions['onToken'];
 }
 
-const DTYPES: readonly Dtype[] = ['fp32', 'fp16', 'int8', 'uint8', 'quantized', 'q4', 'q4f16', 'bnb4'];
 const NEWLINES: readonly Newlines[] = ['drop', 'keep', 'nonempty'];
 /** Longer texts are refused before a tokenizer works on them: no model's context holds so much. */
 const MAX_PROMPT_CHARACTERS = 2 ** 21;
@@ -76,6 +78,7 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
     maxNewTokens,
     temperature,
     seed,
+    rules: checkRules(options),
     reuseEncoding,
     abortSignal,
     onToken,
@@ -84,7 +87,7 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
 
 /** @throws InvalidArgumentError */
 export function checkLoadOptions({
-  dtype = 'fp32',
+  dtype = 'auto',
   threads,
   reducers = [],
   backend,
@@ -92,7 +95,7 @@ export function checkLoadOptions({
   cacheDirectory,
   maxImagePixels = DEFAULT_MAX_PIXELS,
 }: LoadOptions): {
-  readonly dtype: Dtype;
+  readonly dtype: DtypeChoice;
   readonly threads: number | undefined;
   readonly reducers: readonly TokenReducer[];
   readonly backend: TensorBackend<unknown> | null;
@@ -100,7 +103,7 @@ export function checkLoadOptions({
   readonly cacheDirectory: string | undefined;
   readonly maxImagePixels: number;
 } {
-  if (!DTYPES.includes(dtype)) throw new InvalidArgumentError('dtype', dtype, `one of ${DTYPES.join(', ')}`);
+  checkDtype(dtype);
   if (!NEWLINES.includes(newlines))
     throw new InvalidArgumentError('newlines', newlines, `one of ${NEWLINES.join(', ')}`);
   if (threads !== undefined && !isInteger(threads, 1, MAX_THREADS))
@@ -116,6 +119,34 @@ export function checkLoadOptions({
     cacheDirectory,
     maxImagePixels,
   };
+}
+
+/** @throws InvalidArgumentError */
+function checkDtype(dtype: DtypeChoice): void {
+  const isRecord = typeof dtype === 'object' && (dtype as object | null) !== null;
+  const known: readonly string[] = graphNames;
+  const isRight = isRecord
+    ? Object.entries(dtype).every(([graph, one]) => known.includes(graph) && isDtype(one))
+    : dtype === 'auto' || isDtype(dtype);
+  if (isRight) return;
+  throw new InvalidArgumentError(
+    'dtype',
+    dtype,
+    `one of auto, ${dtypes.join(', ')}; or an object with one of these for some of ${known.join(', ')}`,
+  );
+}
+
+/** @throws InvalidArgumentError */
+function checkRules(options: GenerateOptions): Partial<GenerationRules> {
+  const names = Object.keys(ruleRanges) as (keyof GenerationRules)[];
+  const given = names.flatMap((name) => {
+    const value = options[name];
+    if (value === undefined) return [];
+    const { allows, text } = ruleRanges[name];
+    if (!Number.isFinite(value) || !allows(value)) throw new InvalidArgumentError(name, value, text);
+    return [[name, value] as const];
+  });
+  return Object.fromEntries(given);
 }
 
 function checkBackend(backend: TensorBackend<unknown>): TensorBackend<unknown> {

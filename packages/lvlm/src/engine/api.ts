@@ -12,7 +12,8 @@ import type {
   Span,
   VisionSite,
 } from '@foveate/core';
-import type { GraphName } from '../bundle/bundle.js';
+import type { GraphName } from '../bundle/dtypes.js';
+import type { GenerationRules } from '../bundle/generation-rules.js';
 import type { FamilySettings } from '../families/family.js';
 import type { PixelValues, Region, Size } from '../bundle/preprocessing.js';
 
@@ -132,6 +133,7 @@ export interface GenerateRequest extends FormsRequest {
   readonly maxNewTokens: number;
   readonly temperature: number;
   readonly seed: number;
+  readonly rules: GenerationRules;
   readonly stream: boolean;
   /** [1] set to 1 by the caller's thread to end the call between two runs. */
   readonly stop: Int32Array;

@@ -16,6 +16,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { CACHE, FIXTURE, picture, temporaryFolder } from '../../test/bundles.js';
 import type * as preprocessingModule from '../bundle/preprocessing.js';
 import { readBundle } from '../bundle/bundle.js';
+import { plainRules } from '../bundle/generation-rules.js';
 import { formsRequest, reductionChain } from '../caller/reduction-chain.js';
 import type * as familiesModule from '../families/index.js';
 import { Lvlm } from '../index.js';
@@ -126,6 +127,7 @@ describe('on WebAssembly', () => {
     const outcome = await engine.generate({
       ...formsRequest(chain, false),
       promptIds: text.encode(text.render('What is this?', 1), 1),
+      rules: plainRules,
       imageTokenId: family.imageTokenId,
       ...{ endTokenIds: [], contextLength: null, images: 1, reuseEncoding: false, handOut: false },
       ...{ maxNewTokens: 1, temperature: 0, seed: 0, stream: false, stop: new Int32Array(1) },

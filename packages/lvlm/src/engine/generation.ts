@@ -41,7 +41,8 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   stopIfAsked();
   const { logits, plans, decidingMs } = await prefill(sequence, prompt, text, { ...context, stopIfAsked });
   const prefillMs = now() - prefillStart - decidingMs;
-  const answer = await decode(request, { ...context, sequence, logits, limit, stopIfAsked });
+  const seen = new Set([...request.promptIds, ...images.flatMap(({ written }) => written)]);
+  const answer = await decode(request, { ...context, sequence, logits, limit, seen, stopIfAsked });
   return {
     ...answer,
     crops: images.map(({ crops }) => crops),
@@ -102,31 +103,37 @@ async function prefill(
   return { logits, plans, decidingMs };
 }
 
+/** What decoding needs. */
+interface DecodingContext extends CallContext {
+  readonly sequence: Sequence;
+  /** Behind the prompt. [vocabulary] */
+  readonly logits: Float32Array;
+  /** Most tokens to generate. */
+  readonly limit: number;
+  /** Token ids of the prompt; those of the answer are added. */
+  readonly seen: Set<number>;
+  readonly stopIfAsked: () => void;
+}
+
 /** Chooses tokens until the model, or the limit, ends the answer. */
 async function decode(
   request: GenerateRequest,
-  {
-    decoder,
-    caller,
-    now,
-    sequence,
-    limit,
-    stopIfAsked,
-    ...prefilled
-  }: CallContext & { sequence: Sequence; logits: Float32Array; limit: number; stopIfAsked: () => void },
+  { decoder, caller, now, sequence, limit, seen, stopIfAsked, ...prefilled }: DecodingContext,
 ): Promise<Pick<Outcome, 'tokenIds' | 'finishReason' | 'firstTokenAt' | 'lastTokenAt' | 'steps'>> {
-  const sample = createSampler(request.temperature, request.seed);
+  const { temperature, seed, rules } = request;
+  const sample = createSampler({ ...rules, temperature, seed });
   const ends = new Set(request.endTokenIds);
   const promptLength = sequence.length;
   const tokenIds: number[] = [];
-  let token = sample(prefilled.logits);
+  let token = sample(prefilled.logits, seen);
   const firstTokenAt = now();
   while (!ends.has(token)) {
     tokenIds.push(token);
+    seen.add(token);
     if (request.stream) caller.token(token);
     if (tokenIds.length === limit) break;
     stopIfAsked();
-    token = sample(await sequence.append(await decoder.embed([token])));
+    token = sample(await sequence.append(await decoder.embed([token])), seen);
   }
   return {
     tokenIds,

@@ -2,6 +2,7 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
 import { BundleError, WorkerError } from '../platform/errors.js';
 import type { EnginePlatform, GraphInMemory } from '../platform/platform.js';
+import { fromHalf, toHalf } from './half-precision.js';
 
 /** Opens sessions, all with the same settings. */
 export interface Sessions {
@@ -20,7 +21,9 @@ export function createSessions(platform: EnginePlatform, threads: number): Sessi
     Tensor: platform.Tensor,
     open: async (graph, name) => {
       try {
-        return await platform.openSession(graph, threads);
+        const session = await platform.openSession(graph, threads);
+        rememberHalves(session, platform.Tensor);
+        return session;
       } catch (cause) {
         throw new BundleError(
           `onnxruntime cannot load ${name}: ${(cause as Error).message} The file is damaged, or is no model of this kind.`,
@@ -31,8 +34,33 @@ export function createSessions(platform: EnginePlatform, threads: number): Sessi
   };
 }
 
+/** What sessions take as float16, and what makes such tensors; nothing of sessions that take none. */
+const halves = new WeakMap<
+  InferenceSession,
+  { readonly inputs: ReadonlySet<string>; readonly Tensor: EnginePlatform['Tensor'] }
+>();
+
+function rememberHalves(session: InferenceSession, Tensor: EnginePlatform['Tensor']): void {
+  const names = session.inputMetadata.filter((input) => input.isTensor && input.type === 'float16');
+  if (names.length > 0) halves.set(session, { inputs: new Set(names.map(({ name }) => name)), Tensor });
+}
+
+/** The feeds, those of float32 that the session takes as float16 as such. */
+function inOwnPrecision(session: InferenceSession, feeds: Record<string, Tensor>): Record<string, Tensor> {
+  const half = halves.get(session);
+  if (!half) return feeds;
+  const { inputs, Tensor } = half;
+  return Object.fromEntries(
+    Object.entries(feeds).map(([name, tensor]) => {
+      const { data, dims } = tensor;
+      const given = inputs.has(name) && data instanceof Float32Array;
+      return [name, given ? new Tensor('float16', toHalf(data), dims) : tensor];
+    }),
+  );
+}
+
 /**
- * Runs a session.
+ * Runs a session. Feeds of float32 that it takes as float16 are given as such.
  * @param outputs names to fetch, or tensors to write them into; default all
  * @throws WorkerError
  */
@@ -42,7 +70,8 @@ export async function run(
   outputs?: Record<string, Tensor | null>,
 ): Promise<Record<string, Tensor>> {
   try {
-    return await (outputs ? session.run(feeds, outputs) : session.run(feeds));
+    const own = inOwnPrecision(session, feeds);
+    return await (outputs ? session.run(own, outputs) : session.run(own));
   } catch (cause) {
     throw new WorkerError(`onnxruntime failed while it ran the model: ${(cause as Error).message}`, {
       cause,
@@ -51,13 +80,14 @@ export async function run(
 }
 
 /**
- * The float32 values of an output.
+ * The values of an output of float32 or float16.
  * @throws BundleError where the output is missing or of another type
  */
 export function floats(outputs: Readonly<Partial<Record<string, Tensor>>>, name: string): Float32Array {
   const data = outputs[name]?.data;
   if (data instanceof Float32Array) return data;
+  if (outputs[name]?.type === 'float16') return fromHalf(data as unknown as Uint16Array);
   throw new BundleError(
-    `The graph's output ${name} is ${outputs[name]?.type ?? 'missing'}; this runner reads float32. Try another dtype of the bundle.`,
+    `The graph's output ${name} is ${outputs[name]?.type ?? 'missing'}; this runner reads float32 and float16. Try another dtype of the bundle.`,
   );
 }

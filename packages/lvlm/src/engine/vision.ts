@@ -64,6 +64,8 @@ export interface VisionContext {
 
 /** What the language model reads of an image. */
 export interface ReadImage extends ImageRows {
+  /** Token ids of what is written for it. */
+  readonly written: readonly number[];
   readonly crops: readonly CropOutcome[];
   readonly visionMs: number;
   readonly reduceMs: number;
@@ -101,7 +103,13 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
         });
       }
       const rows = await imageRows(prepared, reduced, family, context.embed);
-      return { ...rows, crops, visionMs: clock.visionMs, reduceMs: clock.reduceMs };
+      return {
+        ...rows,
+        written: prepared.written,
+        crops,
+        visionMs: clock.visionMs,
+        reduceMs: clock.reduceMs,
+      };
     },
   };
 }

@@ -14,6 +14,9 @@ const byModelType = new Map<unknown, Family>(
   families.flatMap((family) => family.modelTypes.map((type) => [type, family] as const)),
 );
 
+/** Values of `model_type` that a family is known for. */
+export const familyTypes: readonly string[] = families.flatMap(({ modelTypes }) => modelTypes);
+
 /** The family of a bundle, by what it knows of it. */
 export function familyOf({ modelType }: { readonly modelType: unknown }): Family {
   const family = byModelType.get(modelType);
