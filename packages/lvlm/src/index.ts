@@ -1,6 +1,7 @@
 export {
   BundleError,
   DisposedError,
+  HubError,
   IdentityCheckError,
   ImageError,
   PlatformError,
@@ -8,6 +9,8 @@ export {
   UnsupportedReducerError,
   WorkerError,
 } from './platform/errors.js';
+export { bundleFolder, pullBundle } from './hub/bundle-folder.js';
+export type { BundleOptions, DownloadProgress, HubOptions } from './hub/bundle-folder.js';
 export { readImage } from './platform/image-files.js';
 export { Lvlm } from './caller/lvlm.js';
 export type { Dtype } from './bundle/bundle.js';

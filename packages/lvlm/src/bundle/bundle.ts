@@ -60,6 +60,16 @@ const GENERATION_RULES = [
   'min_new_tokens',
 ];
 
+/** Where a bundle has its graphs for a dtype, relative to its folder, with `/`. */
+export function graphFiles(dtype: Dtype): Record<GraphName, string> {
+  const file = (name: GraphName): string => `onnx/${name}${SUFFIX[dtype]}.onnx`;
+  return {
+    vision_encoder: file('vision_encoder'),
+    embed_tokens: file('embed_tokens'),
+    decoder_model_merged: file('decoder_model_merged'),
+  };
+}
+
 /** @throws BundleError naming the file and what is wrong with it */
 export async function readBundle(
   directory: string,
@@ -69,7 +79,7 @@ export async function readBundle(
   const folder = path.resolve(directory);
   if (!(await stat(folder).catch(() => null))?.isDirectory()) {
     throw new BundleError(
-      `${folder} is no folder. Name the folder of a bundle: config.json, tokenizer.json, onnx/ ...`,
+      `${folder} is no folder. Name the folder of a bundle (config.json, tokenizer.json, onnx/ ...), or a model of the hub as owner/name.`,
     );
   }
   const config = await readJson(folder, 'config.json'); // first, because a folder without it is no bundle
@@ -135,8 +145,9 @@ function endTokens(folder: string, value: unknown): number[] {
 }
 
 async function graphPaths(folder: string, dtype: Dtype): Promise<Record<GraphName, string>> {
+  const files = graphFiles(dtype);
   const find = async (name: GraphName): Promise<string> => {
-    const file = path.join(folder, 'onnx', `${name}${SUFFIX[dtype]}.onnx`);
+    const file = path.join(folder, files[name]);
     if ((await stat(file).catch(() => null))?.isFile()) return file;
     throw new BundleError(
       `${file} is missing. A bundle has onnx/{vision_encoder,embed_tokens,decoder_model_merged}${SUFFIX[dtype]}.onnx for dtype ${dtype}; try another dtype.`,
