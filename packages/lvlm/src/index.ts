@@ -13,7 +13,7 @@ export { bundleFolder, pullBundle } from './hub/bundle-folder.js';
 export type { BundleOptions, DownloadProgress, HubOptions } from './hub/bundle-folder.js';
 export { readImage } from './platform/image-files.js';
 export { Lvlm } from './caller/lvlm.js';
-export type { Dtype } from './bundle/bundle.js';
+export { DTYPES, type Dtype } from './bundle/bundle.js';
 export type { Newlines } from './families/family.js';
 export type { Region } from './bundle/preprocessing.js';
 export type {

@@ -47,6 +47,8 @@ const SUFFIX: Record<Dtype, string> = {
   q4f16: '_q4f16',
   bnb4: '_bnb4',
 };
+/** Every {@link Dtype}. */
+export const DTYPES: readonly Dtype[] = Object.keys(SUFFIX) as Dtype[];
 /** Members of generation_config.json that change a greedy answer. */
 const GENERATION_RULES = [
   'repetition_penalty',

@@ -2,7 +2,7 @@
 import { checkReducer, InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
 import { PromptError } from '../platform/errors.js';
 import { DEFAULT_MAX_PIXELS } from '../platform/image-files.js';
-import type { Dtype } from '../bundle/bundle.js';
+import { DTYPES, type Dtype } from '../bundle/bundle.js';
 import type { Newlines } from '../families/family.js';
 import type { GenerateOptions, ImageInput, LoadOptions } from './options-and-results.js';
 
@@ -21,7 +21,6 @@ export interface CheckedCall {
   readonly onToken: GenerateOptions['onToken'];
 }
 
-const DTYPES: readonly Dtype[] = ['fp32', 'fp16', 'int8', 'uint8', 'quantized', 'q4', 'q4f16', 'bnb4'];
 const NEWLINES: readonly Newlines[] = ['drop', 'keep', 'nonempty'];
 /** Longer texts are refused before a tokenizer works on them: no model's context holds so much. */
 const MAX_PROMPT_CHARACTERS = 2 ** 21;

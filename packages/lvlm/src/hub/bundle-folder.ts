@@ -1,7 +1,7 @@
 /** From what a caller calls a model to the folder of its bundle: a folder, or a model of the hub. For Node. */
 import { stat } from 'node:fs/promises';
 import { InvalidArgumentError } from '@foveate/core';
-import type { Dtype } from '../bundle/bundle.js';
+import { DTYPES, type Dtype } from '../bundle/bundle.js';
 
 /** How far a download is. The first call comes before the first byte. */
 export interface DownloadProgress {
@@ -57,6 +57,7 @@ export async function bundleFolder(model: string, options: BundleOptions = {}): 
 export async function pullBundle(id: string, options: BundleOptions = {}): Promise<string> {
   const { revision = 'main', localOnly = false, dtype = 'fp32', onProgress } = options;
   if (!HUB_ID.test(id)) throw new InvalidArgumentError('model', id, 'a model of the hub, owner/name');
+  if (!DTYPES.includes(dtype)) throw new InvalidArgumentError('dtype', dtype, `one of ${DTYPES.join(', ')}`);
   if (!REVISION.test(revision))
     throw new InvalidArgumentError('revision', revision, 'a branch, a tag or a commit');
   const { pull, findPulled } = await import('./pull.js'); // its libraries are for those who use it
