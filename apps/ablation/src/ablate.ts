@@ -8,13 +8,13 @@ import { formatSummary } from './table.js';
 import { print } from './output.js';
 import { findPreset } from './presets.js';
 import { createProgressDisplay } from './progress.js';
+import { modelFolder, type ModelOptions } from './pull.js';
 import { registry } from './registry.js';
 import { expandSpecs, rowsOf } from './spec.js';
 import { abortOnSignals } from './interruption.js';
 import { version } from './version.js';
 
-export interface AblateOptions {
-  readonly model: string;
+export interface AblateOptions extends ModelOptions {
   readonly data: string;
   /** Takes the place of `reducers` and `keep`. */
   readonly preset: string | null;
@@ -30,12 +30,13 @@ export interface AblateOptions {
 
 /** @throws FoveateError; Interrupted */
 export async function ablate(options: AblateOptions): Promise<void> {
-  const { model, data, out, limit, seed, resume, format, backend: name } = options;
+  const { data, out, limit, seed, resume, format, backend: name } = options;
   const preset = findPreset(options.preset);
   const rows = preset
     ? rowsOf(registry, preset.specs)
     : expandSpecs(registry, options.reducers, options.keep);
   const dataset = await readDataset(data);
+  const model = await modelFolder(options);
   const backend = await openBackend(name);
   const display = createProgressDisplay(process.stderr);
   const tell = (line: string): void => {
@@ -48,7 +49,8 @@ export async function ablate(options: AblateOptions): Promise<void> {
     const summary = await runSweep({
       ...{ model, dataset, rows, out, version, limit, seed, resume, abortSignal, preset: options.preset },
       ...(backend && { backend: { name, tensors: backend } }),
-      measurePeakRss: (row, question) => peakRssOfAsk(options, row.reducer, question, abortSignal, tell),
+      measurePeakRss: (row, question) =>
+        peakRssOfAsk({ model, backend: name }, row.reducer, question, abortSignal, tell),
       onMoved: (folder) => {
         tell(`${out} held a finished run of this configuration; it is now in ${folder}.`);
       },
@@ -83,7 +85,7 @@ type MeasurePeakRss = NonNullable<SweepOptions['measurePeakRss']>;
  * else.
  */
 async function peakRssOfAsk(
-  { model, backend }: AblateOptions,
+  { model, backend }: Pick<AblateOptions, 'model' | 'backend'>,
   reducer: string,
   { image, question }: Parameters<MeasurePeakRss>[1],
   signal: AbortSignal,

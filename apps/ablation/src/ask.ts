@@ -1,13 +1,20 @@
 /** `foveate ask`: one question about images. */
-import { Lvlm, type GenerateOptions, type GenerateResult, type ImageReport } from '@foveate/lvlm';
+import {
+  Lvlm,
+  type GenerateOptions,
+  type GenerateResult,
+  type ImageReport,
+  type LoadOptions,
+} from '@foveate/lvlm';
 import { openBackend, type BackendName } from './backend.js';
 import { print } from './output.js';
 import { drawKept, isLocated, writePicture } from './picture.js';
+import { modelFolder, type ModelOptions } from './pull.js';
 import { registry } from './registry.js';
 import { createReducers } from './spec.js';
 
-export interface AskOptions {
-  readonly model: string;
+export interface AskOptions extends ModelOptions {
+  readonly dtype: NonNullable<LoadOptions['dtype']>;
   readonly reduce: string;
   readonly backend: BackendName;
   readonly raw: boolean;
@@ -21,7 +28,11 @@ export async function ask(images: readonly string[], question: string, options: 
   const { reduce, raw, maxNewTokens, show, json } = options;
   const backend = await openBackend(options.backend);
   const reducers = createReducers(registry, reduce);
-  await using model = await Lvlm.load(options.model, { reducers, ...(backend && { backend }) });
+  await using model = await Lvlm.load(await modelFolder(options), {
+    dtype: options.dtype,
+    reducers,
+    ...(backend && { backend }),
+  });
   const output = streamText();
   const result = await model.generate({
     images,

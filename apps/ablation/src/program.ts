@@ -1,4 +1,5 @@
 /** The command line: what can be written, and its help. */
+import { dtypes } from '@foveate/lvlm';
 import { modelDirectory, questionsFile } from '@foveate/tiny-llava';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { ablate, type AblateOptions } from './ablate.js';
@@ -7,6 +8,7 @@ import { backendNames } from './backend.js';
 import { describeMethods } from './methods.js';
 import { print } from './output.js';
 import { presets } from './presets.js';
+import { pull, type PullOptions } from './pull.js';
 import { report, type ReportOptions } from './report/report.js';
 import { formats } from './table.js';
 import { version } from './version.js';
@@ -38,6 +40,7 @@ export function createProgram(): Command {
     .addHelpText('after', '\n"foveate COMMAND --help" says more of each, with examples.');
   program.addCommand(ablateCommand(), { isDefault: false });
   program.addCommand(askCommand());
+  program.addCommand(pullCommand());
   program.addCommand(reportCommand());
   program.addCommand(methodsCommand());
   // Wrong usage throws, like every other error, so that main alone decides on the exit code.
@@ -52,7 +55,12 @@ function ablateCommand(): Command {
       'Asks one model the same questions with each method and prints accuracy beside time and memory.\n' +
         'Answers are written as they are made; times and memory come from passes of their own after them.',
     )
-    .option('--model <dir>', 'bundle in the layout of transformers.js (default: the embedded model)')
+    .option(
+      '--model <model>',
+      'folder in the layout of transformers.js, or owner/name of the hub (default: the embedded model)',
+    )
+    .addOption(revisionOption())
+    .option('--local-only', 'use what the cache holds of a model of the hub, without the network', false)
     .option('--data <file>', 'questions, a JSON object a line (default: those of the embedded model)')
     .option('--reducers <specs>', 'SPECs joined by commas, a row each', DEFAULT_REDUCERS)
     .option('--keep <ratios>', 'a SPEC that states no budget becomes a row for each of these', DEFAULT_KEEP)
@@ -102,7 +110,13 @@ function askCommand(): Command {
     .description('Answers one question about one or more images.')
     .argument('<images-and-question...>', 'image files, and last the question')
     .usage('[options] IMAGE... "QUESTION"')
-    .option('--model <dir>', 'bundle in the layout of transformers.js (default: the embedded model)')
+    .option(
+      '--model <model>',
+      'folder in the layout of transformers.js, or owner/name of the hub (default: the embedded model)',
+    )
+    .addOption(dtypeOption())
+    .addOption(revisionOption())
+    .option('--local-only', 'use what the cache holds of a model of the hub, without the network', false)
     .option('--reduce <spec>', 'SPEC of what reduces the visual tokens of each image', 'none')
     .addOption(backendOption())
     .option('--raw', 'the question is the prompt word for word, <image> where each image belongs', false)
@@ -129,6 +143,40 @@ Examples:
         command.error(`error: ask needs an image and a question; there is only ${JSON.stringify(question)}`);
       await ask(images, question, { model: modelDirectory, ...options } as AskOptions);
     });
+}
+
+function pullCommand(): Command {
+  return new Command('pull')
+    .summary('fetch a model of the hub')
+    .description(
+      'Fetches what is missing of a model of the hub, only the files that the dtype needs, and prints its folder.\n' +
+        'A download that was stopped goes on where it was; every file is checked before it is used.',
+    )
+    .argument('<owner/name>', 'the model')
+    .usage('[options] OWNER/NAME')
+    .addOption(dtypeOption())
+    .addOption(revisionOption())
+    .addHelpText(
+      'after',
+      `
+The cache is the one of the hub's own libraries: ~/.cache/huggingface/hub, unless HF_HOME or HF_HUB_CACHE say otherwise.
+HF_TOKEN is for private and gated models; HF_ENDPOINT names another hub.
+
+Example:
+  foveate pull llava-hf/llava-interleave-qwen-0.5b-hf --dtype q4f16`,
+    )
+    .action(async (id: string, options: PullOptions) => {
+      await pull(id, options);
+    });
+}
+
+function dtypeOption(): Option {
+  const meaning = 'variant of the graphs; auto: the one that config.json names, else fp32';
+  return new Option('--dtype <dtype>', meaning).choices(['auto', ...dtypes]).default('auto');
+}
+
+function revisionOption(): Option {
+  return new Option('--revision <revision>', 'branch, tag or commit of a model of the hub (default: main)');
 }
 
 function backendOption(): Option {

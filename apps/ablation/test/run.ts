@@ -7,6 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { onTestFinished, vi } from 'vitest';
 import { main } from '../src/main.js';
 
+export { ID, serveHub, type HubServer } from '../../../packages/lvlm/test/hub-server.js';
+
 /** The bundle with random weights: its answers mean nothing, and are the same each time. */
 export const MODEL: string = fileURLToPath(
   new URL('../../../packages/lvlm/fixtures/random-llava', import.meta.url),

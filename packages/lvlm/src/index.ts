@@ -1,6 +1,7 @@
 export {
   BundleError,
   DisposedError,
+  HubError,
   IdentityCheckError,
   ImageError,
   PlatformError,
@@ -8,9 +9,11 @@ export {
   UnsupportedReducerError,
   WorkerError,
 } from './platform/errors.js';
+export { bundleFolder, pullBundle } from './hub/bundle-folder.js';
+export type { BundleOptions, DownloadProgress, HubOptions } from './hub/bundle-folder.js';
 export { readImage } from './platform/image-files.js';
 export { Lvlm } from './caller/lvlm.js';
-export type { Dtype, DtypeChoice, GraphName } from './bundle/dtypes.js';
+export { dtypes, type Dtype, type DtypeChoice, type GraphName } from './bundle/dtypes.js';
 export type { Newlines } from './families/family.js';
 export type { Region } from './bundle/preprocessing.js';
 export type {

@@ -94,7 +94,7 @@ async function refuseForeign(folder: string): Promise<void> {
   if (foreign !== null) throw new BundleError(`${folder} is ${foreign}`);
   if ((await stat(folder).catch(() => null))?.isDirectory()) return;
   throw new BundleError(
-    `${folder} is no folder. Name the folder of a bundle: config.json, tokenizer.json, onnx/ ...`,
+    `${folder} is no folder. Name the folder of a bundle (config.json, tokenizer.json, onnx/ ...), or a model of the hub as owner/name.`,
   );
 }
 

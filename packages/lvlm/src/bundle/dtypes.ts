@@ -1,4 +1,5 @@
 /** Which variant of each ONNX file is read: by the names that transformers.js has for them. */
+import { InvalidArgumentError } from '@foveate/core';
 import { BundleError } from '../platform/errors.js';
 import { isJson, memberOf, shown, type Json } from './json.js';
 
@@ -37,7 +38,7 @@ export type DtypeChoice = Dtype | 'auto' | Partial<GraphDtypes>;
 export type GraphDtypes = Readonly<Record<GraphName, Dtype>>;
 
 /** Whether a value is a variant's name. */
-export function isDtype(value: unknown): value is Dtype {
+function isDtype(value: unknown): value is Dtype {
   return typeof value === 'string' && Object.hasOwn(SUFFIXES, value);
 }
 
@@ -69,4 +70,25 @@ export function resolveDtypes(choice: DtypeChoice, directory: string, config: Js
 /** Where a bundle has a graph, relative to its folder, with `/`. */
 export function graphFile(graph: GraphName, dtype: Dtype): string {
   return `onnx/${graph}${SUFFIXES[dtype]}.onnx`;
+}
+
+/** @throws InvalidArgumentError */
+export function checkDtype(dtype: DtypeChoice): void {
+  const isRecord = typeof dtype === 'object' && (dtype as object | null) !== null;
+  const known: readonly string[] = graphNames;
+  const isRight = isRecord
+    ? Object.entries(dtype).every(([graph, one]) => known.includes(graph) && isDtype(one))
+    : dtype === 'auto' || isDtype(dtype);
+  if (isRight) return;
+  throw new InvalidArgumentError(
+    'dtype',
+    dtype,
+    `one of auto, ${dtypes.join(', ')}; or an object with one of these for some of ${known.join(', ')}`,
+  );
+}
+
+/** One string for the variants, for messages. */
+export function dtypeName(choice: GraphDtypes): string {
+  const all = [...new Set(Object.values(choice))];
+  return all.length === 1 ? all[0] : graphNames.map((graph) => `${graph}=${choice[graph]}`).join(', ');
 }

@@ -4,6 +4,7 @@ import { readBundle, type Bundle } from '../bundle/bundle.js';
 import type { GenerateRequest, Outcome, PreparedImage } from '../engine/api.js';
 import type { FamilySettings } from '../families/family.js';
 import { familyOf } from '../families/index.js';
+import { bundleFolder } from '../hub/bundle-folder.js';
 import { defaultCacheDirectory } from '../platform/cache-directory.js';
 import { DisposedError, PromptError, UnsupportedReducerError } from '../platform/errors.js';
 import { decodeImage, hashImage } from '../platform/image-files.js';
@@ -76,12 +77,15 @@ export class Lvlm implements AsyncDisposable {
   /**
    * Loads a bundle: a folder in the layout of transformers.js (config.json, tokenizer.json,
    * preprocessor_config.json, onnx/ ...).
-   * @throws BundleError where the bundle is missing, damaged or of another kind; PlatformError without a
+   * @param model the folder; where there is none and it reads `owner/name`, a model of the hub, of which what
+   * is missing is fetched first
+   * @throws HubError; BundleError where the bundle is missing, damaged or of another kind; PlatformError without a
    * binary for this platform; InvalidArgumentError, UnsupportedReducerError
    */
-  static async load(directory: string, options: LoadOptions = {}): Promise<Lvlm> {
+  static async load(model: string, options: LoadOptions = {}): Promise<Lvlm> {
     const checked = checkLoadOptions(options);
     const { dtype, threads = defaultThreads(), reducers, backend, newlines } = checked;
+    const directory = await bundleFolder(model, { ...options, dtype });
     const bundle = await readBundle(directory, dtype, { newlines });
     const { cacheDirectory = defaultCacheDirectory() } = checked;
     disableTelemetry();

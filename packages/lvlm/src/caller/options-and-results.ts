@@ -3,6 +3,7 @@ import type { Grid, ReductionPlan, Site, TensorBackend, TokenReducer } from '@fo
 import type { DtypeChoice } from '../bundle/dtypes.js';
 import type { Region } from '../bundle/preprocessing.js';
 import type { Newlines } from '../families/family.js';
+import type { HubOptions } from '../hub/bundle-folder.js';
 
 /**
  * Decoded pixels: `height` rows of `width` pixels of `channels` bytes (1 grey, 3 RGB, 4 RGBA), row-major, no
@@ -22,7 +23,7 @@ export interface RawImage {
 export type ImageInput = string | Uint8Array | RawImage;
 
 /** Options of {@link Lvlm.load}. */
-export interface LoadOptions {
+export interface LoadOptions extends HubOptions {
   /**
    * Variant of the ONNX files, by the names that transformers.js has for them: one for all, or one a graph:
    * `{ vision_encoder: 'q8', decoder_model_merged: 'q4' }`. Default `'auto'`: what `transformers.js_config` of

@@ -2,7 +2,7 @@
 import { checkReducer, InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
 import { PromptError } from '../platform/errors.js';
 import { DEFAULT_MAX_PIXELS } from '../platform/image-files.js';
-import { dtypes, graphNames, isDtype, type DtypeChoice } from '../bundle/dtypes.js';
+import { checkDtype, type DtypeChoice } from '../bundle/dtypes.js';
 import { ruleRanges, type GenerationRules } from '../bundle/generation-rules.js';
 import type { Newlines } from '../families/family.js';
 import type { GenerateOptions, ImageInput, LoadOptions } from './options-and-results.js';
@@ -119,21 +119,6 @@ export function checkLoadOptions({
     cacheDirectory,
     maxImagePixels,
   };
-}
-
-/** @throws InvalidArgumentError */
-function checkDtype(dtype: DtypeChoice): void {
-  const isRecord = typeof dtype === 'object' && (dtype as object | null) !== null;
-  const known: readonly string[] = graphNames;
-  const isRight = isRecord
-    ? Object.entries(dtype).every(([graph, one]) => known.includes(graph) && isDtype(one))
-    : dtype === 'auto' || isDtype(dtype);
-  if (isRight) return;
-  throw new InvalidArgumentError(
-    'dtype',
-    dtype,
-    `one of auto, ${dtypes.join(', ')}; or an object with one of these for some of ${known.join(', ')}`,
-  );
 }
 
 /** @throws InvalidArgumentError */

@@ -9,6 +9,22 @@ export class BundleError extends FoveateError {
   override readonly name = 'BundleError';
 }
 
+/**
+ * A model cannot be had from the hub: it is not there or not for this user, the network or the hub fails, what
+ * it sends is not what it lists, or the cache lacks it and may not be filled.
+ */
+export class HubError extends FoveateError {
+  static override readonly marker: symbol = Symbol.for('@foveate/HubError');
+  override readonly name = 'HubError';
+  /** The HTTP status that the hub answered, e.g. 401; null where it is about no answer. */
+  readonly status: number | null;
+
+  constructor(message: string, { status = null, cause }: { status?: number | null; cause?: unknown } = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.status = status;
+  }
+}
+
 /** An image cannot be read: missing, no image, damaged, too large, or named by a URL. */
 export class ImageError extends FoveateError {
   static override readonly marker: symbol = Symbol.for('@foveate/ImageError');
