@@ -14,6 +14,7 @@ import { disableTelemetry } from '../platform/telemetry.js';
 import { now } from '../platform/clock.js';
 import { defaultThreads, resize } from '../platform/node.js';
 import { onAbort, unlessAborted } from './abort.js';
+import { answerStream } from './answer-stream.js';
 import { Call } from './call.js';
 import { EngineClient } from './engine-client.js';
 import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
@@ -27,6 +28,7 @@ import {
 import { equivalentTokens, imageReports } from './reports.js';
 import { createTokenStream } from './token-stream.js';
 import type {
+  GeneratedToken,
   GenerateOptions,
   GenerateResult,
   ImageInput,
@@ -135,6 +137,19 @@ export class Lvlm implements AsyncDisposable {
     const turn = this.#queue.then(() => this.#answer(call, calledAt));
     this.#queue = turn.catch(() => undefined);
     return call.abortSignal ? unlessAborted(turn, call.abortSignal) : turn;
+  }
+
+  /**
+   * As {@link generate}, each token as soon as there is one; the generator's return value is the result.
+   * Whoever leaves the loop early ends the call.
+   * @throws what {@link generate} throws, while the loop asks for the next token
+   * @example
+   * for await (const { text } of model.stream({ images: ['photo.jpg'], prompt: 'What is this?' })) process.stdout.write(text);
+   */
+  stream(
+    options: Omit<GenerateOptions, 'onToken'>,
+  ): AsyncGenerator<GeneratedToken, GenerateResult, undefined> {
+    return answerStream(options.abortSignal, (ways) => this.generate({ ...options, ...ways }));
   }
 
   /**
