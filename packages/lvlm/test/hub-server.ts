@@ -28,7 +28,7 @@ export interface ServedFile {
 }
 
 /** A request as the tests look at it. */
-export interface Seen {
+interface Seen {
   readonly method: string;
   readonly url: string;
   readonly range: string | undefined;
