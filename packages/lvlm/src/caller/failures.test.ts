@@ -95,6 +95,6 @@ test('a size that the encoder does not take is told before any picture is made',
   const size = { height: 16384, width: 16384 };
   await editJson(bundle, 'preprocessor_config.json', { size: { shortest_edge: 16384 }, crop_size: size });
   await expect(Lvlm.load(bundle, { cacheDirectory: CACHE })).rejects.toThrow(
-    /The encoder reads pictures of 64 x 64, but preprocessor_config.json makes 16384 x 16384/,
+    /The encoder reads pixel_values of .* x 3 x 64 x 64, but preprocessor_config.json makes 1 x 3 x 16384 x 16384/,
   );
 });

@@ -116,7 +116,7 @@ async function openModel(
   const { visionLayers, patchSize, patchesPerToken } = family;
   const feeds: EncoderSettings['feeds'] = (pixels) => familyOf(family).feeds(pixels, family);
   const probe = familyOf(family).probeSize(family);
-  checkInputs(encoderFile, inputs, feeds(blank(probe)));
+  checkInputs(encoderFile, inputs, feeds(withoutPixels(probe)));
   const settings: EncoderSettings = {
     ...{ file: encoderFile, model: encoder, weightBytes, visionLayers, patchSize, patchesPerToken, feeds },
   };
@@ -139,8 +139,9 @@ async function openModel(
   };
 }
 
-function blank({ width, height }: Size): PixelValues {
-  return { data: new Float32Array(3 * width * height), width, height };
+/** For the shapes of what is made of it: the size may be one that no memory holds. */
+function withoutPixels({ width, height }: Size): PixelValues {
+  return { data: new Float32Array(), width, height };
 }
 
 /** Errors of a graph's structure are the bundle's. @throws BundleError */

@@ -14,7 +14,7 @@ import type {
 import type { Features, PreparedImage, ReducedCrop } from './api.js';
 
 /** What the language model reads in one place. */
-export interface EmbeddingRow {
+interface EmbeddingRow {
   /** [D] */
   readonly values: Float32Array;
   /**

@@ -90,7 +90,7 @@ export interface Family<Settings extends FamilySettings = FamilySettings> {
 export type EncoderFeeds = Readonly<Record<string, EncoderFeed>>;
 
 /** Row-major; booleans are bytes. */
-export type EncoderFeed = { readonly dims: readonly number[] } & (
+type EncoderFeed = { readonly dims: readonly number[] } & (
   | { readonly type: 'float32'; readonly data: Float32Array }
   | { readonly type: 'bool'; readonly data: Uint8Array }
   | { readonly type: 'int64'; readonly data: BigInt64Array }
