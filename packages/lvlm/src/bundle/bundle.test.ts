@@ -316,6 +316,17 @@ test('rules for generating that are not applied are told', async () => {
   ]);
 });
 
+test.each([
+  ['nowhere', {}, undefined, null],
+  ['null in text_config', { max_position_embeddings: null }, 77, 77],
+  ['null everywhere', { max_position_embeddings: null }, null, null],
+  ['in text_config first', { max_position_embeddings: 88 }, 77, 88],
+])('the context length, %s', async (_, text, flat, expected) => {
+  const bundle = await copyOfFixture();
+  await editJson(bundle, 'config.json', { text_config: text, max_position_embeddings: flat });
+  expect((await readBundle(bundle, 'fp32')).contextLength).toBe(expected);
+});
+
 describe('the end token', () => {
   /** The fixture with end tokens where they are given, and nowhere else. */
   async function withEnds(ends: {
@@ -341,6 +352,7 @@ describe('the end token', () => {
     [{ generation: [2, 7], text: 3, tokenizer: '<pad>' }, [2, 7]],
     [{ generation: null, text: 3, config: 4 }, [3]],
     [{ config: 4, tokenizer: '<pad>' }, [4]],
+    [{ text: null, config: 4, tokenizer: '<pad>' }, [4]],
     [{ tokenizer: { content: '</s>' } }, [2]],
   ])('of %j', async (ends, expected) => {
     const { endTokenIds, warnings } = await readBundle(await withEnds(ends), 'fp32');

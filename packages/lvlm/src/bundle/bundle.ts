@@ -62,7 +62,9 @@ export async function readBundle(
   const preprocessor = preprocessorOf(folder, ownPreprocessor, processor);
   const family = readFamily({ directory: folder, config, preprocessor, processor }, options);
   const { imageTokenId } = family;
-  const text = { ...config, ...memberOf(config, 'text_config') }; // flat in some families
+  const textConfig = memberOf(config, 'text_config');
+  const ofText = (name: string): unknown => textConfig[name] ?? config[name] ?? undefined; // flat in some families
+  const contextLength = ofText('max_position_embeddings');
   const graphDtypes = resolveDtypes(dtype, folder, config);
   const codec = await readTextCodec({
     directory: folder,
@@ -71,7 +73,10 @@ export async function readBundle(
     processor,
     imageTokenId,
   });
-  const endTokenIds = endTokens(folder, generation.eos_token_id ?? text.eos_token_id ?? codec.endTokenId);
+  const endTokenIds = endTokens(
+    folder,
+    generation.eos_token_id ?? ofText('eos_token_id') ?? codec.endTokenId,
+  );
   return {
     directory: folder,
     family,
@@ -80,9 +85,9 @@ export async function readBundle(
     rules: readGenerationRules(folder, generation),
     endTokenIds,
     contextLength:
-      text.max_position_embeddings === undefined
+      contextLength === undefined
         ? null
-        : wholeNumber(folder, 'config.json: max_position_embeddings', text.max_position_embeddings),
+        : wholeNumber(folder, 'config.json: max_position_embeddings', contextLength),
     text: codec,
     warnings: [...codec.warnings, ...(endTokenIds.length === 0 ? [NO_END] : []), ...unknownRules(generation)],
   };
