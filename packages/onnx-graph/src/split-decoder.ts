@@ -131,9 +131,8 @@ function lowerPart(
 /** As the decoder has them; those that it has not are counted. */
 function positionShape(index: GraphIndex): (string | number)[] {
   const shape = tensorShape(index.valueInfo(POSITIONS)) ?? [];
-  return shape.length === 3
-    ? [Number(shape[0] ?? 3), 'batch_size', 'sequence_length']
-    : ['batch_size', 'sequence_length'];
+  const tokens = ['batch_size', 'sequence_length'];
+  return shape.length === 3 ? [shape[0] ?? 'position_axes', ...tokens] : tokens;
 }
 
 /** The layers from one on, as a decoder of their own. */

@@ -244,7 +244,7 @@ export class Lvlm implements AsyncDisposable {
     const own = familyOf(family);
     const crops = await own.preprocess(decoded, family, resize, images);
     const size = { width: decoded.width, height: decoded.height };
-    const inPrompt = own.written?.(size, crops.length, text.imageToken, family) ?? '';
+    const inPrompt = own.written?.(size, text.imageToken, family) ?? '';
     return { imageHash: hashImage(decoded), size, crops, written: text.encodeImage(inPrompt, crops.length) };
   }
 

@@ -46,10 +46,10 @@ export interface LoadOptions extends HubOptions {
    */
   readonly backend?: TensorBackend<unknown>;
   /**
-   * Which of the newlines that LLaVA-NeXT puts behind the rows of a picture the language model reads once
-   * visual tokens were left out or merged on the encoder's features: none, all, or those of rows that have a
-   * token left. Default `'drop'`. Of a picture with nothing reduced there it reads them all. Other models
-   * have none.
+   * Which of the newlines that LLaVA-NeXT and LLaVA-OneVision put behind the rows of a picture the language
+   * model reads once visual tokens were left out or merged on the encoder's features: none, all, or those of
+   * rows that have a token left. Default `'drop'`. Of a picture with nothing reduced there it reads them all.
+   * Other models have none.
    */
   readonly newlines?: Newlines;
   /**

@@ -117,9 +117,8 @@ async function openModel(
   const feeds: EncoderSettings['feeds'] = (pixels) => familyOf(family).feeds(pixels, family);
   const probe = familyOf(family).probeSize(family);
   checkInputs(encoderFile, inputs, feeds(withoutPixels(probe)));
-  const settings: EncoderSettings = {
-    ...{ file: encoderFile, model: encoder, weightBytes, visionLayers, patchSize, patchesPerToken, feeds },
-  };
+  const known = { visionLayers, patchSize, patchesPerToken };
+  const settings: EncoderSettings = { file: encoderFile, model: encoder, weightBytes, ...known, feeds };
   const check = { probe, tolerance: identityTolerance };
   const encoderFor = (request: VisionRequest | null): Promise<Encoder> =>
     forms.get(request ? encoderFormId(request) : 'encoder', settings.weightBytes, () =>

@@ -40,7 +40,7 @@ test.each([
 ] as const)('%s: tiles, and what is written for them', (family, settings) => {
   for (const [height, width, rows, columns] of counts[family]) {
     const split = rows * columns > 1;
-    const text = familyOf(settings).written!({ width, height }, NaN, '<image>', settings);
+    const text = familyOf(settings).written!({ width, height }, '<image>', settings);
     const places = [...text.matchAll(/<row_(\d+)_col_(\d+)><image>/g)].map(([, row, column]) => [
       row,
       column,

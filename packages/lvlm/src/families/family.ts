@@ -64,9 +64,8 @@ export interface Family<Settings extends FamilySettings = FamilySettings> {
   /**
    * What stands in the prompt for an image: text, with an image token for each crop. Absent: one image token
    * stands for all of it.
-   * @param crops how many the image has
    */
-  written?(size: Size, crops: number, imageToken: string, settings: Settings): string;
+  written?(size: Size, imageToken: string, settings: Settings): string;
   /**
    * How the tokens of each of an image's crops lie. Pure arithmetic on sizes.
    * @throws BundleError where the encoder gives other tokens

@@ -171,7 +171,7 @@ function feeds({ data, width, height }: PixelValues): EncoderFeeds {
 }
 
 /** get_image_prompt_string, an image token for each tile. */
-function written(size: Size, _crops: number, imageToken: string, settings: Idefics3Settings): string {
+function written(size: Size, imageToken: string, settings: Idefics3Settings): string {
   const { grid } = tile(size, settings);
   const whole = `${AROUND}${WHOLE}${imageToken}${AROUND}`;
   if (!grid) return whole;
