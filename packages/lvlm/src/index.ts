@@ -13,6 +13,7 @@ export { bundleFolder, pullBundle } from './hub/bundle-folder.js';
 export type { BundleOptions, DownloadProgress, HubOptions } from './hub/bundle-folder.js';
 export { readImage } from './platform/image-files.js';
 export { Lvlm } from './caller/lvlm.js';
+export { Chat, type AskOptions, type ChatOptions } from './caller/chat.js';
 export { dtypes, type Dtype, type DtypeChoice, type GraphName } from './bundle/dtypes.js';
 export type { Newlines } from './families/family.js';
 export type { Region } from './bundle/preprocessing.js';
@@ -26,6 +27,7 @@ export type {
   LoadOptions,
   LvlmInfo,
   Memory,
+  Message,
   RawImage,
   StepReport,
   Timings,

@@ -148,7 +148,7 @@ test('a template that complains at length is cited in short', async () => {
     chat_template: `{{ raise_exception('${'x'.repeat(60_000)}') }}`,
   });
   const { text } = await readBundle(bundle, 'fp32');
-  expect(() => text.render('x', 0)).toThrow(/^.{300,500}$/);
+  expect(() => text.render([{ role: 'user', text: 'x', images: 0 }])).toThrow(/^.{300,500}$/);
 });
 
 describe('foreign', () => {
@@ -440,7 +440,7 @@ describe('several templates', () => {
     if (files.json !== undefined)
       await writeFile(path.join(bundle, 'chat_template.json'), JSON.stringify({ chat_template: files.json }));
     const { text, warnings } = await readBundle(bundle, 'fp32');
-    return [text.render('x', 1), warnings];
+    return [text.render([{ role: 'user', text: 'x', images: 1 }]), warnings];
   }
   const differ = (used: string, other: string): string =>
     `${used} and ${other} have different chat templates: that of ${used} is used.`;

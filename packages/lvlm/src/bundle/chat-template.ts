@@ -1,4 +1,4 @@
-/** The bundle's chat template: which of its files has it, and a user's turn in it. */
+/** The bundle's chat template: which of its files has it, and a conversation in it. */
 import { BundleError, PromptError } from '../platform/errors.js';
 import { BoundedTemplate } from './bounded-template.js';
 import { findJson, findText } from './files.js';
@@ -27,6 +27,14 @@ interface Source {
   readonly text: string;
 }
 
+/** One turn of a conversation. */
+export interface Turn {
+  readonly role: 'system' | 'user' | 'assistant';
+  readonly text: string;
+  /** Number of images before the text. */
+  readonly images: number;
+}
+
 /** A chat template. */
 export class ChatTemplate {
   readonly #template: BoundedTemplate;
@@ -39,17 +47,16 @@ export class ChatTemplate {
   }
 
   /**
-   * The user's turn, with `images` images before the text.
+   * A conversation that the model is to answer.
    * @throws PromptError where the template fails
    */
-  render(text: string, images: number): string {
-    const content = [...Array.from({ length: images }, () => ({ type: 'image' })), { type: 'text', text }];
+  render(turns: readonly Turn[]): string {
+    const messages = turns.map(({ role, text, images }) => {
+      const pictures = Array.from({ length: images }, () => ({ type: 'image' }));
+      return { role, content: [...pictures, { type: 'text', text }] };
+    });
     try {
-      return this.#template.render({
-        ...this.#variables,
-        messages: [{ role: 'user', content }],
-        add_generation_prompt: true,
-      });
+      return this.#template.render({ ...this.#variables, messages, add_generation_prompt: true });
     } catch (cause) {
       throw new PromptError(
         `The bundle's chat template fails on this prompt: ${reasonOf(cause)}. Use rawPrompt.`,
@@ -118,7 +125,7 @@ function parse({ directory, specialTokens }: ChatTemplateFiles, { file, text }: 
 /** Templates for text alone leave images out, or fail on them. */
 function hasPlaceForImages(template: ChatTemplate, imageToken: string): boolean {
   try {
-    return template.render('text', 1).includes(imageToken);
+    return template.render([{ role: 'user', text: 'text', images: 1 }]).includes(imageToken);
   } catch {
     return false;
   }

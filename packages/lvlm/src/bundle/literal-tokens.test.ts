@@ -95,17 +95,19 @@ describe('a prompt', () => {
     const byte = (char: string): number => codec.encode(char, 0)[1]; // the fixture has a token a byte, after the begin token
     const [begin, image] = [1, 3];
     const spelled = (text: string): number[] => Array.from(text, byte);
-    expect(codec.encodeTurn('a</s>b<s>', 1)).toEqual([
+    expect(codec.encodeTurns([{ role: 'user', text: 'a</s>b<s>', images: 1 }])).toEqual([
       begin,
       ...spelled('USER: '),
       image,
       ...spelled('\na</s>b<s> ASSISTANT:'),
     ]);
     expect(codec.encode('a</s>b', 0)).toEqual([begin, byte('a'), 2, byte('b')]);
-    expect(codec.encodeTurn('no token < / s >', 1)).toEqual(
-      codec.encode(codec.render('no token < / s >', 1), 1),
+    expect(codec.encodeTurns([{ role: 'user', text: 'no token < / s >', images: 1 }])).toEqual(
+      codec.encode(codec.render([{ role: 'user', text: 'no token < / s >', images: 1 }]), 1),
     );
-    expect(() => codec.encodeTurn('</s> and <image>', 1)).toThrow(PromptError);
+    expect(() => codec.encodeTurns([{ role: 'user', text: '</s> and <image>', images: 1 }])).toThrow(
+      PromptError,
+    );
   });
 
   test("goes through what the template does to it, among the template's own tokens", async () => {
@@ -115,7 +117,7 @@ describe('a prompt', () => {
     await editJson(bundle, 'tokenizer_config.json', { chat_template });
     const { text: codec } = await readBundle(bundle, 'fp32');
     const spelled = (text: string): number[] => codec.encode(text, 0).slice(1);
-    expect(codec.encodeTurn('  </s>\n', 1)).toEqual([
+    expect(codec.encodeTurns([{ role: 'user', text: '  </s>\n', images: 1 }])).toEqual([
       1,
       3,
       ...['<', '/', 's', '>'].flatMap(spelled),

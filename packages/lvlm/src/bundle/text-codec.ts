@@ -1,6 +1,6 @@
 /** Text to token ids and back: the bundle's tokenizer and its chat template. */
 import { Tokenizer } from '@huggingface/tokenizers';
-import { readChatTemplate, type ChatTemplate } from './chat-template.js';
+import { readChatTemplate, type ChatTemplate, type Turn } from './chat-template.js';
 import { cut, isJson, reasonOf, type Json } from './json.js';
 import { LiteralTokens, type TokenizerFiles } from './literal-tokens.js';
 import { BundleError, PromptError } from '../platform/errors.js';
@@ -59,32 +59,33 @@ export class TextCodec {
   }
 
   /**
-   * The user's turn in the bundle's chat template, with `images` images before the text.
-   * @throws PromptError where there is no template, it fails, or the text itself holds the image token
+   * A conversation in the bundle's chat template.
+   * @throws PromptError where there is no template, it fails, or a text itself holds the image token
    */
-  render(text: string, images: number): string {
+  render(turns: readonly Turn[]): string {
     const { template } = this.#parts;
     if (!template)
       throw new PromptError(
         'This bundle has no chat template: use rawPrompt, with the image token where each image belongs.',
       );
-    if (text.includes(this.imageToken)) {
+    if (turns.some(({ text }) => text.includes(this.imageToken))) {
       throw new PromptError(
-        `prompt contains ${cut(this.imageToken)}, which the chat template writes: leave it out, or use rawPrompt.`,
+        `The prompt contains ${cut(this.imageToken)}, which the chat template writes: leave it out, or use rawPrompt.`,
       );
     }
-    return template.render(text, images);
+    return template.render(turns);
   }
 
   /**
-   * Token ids of the user's turn in the chat template. Special tokens in the text are text.
+   * Token ids of a conversation in the chat template. Special tokens in its texts are text.
    * @throws PromptError as {@link render} and {@link encode} do
    */
-  encodeTurn(text: string, images: number): number[] {
+  encodeTurns(turns: readonly Turn[]): number[] {
     const { tokens, tokenizer } = this.#parts.literal;
-    const plain = this.render(text, images);
-    if (!tokens.occurIn(text)) return this.encode(plain, images);
-    const rendered = this.render(tokens.hide(text), images);
+    const images = turns.reduce((sum, turn) => sum + turn.images, 0);
+    const plain = this.render(turns);
+    if (!turns.some(({ text }) => tokens.occurIn(text))) return this.encode(plain, images);
+    const rendered = this.render(turns.map((turn) => ({ ...turn, text: tokens.hide(turn.text) })));
     return this.#encode(tokenizer(), rendered, tokens.reveal(rendered), images);
   }
 

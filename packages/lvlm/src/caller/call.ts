@@ -17,10 +17,15 @@ import { cropTokens, withoutPadding, type AskEngine } from './crop-tokens.js';
 import { planSite } from './plan-chain.js';
 import type { LayerReducers, ReductionChain } from './reduction-chain.js';
 
+/** [images][crops] The plans on the features, in the order of the chain; nothing where none acts there. */
+export type FeaturePlans = readonly (readonly (readonly ReductionPlan[])[])[];
+
 /** What a call is made of. */
 interface CallParts {
   readonly chain: ReductionChain;
   readonly images: number;
+  /** Of images that earlier turns of a chat read. [images][crops], see {@link Call.plans} */
+  readonly plans: FeaturePlans;
   readonly backend: TensorBackend<unknown> | null;
   readonly ask: AskEngine;
   /** Runs what reducers do. */
@@ -37,7 +42,6 @@ export class Call implements CallerApi {
   imageMs = 0;
   readonly #parts: CallParts;
   readonly #hashes: string[] = [];
-  /** [images][crops] */
   readonly #plans: (readonly ReductionPlan[])[][];
   readonly #ended: Promise<never>;
   #end: (reason: unknown) => void = () => undefined;
@@ -45,7 +49,7 @@ export class Call implements CallerApi {
 
   constructor(parts: CallParts) {
     this.#parts = parts;
-    this.#plans = Array.from({ length: parts.images }, () => []);
+    this.#plans = Array.from({ length: parts.images }, (_, image) => [...(parts.plans.at(image) ?? [])]);
     this.#ended = new Promise((_, reject) => (this.#end = reject));
     this.#ended.catch(() => undefined);
   }
@@ -62,8 +66,7 @@ export class Call implements CallerApi {
     if (this.#failure) throw this.#failure.cause;
   }
 
-  /** [images][crops] The plans on the features, in the order of the chain; nothing where none acts there. */
-  get plans(): readonly (readonly (readonly ReductionPlan[])[])[] {
+  get plans(): FeaturePlans {
     return this.#plans;
   }
 

@@ -101,6 +101,11 @@ export class EngineClient {
     }
   }
 
+  /** See {@link EngineApi.forget}. */
+  forget(turn: number): void {
+    if (!this.#death) void this.#engine.forget(turn).catch(() => undefined); // a dead engine keeps nothing
+  }
+
   /** Asks about the crop or prompt whose plans the engine waits for. */
   get ask(): Pick<EngineApi, 'signal' | 'nearest'> {
     return this.#engine;

@@ -172,7 +172,7 @@ describe('prompts', () => {
   test('both or none, and other options out of range', async () => {
     await expect(lvlm.generate({})).rejects.toThrow(/prompt must be a string, and exactly one/);
     await expect(lvlm.generate({ prompt: 'a', rawPrompt: 'b' })).rejects.toThrow(
-      /exactly one of prompt and rawPrompt/,
+      /exactly one of prompt, rawPrompt and messages/,
     );
     await expect(lvlm.generate({ prompt: 'a', maxNewTokens: 0 })).rejects.toThrow(
       /maxNewTokens must be an integer/,

@@ -95,7 +95,8 @@ describe.each(FORMS)('a language model whose attention is %s', (form) => {
     await model.remove();
   });
 
-  const idsOf = (images: number): number[] => bundle.text.encode(bundle.text.render(PROMPT, images), images);
+  const idsOf = (images: number): number[] =>
+    bundle.text.encode(bundle.text.render([{ role: 'user', text: PROMPT, images }]), images);
 
   /** The rows of an image that enter the language model, after the plans that the runner reports. */
   async function entering(image: RawImage, result: GenerateResult, index: number): Promise<Rows> {

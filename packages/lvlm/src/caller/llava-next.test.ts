@@ -123,7 +123,7 @@ function rowsOf(
 
 /** Token ids of the prompt. */
 function idsOf(prompt: string, images: number): number[] {
-  return bundle.text.encode(bundle.text.render(prompt, images), images);
+  return bundle.text.encode(bundle.text.render([{ role: 'user', text: prompt, images }]), images);
 }
 
 /** The rows of pictures with nothing reduced. */

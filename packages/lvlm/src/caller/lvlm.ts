@@ -15,7 +15,8 @@ import { now } from '../platform/clock.js';
 import { defaultThreads, resize } from '../platform/node.js';
 import { onAbort, unlessAborted } from './abort.js';
 import { answerStream } from './answer-stream.js';
-import { Call } from './call.js';
+import { Call, type FeaturePlans } from './call.js';
+import { Chat, checkChatOptions, type AnsweredTurn, type ChatOptions, type TurnBehind } from './chat.js';
 import { EngineClient } from './engine-client.js';
 import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
 import {
@@ -61,6 +62,8 @@ export class Lvlm implements AsyncDisposable {
   readonly #maxImagePixels: number;
   readonly #backend: TensorBackend<unknown> | null;
   #queue: Promise<unknown> = Promise.resolve();
+  /** Turns of chats so far. */
+  #turns = 0;
   #disposed = false;
 
   private constructor(
@@ -96,6 +99,7 @@ export class Lvlm implements AsyncDisposable {
       threads,
       family: bundle.family,
       identityTolerance: bundle.dtypes.vision_encoder === 'fp32' ? 1e-4 : 2e-2,
+      maxChatBytes: checked.maxChatBytes,
     });
     const { layers, kvHeads, headDim } = dimensions;
     const { visionLayers } = bundle.family;
@@ -127,14 +131,40 @@ export class Lvlm implements AsyncDisposable {
    * WorkerError where the engine died; DisposedError; the abort signal's reason
    */
   async generate(options: GenerateOptions): Promise<GenerateResult> {
-    const calledAt = now();
+    const { result } = await this.#turn(options, now(), null);
+    return result;
+  }
+
+  /**
+   * A conversation about images: they are encoded and reduced once, and each turn runs only what is new. Its
+   * reducers are those of all turns.
+   * @throws InvalidArgumentError
+   * @example
+   * const chat = model.chat({ images: ['photo.jpg'], reducers: [fopruRank()] });
+   * await chat.ask('What is this?');
+   * await chat.ask('And what is behind it?');
+   */
+  chat(options: ChatOptions = {}): Chat {
+    return new Chat(checkChatOptions(options), {
+      answer: (call, calledAt, behind) => this.#turn(call, calledAt, { behind }),
+      forget: (turn) => {
+        this.#engine.forget(turn);
+      },
+    });
+  }
+
+  async #turn(
+    options: GenerateOptions,
+    calledAt: number,
+    chat: { readonly behind: TurnBehind | null } | null,
+  ): Promise<AnsweredTurn> {
     const call = checkGenerateOptions(options);
     if (planning.getStore() === this) {
       throw new UnsupportedReducerError(
         'A reducer called generate() of the model that waits for its plan, which would never answer: load the model a second time for it.',
       );
     }
-    const turn = this.#queue.then(() => this.#answer(call, calledAt));
+    const turn = this.#queue.then(() => this.#answer(call, calledAt, chat));
     this.#queue = turn.catch(() => undefined);
     return call.abortSignal ? unlessAborted(turn, call.abortSignal) : turn;
   }
@@ -165,7 +195,11 @@ export class Lvlm implements AsyncDisposable {
     await this.dispose();
   }
 
-  async #answer(options: CheckedCall, calledAt: number): Promise<GenerateResult> {
+  async #answer(
+    options: CheckedCall,
+    calledAt: number,
+    chat: { readonly behind: TurnBehind | null } | null,
+  ): Promise<AnsweredTurn> {
     if (this.#disposed) throw new DisposedError();
     options.abortSignal?.throwIfAborted();
     const startedAt = now();
@@ -173,12 +207,15 @@ export class Lvlm implements AsyncDisposable {
     const chain = reductionChain(options.reducers, this.#layers);
     const promptIds = this.#promptIds(options);
     const promptMs = now() - startedAt;
-    const call = this.#call(options, chain);
-    const outcome = await this.#run(call, options, this.#request(options, chain, promptIds, call.stop));
-    return {
+    const call = this.#call(options, chain, chat?.behind?.plans ?? []);
+    const turn = chat && { behind: chat.behind?.turn ?? null, keepAs: ++this.#turns };
+    const request = this.#request(options, chain, promptIds, { stop: call.stop, chat: turn });
+    const outcome = await this.#run(call, options, request);
+    const result = {
       ...this.#answerOf(outcome),
       images: imageReports(chain, outcome, call.plans),
       equivalentTokens: equivalentTokens(chain, outcome),
+      reusedTokens: outcome.reusedTokens,
       timings: {
         queueMs: startedAt - calledAt,
         preprocessMs: promptMs + call.imageMs,
@@ -204,6 +241,7 @@ export class Lvlm implements AsyncDisposable {
         outcome.warnings,
       ]),
     };
+    return { result, behind: turn && { turn: turn.keepAs, plans: call.plans } };
   }
 
   get #layers(): TowerLayers {
@@ -214,22 +252,25 @@ export class Lvlm implements AsyncDisposable {
     return { text: this.#bundle.text.decode(tokenIds).trim(), tokenIds, finishReason };
   }
 
-  #promptIds({ text, template, images }: CheckedCall): number[] {
+  #promptIds({ prompt, images }: CheckedCall): number[] {
     const { text: codec, contextLength } = this.#bundle;
     const limit = (contextLength ?? Infinity) * MAX_CHARACTERS_PER_TOKEN;
-    if (text.length > limit) {
+    const texts = typeof prompt === 'string' ? [prompt] : prompt.map(({ text }) => text);
+    const characters = texts.reduce((sum, text) => sum + text.length, 0);
+    if (characters > limit) {
       throw new PromptError(
-        `The prompt has ${text.length} characters, more than the model's context of ${contextLength} tokens can hold.`,
+        `The prompt has ${characters} characters, more than the model's context of ${contextLength} tokens can hold.`,
       );
     }
-    return template ? codec.encodeTurn(text, images.length) : codec.encode(text, images.length);
+    return typeof prompt === 'string' ? codec.encode(prompt, images.length) : codec.encodeTurns(prompt);
   }
 
-  #call({ images, onToken }: CheckedCall, chain: ReductionChain): Call {
+  #call({ images, onToken }: CheckedCall, chain: ReductionChain, plans: FeaturePlans): Call {
     const textOf = createTokenStream(this.#bundle.text);
     return new Call({
       chain,
       images: images.length,
+      plans,
       backend: this.#backend,
       ask: this.#engine.ask,
       plan: (work) => planning.run(this, work),
@@ -252,7 +293,7 @@ export class Lvlm implements AsyncDisposable {
     options: CheckedCall,
     chain: ReductionChain,
     promptIds: readonly number[],
-    stop: Int32Array,
+    ways: Pick<GenerateRequest, 'stop' | 'chat'>,
   ): GenerateRequest {
     const { endTokenIds, contextLength, family, rules } = this.#bundle;
     const { images, reuseEncoding, maxNewTokens, temperature, seed, onToken } = options;
@@ -266,8 +307,8 @@ export class Lvlm implements AsyncDisposable {
         maxNewTokens,
         temperature,
         seed,
-        stop,
       },
+      ...ways,
       rules: { ...rules, ...options.rules },
       imageTokenId: family.imageTokenId,
       images: images.length,
@@ -292,6 +333,7 @@ export class Lvlm implements AsyncDisposable {
       if (!outcome) throw new DisposedError(); // stopped, but not by this call
       return outcome;
     } catch (error) {
+      if (request.chat) this.#engine.forget(request.chat.keepAs); // answered, but too late
       call.throwIfEnded(); // what ended the call, and not what became of that on the way through the engine
       throw error;
     } finally {

@@ -59,9 +59,24 @@ export interface LoadOptions extends HubOptions {
   readonly cacheDirectory?: string;
   /** Most pixels a decoded image may have. Default 64 Mi (67,108,864). */
   readonly maxImagePixels?: number;
+  /**
+   * Most bytes of keys and values that are kept between the turns of all chats. Beyond it those of the chat
+   * used longest ago are forgotten: its next turn gives the same answer, and takes as long as a first one.
+   * Default 1 Gi (1,073,741,824).
+   */
+  readonly maxChatBytes?: number;
 }
 
-/** Options of {@link Lvlm.generate}. Exactly one of `prompt` and `rawPrompt` is given. */
+/** One turn of a conversation. */
+export interface Message {
+  readonly role: 'system' | 'user' | 'assistant';
+  /** Special tokens in it are text; it must not contain the image token. */
+  readonly content: string;
+  /** Images before the text. Default `[]`. */
+  readonly images?: readonly ImageInput[];
+}
+
+/** Options of {@link Lvlm.generate}. Exactly one of `prompt`, `rawPrompt` and `messages` is given. */
 export interface GenerateOptions {
   /**
    * In the order of their places in the prompt: paths, bytes of image files, or `{ data, width, height,
@@ -78,6 +93,11 @@ export interface GenerateOptions {
    * tokens that mean what they say.
    */
   readonly rawPrompt?: string;
+  /**
+   * A whole conversation with the user's turn at its end, put into the bundle's chat template; in place of
+   * `images` its messages have theirs.
+   */
+  readonly messages?: readonly Message[];
   /**
    * What reduces the visual tokens, in the order of the data: inside the encoder, on its features, inside the
    * language model. Default `[]`.
@@ -151,6 +171,8 @@ export interface GenerateResult {
    * kept * (L - K)) / L; with more sites accordingly, without one T = N. Text is not counted.
    */
   readonly equivalentTokens: number;
+  /** Tokens of the prompt, visual ones included, that an earlier turn of the chat had run; else 0. */
+  readonly reusedTokens: number;
   readonly timings: Timings;
   readonly memory: Memory;
   /** Everything worth telling that is no error, those of the plans included. */

@@ -2,17 +2,17 @@
 import { checkReducer, InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
 import { PromptError } from '../platform/errors.js';
 import { DEFAULT_MAX_PIXELS } from '../platform/image-files.js';
+import type { Turn } from '../bundle/chat-template.js';
 import { checkDtype, type DtypeChoice } from '../bundle/dtypes.js';
 import { ruleRanges, type GenerationRules } from '../bundle/generation-rules.js';
 import type { Newlines } from '../families/family.js';
-import type { GenerateOptions, ImageInput, LoadOptions } from './options-and-results.js';
+import type { GenerateOptions, ImageInput, LoadOptions, Message } from './options-and-results.js';
 
 /** One call's options. */
 export interface CheckedCall {
   readonly images: readonly ImageInput[];
-  readonly text: string;
-  /** Whether `text` goes through the chat template. */
-  readonly template: boolean;
+  /** The conversation for the chat template, or the prompt word for word. */
+  readonly prompt: readonly Turn[] | string;
   readonly reducers: readonly TokenReducer[];
   readonly maxNewTokens: number;
   readonly temperature: number;
@@ -24,6 +24,7 @@ export interface CheckedCall {
   readonly onToken: GenerateOptions['onToken'];
 }
 
+const ROLES: readonly Message['role'][] = ['system', 'user', 'assistant'];
 const NEWLINES: readonly Newlines[] = ['drop', 'keep', 'nonempty'];
 /** Longer texts are refused before a tokenizer works on them: no model's context holds so much. */
 const MAX_PROMPT_CHARACTERS = 2 ** 21;
@@ -34,9 +35,6 @@ const MAX_THREADS = 256;
 /** @throws InvalidArgumentError, PromptError */
 export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
   const {
-    images = [],
-    prompt,
-    rawPrompt,
     reducers = [],
     maxNewTokens = 64,
     temperature = 0,
@@ -45,23 +43,6 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
     abortSignal,
     onToken,
   } = options;
-  const text = prompt ?? rawPrompt;
-  if (typeof text !== 'string' || (prompt !== undefined && rawPrompt !== undefined)) {
-    throw new InvalidArgumentError(
-      'prompt',
-      text,
-      'a string, and exactly one of prompt and rawPrompt is given',
-    );
-  }
-  if (text.trim() === '') throw new PromptError(`${prompt === undefined ? 'rawPrompt' : 'prompt'} is empty.`);
-  if (text.length > MAX_PROMPT_CHARACTERS) {
-    throw new PromptError(
-      `The prompt has ${text.length} characters; at most ${MAX_PROMPT_CHARACTERS} are read.`,
-    );
-  }
-  if (!Array.isArray(images) || images.length > MAX_IMAGES) {
-    throw new InvalidArgumentError('images', images, `an array of at most ${MAX_IMAGES} images`);
-  }
   if (!isInteger(maxNewTokens, 1, 2 ** 20))
     throw new InvalidArgumentError('maxNewTokens', maxNewTokens, 'an integer from 1 to 1,048,576');
   if (!(Number.isFinite(temperature) && temperature >= 0))
@@ -71,9 +52,7 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
   if (onToken !== undefined && typeof onToken !== 'function')
     throw new InvalidArgumentError('onToken', onToken, 'a function');
   return {
-    images,
-    text,
-    template: prompt !== undefined,
+    ...checkPrompt(options),
     reducers: checkReducers(reducers),
     maxNewTokens,
     temperature,
@@ -85,6 +64,73 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
   };
 }
 
+/** @throws InvalidArgumentError, PromptError */
+function checkPrompt(options: GenerateOptions): Pick<CheckedCall, 'images' | 'prompt'> {
+  const { prompt, rawPrompt, messages, images = [] } = options;
+  if ([prompt, rawPrompt, messages].filter((given) => given !== undefined).length !== 1) {
+    throw new InvalidArgumentError(
+      'prompt',
+      prompt,
+      'a string, and exactly one of prompt, rawPrompt and messages is given',
+    );
+  }
+  if (messages !== undefined) {
+    if (images.length > 0)
+      throw new InvalidArgumentError(
+        'images',
+        images,
+        'none beside messages, which have images of their own',
+      );
+    return checkMessages(messages);
+  }
+  const name = prompt === undefined ? 'rawPrompt' : 'prompt';
+  const text = checkText(name, prompt ?? rawPrompt);
+  checkLength(text.length);
+  checkImages('images', images);
+  return { images, prompt: prompt === undefined ? text : [{ role: 'user', text, images: images.length }] };
+}
+
+/** @throws InvalidArgumentError, PromptError */
+function checkMessages(messages: readonly Message[]): Pick<CheckedCall, 'images' | 'prompt'> {
+  const isList: boolean = Array.isArray(messages);
+  if (!isList || messages.at(-1)?.role !== 'user')
+    throw new InvalidArgumentError('messages', messages, 'an array that ends with a message of the user');
+  const turns = messages.map((message, i): Turn => {
+    const { role, content, images = [] } = (message as Partial<Message> | null) ?? {};
+    if (role === undefined || !ROLES.includes(role))
+      throw new InvalidArgumentError(`messages[${i}].role`, role, `one of ${ROLES.join(', ')}`);
+    checkImages(`messages[${i}].images`, images);
+    const text = role === 'user' ? checkText(`messages[${i}].content`, content) : content;
+    if (typeof text !== 'string') throw new InvalidArgumentError(`messages[${i}].content`, text, 'a string');
+    return { role, text, images: images.length };
+  });
+  checkLength(turns.reduce((sum, { text }) => sum + text.length, 0));
+  const images = messages.flatMap((message) => message.images ?? []);
+  checkImages('messages', images);
+  return { images, prompt: turns };
+}
+
+/** @throws InvalidArgumentError, PromptError */
+function checkText(name: string, text: unknown): string {
+  if (typeof text !== 'string') throw new InvalidArgumentError(name, text, 'a string');
+  if (text.trim() === '') throw new PromptError(`${name} is empty.`);
+  return text;
+}
+
+/** @throws PromptError */
+function checkLength(characters: number): void {
+  if (characters <= MAX_PROMPT_CHARACTERS) return;
+  throw new PromptError(
+    `The prompt has ${characters} characters; at most ${MAX_PROMPT_CHARACTERS} are read.`,
+  );
+}
+
+/** @throws InvalidArgumentError */
+function checkImages(name: string, images: readonly ImageInput[]): void {
+  if (Array.isArray(images) && images.length <= MAX_IMAGES) return;
+  throw new InvalidArgumentError(name, images, `an array of at most ${MAX_IMAGES} images`);
+}
+
 /** @throws InvalidArgumentError */
 export function checkLoadOptions({
   dtype = 'auto',
@@ -94,6 +140,7 @@ export function checkLoadOptions({
   newlines = 'drop',
   cacheDirectory,
   maxImagePixels = DEFAULT_MAX_PIXELS,
+  maxChatBytes = 2 ** 30,
 }: LoadOptions): {
   readonly dtype: DtypeChoice;
   readonly threads: number | undefined;
@@ -102,6 +149,7 @@ export function checkLoadOptions({
   readonly newlines: Newlines;
   readonly cacheDirectory: string | undefined;
   readonly maxImagePixels: number;
+  readonly maxChatBytes: number;
 } {
   checkDtype(dtype);
   if (!NEWLINES.includes(newlines))
@@ -110,6 +158,8 @@ export function checkLoadOptions({
     throw new InvalidArgumentError('threads', threads, `an integer from 1 to ${MAX_THREADS}`);
   if (!isInteger(maxImagePixels, 1, 2 ** 30))
     throw new InvalidArgumentError('maxImagePixels', maxImagePixels, 'an integer from 1 to 2^30');
+  if (!isInteger(maxChatBytes, 0, Number.MAX_SAFE_INTEGER))
+    throw new InvalidArgumentError('maxChatBytes', maxChatBytes, 'a number of bytes, 0 or above');
   return {
     dtype,
     threads,
@@ -118,6 +168,7 @@ export function checkLoadOptions({
     newlines,
     cacheDirectory,
     maxImagePixels,
+    maxChatBytes,
   };
 }
 

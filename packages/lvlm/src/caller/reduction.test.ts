@@ -86,7 +86,10 @@ async function both(
   });
   const features = await Promise.all(images.map(featuresOf));
   const reduced = features.map((rows) => plain.project(plans.reduce(combine, rows)));
-  const ids = bundle.text.encode(bundle.text.render(PROMPT, images.length), images.length);
+  const ids = bundle.text.encode(
+    bundle.text.render([{ role: 'user', text: PROMPT, images: images.length }]),
+    images.length,
+  );
   return { result, expected: await plain.answer(ids, reduced, maxNewTokens) };
 }
 
@@ -169,7 +172,8 @@ describe('the report', () => {
 
   test('counts the KV cache exactly', async () => {
     const reducers = [reducer(({ length }) => selectionPlan([1, 2, 3], length))];
-    const text = bundle.text.encode(bundle.text.render(PROMPT, 1), 1).length - 1;
+    const text =
+      bundle.text.encode(bundle.text.render([{ role: 'user', text: PROMPT, images: 1 }]), 1).length - 1;
     for (const maxNewTokens of [1, 7]) {
       const { memory, tokenIds, finishReason } = await lvlm.generate({
         images: [picture(1)],
@@ -302,7 +306,7 @@ describe('what a reducer sees', () => {
     const flat = (values: Rows): number[] => values.flatMap((row) => [...row]);
     for (const [i, prompt] of prompts.entries()) {
       const text = bundle.text
-        .encode(bundle.text.render(prompt, 1), 1)
+        .encode(bundle.text.render([{ role: 'user', text: prompt, images: 1 }]), 1)
         .filter((id) => id !== bundle.family.imageTokenId);
       const expected = [rows, plain.project(rows), await plain.embed(text)].map(flat);
       for (const [j, values] of Object.values(seen[i]).entries()) {

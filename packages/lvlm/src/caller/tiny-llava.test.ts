@@ -67,7 +67,7 @@ test.each([1, 2])('answers where FastV prunes before layer %i', async (layer) =>
       resize,
     );
     const rows = await enteringRows(plain, pixels, result.images[0].crops[0].steps);
-    const ids = bundle.text.encode(bundle.text.render(question, 1), 1);
+    const ids = bundle.text.encode(bundle.text.render([{ role: 'user', text: question, images: 1 }]), 1);
     const expected = await referenceAnswer({ llama, plain }, ids, [rows], fast, 3);
     expect(result.images[0].crops[0].steps.at(-1)?.plan.sources, image).toEqual(expected.plans[0].sources);
     expect(result.tokenIds, `${image}: ${question}`).toEqual(expected.tokens);

@@ -35,6 +35,8 @@ export interface EngineApi {
   signal(request: SignalRequest): Promise<Float32Array>;
   /** Neighbours by the rows of such a signal, see `TokenSource.nearest`. */
   nearest(rows: SignalRequest, of: Uint32Array, k: number): Promise<Uint32Array>;
+  /** Forgets what was kept of a turn. */
+  forget(turn: number): void;
   /** Ends the engine once nothing runs. */
   dispose(): Promise<void>;
 }
@@ -71,6 +73,8 @@ export interface EngineSettings {
    * feature.
    */
   readonly identityTolerance: number;
+  /** Most bytes of keys and values that are kept between the turns of chats. */
+  readonly maxChatBytes: number;
 }
 
 /** What the graphs say of the model. */
@@ -137,6 +141,16 @@ export interface GenerateRequest extends FormsRequest {
   readonly stream: boolean;
   /** [1] set to 1 by the caller's thread to end the call between two runs. */
   readonly stop: Int32Array;
+  /** Null: a call of its own. */
+  readonly chat: ChatTurn | null;
+}
+
+/** A turn of a chat, by numbers that the caller's thread gives to the turns that the engine keeps. */
+interface ChatTurn {
+  /** The turn before, of the same reducers; null: this is the first. */
+  readonly behind: number | null;
+  /** What this one will be kept as. */
+  readonly keepAs: number;
 }
 
 /** An image, decoded and preprocessed. */
@@ -239,6 +253,8 @@ export interface Outcome {
   /** Decoder runs after the first. */
   readonly steps: number;
   readonly cached: { readonly text: number; readonly visual: number; readonly generated: number };
+  /** Tokens of the prompt that an earlier turn of the chat had run. */
+  readonly reusedTokens: number;
   readonly kvBytesPerLayer: readonly number[];
   readonly warnings: readonly string[];
 }

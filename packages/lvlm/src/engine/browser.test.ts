@@ -122,15 +122,18 @@ describe('on WebAssembly', () => {
       () => caller,
       () => undefined,
     );
-    const { layers } = await engine.open({ graphs, threads: 1, family, identityTolerance: 1e-4 });
+    const { layers } = await engine.open({
+      ...{ graphs, threads: 1, family, identityTolerance: 1e-4, maxChatBytes: 0 },
+    });
     const chain = reductionChain(reducers, { vision: family.visionLayers, language: layers });
     const outcome = await engine.generate({
       ...formsRequest(chain, false),
-      promptIds: text.encode(text.render('What is this?', 1), 1),
+      promptIds: text.encode(text.render([{ role: 'user', text: 'What is this?', images: 1 }]), 1),
       rules: plainRules,
       imageTokenId: family.imageTokenId,
       ...{ endTokenIds: [], contextLength: null, images: 1, reuseEncoding: false, handOut: false },
       ...{ maxNewTokens: 1, temperature: 0, seed: 0, stream: false, stop: new Int32Array(1) },
+      chat: null,
     });
     expect(kept).toEqual(expected.images[0].crops[0].steps[0].kept);
     expect(outcome?.tokenIds).toEqual(expected.tokenIds);

@@ -16,7 +16,7 @@ import { BundleError } from '../platform/errors.js';
 import type { InnerSite, ModelDimensions } from './api.js';
 import type { Form, Forms } from './forms.js';
 import { isRuled, resolveInTurn, type RuledSite } from './rules.js';
-import { SingleGraphSequence, type Prunings, type Sequence } from './sequence.js';
+import { SingleGraphSequence, type Past, type Prunings, type Sequence } from './sequence.js';
 import { floats, run, type Sessions } from './sessions.js';
 import { SplitSequence, type PartSession } from './split-sequence.js';
 
@@ -95,11 +95,12 @@ export class Decoder {
   }
 
   /**
-   * A new, empty sequence, whose prompt will have so many visual tokens. Where all of them stay, the graph is
-   * the bundle's own.
+   * A new sequence, whose prompt has so many visual tokens. Where all of them stay, the graph is the bundle's
+   * own.
+   * @param past what was run of the prompt in a sequence of the same sites; null: nothing
    * @throws BundleError where the decoder cannot be patched
    */
-  async start(sites: readonly InnerSite[], visualTokens: number): Promise<Sequence> {
+  async start(sites: readonly InnerSite[], visualTokens: number, past: Past | null): Promise<Sequence> {
     const decoder = { tensor: this.#sessions.Tensor, dimensions: this.dimensions };
     if (visualTokens === 0 || sites.every(isRuled)) {
       const counts = resolveInTurn(
@@ -109,13 +110,13 @@ export class Decoder {
       const unpruned = counts.map(({ warnings }) => identityPlan(visualTokens, { warnings }));
       if (counts.every(({ count }) => count === visualTokens)) {
         const { session } = await this.#whole();
-        return new SingleGraphSequence({ ...decoder, session }, null, unpruned);
+        return new SingleGraphSequence({ ...decoder, session }, null, unpruned, past);
       }
       const { session, names } = await this.#pruned(sites.filter(isRuled));
-      return new SingleGraphSequence({ ...decoder, session }, prunings(names, sites, counts));
+      return new SingleGraphSequence({ ...decoder, session }, prunings(names, sites, counts), unpruned, past);
     }
     const { parts } = await this.#split(sites);
-    return new SplitSequence(decoder, parts, sites);
+    return new SplitSequence(decoder, parts, sites, past);
   }
 
   /** The bundle's own graph. */

@@ -20,6 +20,7 @@ import {
 import { Forms } from './forms.js';
 import { generate, Stopped } from './generation.js';
 import { openCheckedEncoder } from './identity-check.js';
+import { KeptTurns } from './kept-turns.js';
 import { createNearestRows } from './nearest-rows.js';
 import { createSessions } from './sessions.js';
 import { createVision, type Vision } from './vision.js';
@@ -35,6 +36,7 @@ interface Model {
   readonly platform: EnginePlatform;
   readonly decoder: Decoder;
   readonly vision: Vision;
+  readonly keptTurns: KeptTurns;
 }
 
 /**
@@ -73,11 +75,11 @@ export function createEngine(
       }),
     generate: (request: GenerateRequest) =>
       inTurn(async () => {
-        const { platform, decoder, vision } = model();
+        const { platform, decoder, vision, keptTurns } = model();
         await refuseChanged(platform);
         const now = (): number => platform.now();
         try {
-          return await generate(request, { now, decoder, vision, awaited, caller: caller() });
+          return await generate(request, { now, decoder, vision, keptTurns, awaited, caller: caller() });
         } catch (error) {
           if (error instanceof Stopped) return null;
           throw error;
@@ -85,6 +87,7 @@ export function createEngine(
       }),
     signal: (request) => awaited.signal(request),
     nearest: (rows, of, k) => awaited.nearest(rows, of, k),
+    forget: (turn) => opened?.keptTurns.forget(turn),
     dispose: async () => {
       await running;
       onDispose();
@@ -102,7 +105,7 @@ async function refuseChanged(platform: EnginePlatform): Promise<void> {
 /** @throws BundleError, PlatformError */
 async function openModel(
   platform: EnginePlatform,
-  { graphs, threads, family, identityTolerance }: EngineSettings,
+  { graphs, threads, family, identityTolerance, maxChatBytes }: EngineSettings,
   awaited: Awaited,
 ): Promise<Model> {
   const sessions = createSessions(platform, threads);
@@ -130,6 +133,7 @@ async function openModel(
   return {
     platform,
     vision: createVision(encoderFor, family),
+    keptTurns: new KeptTurns(maxChatBytes),
     decoder: await Decoder.open(sessions, forms, {
       file: decoderFile,
       model: decoder,

@@ -4,8 +4,9 @@ import { BundleError, PromptError } from '../platform/errors.js';
 import type { CallerApi, GenerateRequest, Outcome } from './api.js';
 import type { Awaited } from './awaited.js';
 import type { Decoder } from './decoder.js';
+import { placed, type KeptTurns, type PlacedImage } from './kept-turns.js';
 import { createSampler } from './sampling.js';
-import type { Position, Prompt, Sequence } from './sequence.js';
+import { firstOf, type Past, type Position, type Prompt, type Sequence } from './sequence.js';
 import type { ReadImage, Vision, VisionContext } from './vision.js';
 
 /** The call was stopped by the caller's thread. */
@@ -16,6 +17,7 @@ export interface CallContext {
   readonly now: () => number;
   readonly decoder: Decoder;
   readonly vision: Vision;
+  readonly keptTurns: KeptTurns;
   readonly awaited: Awaited;
   readonly caller: CallerApi;
 }
@@ -26,57 +28,119 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const stopIfAsked = (): void => {
     if (Atomics.load(request.stop, 0) === 1) throw new Stopped();
   };
+  const reused = reusedPart(request, context.keptTurns);
   const words = request.promptIds.filter((id) => id !== request.imageTokenId);
   const roomFor = promptLimit(request, words.length);
-  roomFor([]);
+  roomFor(reused.images);
   const text = await decoder.embed(words); // [T, D]
   const embed = (ids: readonly number[]): Promise<Float32Array> => decoder.embed(ids);
-  const images = await readImages(request, text, { ...context, embed, stopIfAsked }, roomFor);
+  const read = await readImages(request, text, reused.images, { ...context, embed, stopIfAsked }, roomFor);
+  const images = [...reused.images, ...read.map(placed)];
   const warnings: string[] = [];
   const limit = tokenLimit(request, roomFor(images), warnings);
 
   const prefillStart = now();
-  const prompt = layOut(request, text, images);
-  const sequence = await decoder.start(request.language, prompt.visual.length);
+  const prompt = layOut(request, text, reused, read);
+  const visual = sum(images.map(({ origins }) => origins.length));
+  const sequence = await decoder.start(request.language, visual, reused.past);
   stopIfAsked();
-  const { logits, plans, decidingMs } = await prefill(sequence, prompt, text, { ...context, stopIfAsked });
+  const prefilling = { ...context, stopIfAsked };
+  const { logits, plans, decidingMs } = reused.past
+    ? { ...reused, logits: await sequence.append(prompt.embeddings, prompt.positions), decidingMs: 0 }
+    : await prefill(sequence, prompt, text, prefilling);
   const prefillMs = now() - prefillStart - decidingMs;
+  const promptLength = sequence.length;
   const seen = new Set([...request.promptIds, ...images.flatMap(({ written }) => written)]);
   const answer = await decode(request, { ...context, sequence, logits, limit, seen, stopIfAsked });
+  keepTurn(request, answer, { images, plans, reused }, sequence, context.keptTurns);
   return {
     ...answer,
     crops: images.map(({ crops }) => crops),
     origins: originsOf(images),
     languagePlans: plans,
-    visionMs: sum(images.map(({ visionMs }) => visionMs)),
-    reduceMs: sum(images.map(({ reduceMs }) => reduceMs)) + decidingMs,
+    visionMs: sum(read.map(({ visionMs }) => visionMs)),
+    reduceMs: sum(read.map(({ reduceMs }) => reduceMs)) + decidingMs,
     prefillMs,
-    cached: {
-      text: prompt.length - prompt.visual.length,
-      visual: prompt.visual.length,
-      generated: answer.steps,
-    },
+    cached: { text: promptLength - visual, visual, generated: answer.steps },
+    reusedTokens: reused.past?.length ?? 0,
     kvBytesPerLayer: sequence.kvBytesPerLayer(),
     warnings,
   };
 }
 
+/** The part of a prompt that an earlier turn of its chat ran. */
+interface ReusedPart {
+  /** How many of the prompt's ids. */
+  readonly ids: number;
+  readonly images: readonly PlacedImage[];
+  readonly plans: Outcome['languagePlans'];
+  readonly decidedOn: number;
+  /** Null: none. */
+  readonly past: Past | null;
+}
+
+const NOTHING: ReusedPart = { ids: 0, images: [], plans: [], decidedOn: 0, past: null };
+
 /**
- * Encodes the images one by one, so that no more than one is in memory, and has their tokens reduced where
- * the call asks for it.
+ * The ids that a prompt has in common with the turn before it, but the last one, which is run for its logits.
+ * Where visual tokens were dropped inside the language model, it is nothing unless the decision stands: it
+ * was made on ids that the prompt still begins with, and no image came since.
+ */
+function reusedPart(
+  { chat, promptIds, imageTokenId, language }: GenerateRequest,
+  kept: KeptTurns,
+): ReusedPart {
+  const behind = chat?.behind ?? null;
+  const turn = behind === null ? null : kept.find(behind);
+  if (!turn) return NOTHING;
+  const differ = promptIds.findIndex((id, i) => id !== turn.ids[i]);
+  const ids = differ < 0 ? promptIds.length - 1 : differ;
+  const images = turn.images.slice(0, promptIds.slice(0, ids).filter((id) => id === imageTokenId).length);
+  const isNewImage = promptIds.slice(ids).includes(imageTokenId);
+  if (ids < turn.decidedOn || (language.length > 0 && isNewImage)) return NOTHING;
+  const words = ids - images.length;
+  const length = words + sum(images.map((image) => image.length));
+  const next = words + sum(images.map(({ positions }) => positions));
+  const { languagePlans: plans, decidedOn } = turn;
+  return { ids, images, plans, decidedOn, past: firstOf(turn.past, length, next) };
+}
+
+/** Keeps what was run, where the call is a turn of a chat. */
+function keepTurn(
+  { chat, promptIds, language }: GenerateRequest,
+  { tokenIds, steps }: Pick<Outcome, 'tokenIds' | 'steps'>,
+  { images, plans, reused }: { images: PlacedImage[]; plans: Outcome['languagePlans']; reused: ReusedPart },
+  sequence: Sequence,
+  kept: KeptTurns,
+): void {
+  if (!chat) return;
+  const decidedNow = language.length > 0 && images.length > 0 ? promptIds.length : 0;
+  kept.keep(chat.keepAs, {
+    ids: [...promptIds, ...tokenIds.slice(0, steps)],
+    images,
+    decidedOn: reused.past ? reused.decidedOn : decidedNow,
+    languagePlans: plans,
+    past: sequence.past(),
+  });
+}
+
+/**
+ * Encodes the images that are new one by one, so that no more than one is in memory, and has their tokens
+ * reduced where the call asks for it.
  */
 async function readImages(
   request: GenerateRequest,
   text: Float32Array,
+  reused: readonly PlacedImage[],
   context: VisionContext & Pick<CallContext, 'vision'>,
-  roomFor: (images: readonly ReadImage[]) => number,
+  roomFor: (images: readonly PlacedImage[]) => number,
 ): Promise<ReadImage[]> {
   const images: ReadImage[] = [];
-  for (let index = 0; index < request.images; index++) {
+  for (let index = reused.length; index < request.images; index++) {
     context.stopIfAsked();
     const prepared = await context.caller.image(index);
     images.push(await context.vision.readImage({ index, prepared, request, text }, context));
-    roomFor(images);
+    roomFor([...reused, ...images.map(placed)]);
   }
   return images;
 }
@@ -145,11 +209,9 @@ async function decode(
 }
 
 /** [V * 3], see {@link Outcome}. */
-function originsOf(images: readonly ReadImage[]): Uint32Array {
+function originsOf(images: readonly PlacedImage[]): Uint32Array {
   return Uint32Array.from(
-    images.flatMap(({ rows }, image) =>
-      rows.flatMap(({ origin }) => (origin ? [image, origin.crop, origin.token] : [])),
-    ),
+    images.flatMap(({ origins }, image) => origins.flatMap(({ crop, token }) => [image, crop, token])),
   );
 }
 
@@ -161,10 +223,10 @@ function originsOf(images: readonly ReadImage[]): Uint32Array {
 function promptLimit(
   { contextLength, images }: GenerateRequest,
   words: number,
-): (read: readonly ReadImage[]) => number {
+): (read: readonly PlacedImage[]) => number {
   return (read) => {
     if (contextLength === null) return Infinity;
-    const length = words + sum(read.map(({ rows }) => rows.length)) + images - read.length;
+    const length = words + sum(read.map((image) => image.length)) + images - read.length;
     if (contextLength - length >= 1) return contextLength - length;
     const atLeast = read.length < images ? 'at least ' : '';
     throw new PromptError(
@@ -186,23 +248,24 @@ function tokenLimit(
   return Math.min(room, maxNewTokens);
 }
 
-/** The prompt, each image token replaced by its image's rows. */
+/** What is to be run of the prompt, each image token replaced by its image's rows. */
 function layOut(
   { promptIds, imageTokenId }: GenerateRequest,
   text: Float32Array, // [T, D]
+  reused: ReusedPart,
   images: readonly ReadImage[],
 ): Prompt {
-  const words = promptIds.length - images.length;
-  const width = text.length / words;
-  const length = words + sum(images.map(({ rows }) => rows.length));
+  const ids = promptIds.slice(reused.ids);
+  const width = text.length / (promptIds.length - reused.images.length - images.length);
+  const length = ids.length - images.length + sum(images.map(({ rows }) => rows.length));
   const embeddings = new Float32Array(length * width);
   const visual: number[] = [];
   const spans: Span[] = [];
   const positions: Position[] = [];
-  let next = 0;
-  let word = 0;
+  let next = reused.past?.next ?? 0;
+  let word = reused.ids - reused.images.length;
   let place = 0;
-  for (const id of promptIds) {
+  for (const id of ids) {
     if (id !== imageTokenId) {
       embeddings.set(text.subarray(word * width, ++word * width), place++ * width);
       positions.push([next++]);

@@ -19,6 +19,8 @@ export interface CacheRun {
 export class KvCache {
   readonly #tensor: typeof Tensor;
   readonly #dimensions: ModelDimensions;
+  readonly #first: number;
+  readonly #end: number;
   readonly #tokens: Map<number, number>;
   #past: Map<string, Tensor>;
   #buffers: [Map<string, ArrayBuffer>, Map<string, ArrayBuffer>] = [
@@ -35,6 +37,8 @@ export class KvCache {
   ) {
     this.#tensor = tensor;
     this.#dimensions = dimensions;
+    this.#first = first;
+    this.#end = end;
     this.#tokens = new Map(Array.from({ length: end - first }, (_, i) => [first + i, 0]));
     this.#past = this.#tensors(() => new ArrayBuffer(0));
   }
@@ -51,6 +55,32 @@ export class KvCache {
         this.#buffers.reverse();
       },
     };
+  }
+
+  /** Tokens that the first of the layers holds. */
+  get length(): number {
+    return this.#tokens.get(this.#first) ?? 0;
+  }
+
+  /**
+   * A cache of the same tokens but the last `dropped` of every layer. What is run behind it leaves this one as
+   * it is; the tensors that both read are shared.
+   */
+  fork(dropped: number): KvCache {
+    const fork = new KvCache(this.#tensor, this.#dimensions, this.#first, this.#end);
+    for (const [layer, tokens] of this.#tokens) fork.#tokens.set(layer, tokens - dropped);
+    fork.#past = this.#past;
+    if (dropped > 0) {
+      fork.#past = fork.#tensors((_, bytes) => new ArrayBuffer(bytes));
+      for (const [name, tensor] of fork.#past) copyFirstTokens(this.#past.get(name), tensor);
+    }
+    return fork;
+  }
+
+  /** Bytes of the buffers that hold the keys and values, room for further ones included. */
+  get heldBytes(): number {
+    const buffers = Array.from(this.#past.values(), ({ data }) => (data as Float32Array).buffer.byteLength);
+    return buffers.reduce((sum, bytes) => sum + bytes, 0);
   }
 
   /** Bytes of the keys and values of each of the layers, in their order. */
@@ -95,6 +125,18 @@ export class KvCache {
   #bytes(tokens: number): number {
     const { kvHeads, headDim, kvBytes } = this.#dimensions;
     return kvHeads * headDim * kvBytes * tokens;
+  }
+}
+
+/** From [1, heads, P, size] to [1, heads, P', size] with fewer tokens: the first of each head. */
+function copyFirstTokens(from: Tensor | undefined, to: Tensor): void {
+  if (!from) return;
+  const [, heads, , size] = to.dims;
+  const source = from.data as Float32Array | Uint16Array;
+  const target = to.data as Float32Array | Uint16Array;
+  const [stride, length] = [from.dims[2] * size, to.dims[2] * size];
+  for (let head = 0; head < heads; head++) {
+    target.set(source.subarray(head * stride, head * stride + length), head * length);
   }
 }
 

@@ -51,13 +51,31 @@ export interface Sequence {
    */
   prefill(prompt: Prompt, planner: PromptPlanner): Promise<Prefill>;
   /**
-   * Runs one more token.
-   * @param embedding [D]
-   * @returns logits [vocabulary] behind it
+   * Runs more tokens, all of which stay.
+   * @param embeddings [count, D]
+   * @param positions of each; default one token, behind those that were run
+   * @returns logits [vocabulary] behind the last
    */
-  append(embedding: Float32Array): Promise<Float32Array>;
+  append(embeddings: Float32Array, positions?: readonly Position[]): Promise<Float32Array>;
+  /** What was run so far; what is run later does not change it. */
+  past(): Past;
   /** Bytes of the keys and values of each layer. */
   kvBytesPerLayer(): number[];
+}
+
+/** Tokens that went through a decoder, for a sequence that goes on behind them. */
+export interface Past {
+  /** Tokens run, dropped ones included. */
+  readonly length: number;
+  /** Position of the token behind them. */
+  readonly next: number;
+  /** One a graph of the decoder. */
+  readonly caches: readonly KvCache[];
+}
+
+/** The first `length` tokens of a past; no visual token behind them was dropped. */
+export function firstOf({ caches, length: all }: Past, length: number, next: number): Past {
+  return { length, next, caches: caches.map((cache) => cache.fork(all - length)) };
 }
 
 /** A session, and what it needs to be fed. */
@@ -92,30 +110,46 @@ export type Feeds = Readonly<Record<string, () => Tensor>>;
 
 /** A sequence in one graph. */
 export class SingleGraphSequence implements Sequence {
-  length = 0;
-  #next = 0;
+  length: number;
+  #next: number;
   readonly #decoder: DecoderSession;
   readonly #prunings: Prunings | null;
   readonly #unpruned: readonly ReductionPlan[];
   readonly #cache: KvCache;
 
-  /** @param unpruned the plans to report where the graph drops nothing */
-  constructor(decoder: DecoderSession, prunings: Prunings | null, unpruned: readonly ReductionPlan[] = []) {
+  /**
+   * @param unpruned the plans to report where the graph drops nothing
+   * @param past what to go on behind; null: nothing
+   */
+  constructor(
+    decoder: DecoderSession,
+    prunings: Prunings | null,
+    unpruned: readonly ReductionPlan[],
+    past: Past | null,
+  ) {
     this.#decoder = decoder;
     this.#prunings = prunings;
     this.#unpruned = unpruned;
-    this.#cache = new KvCache(decoder.tensor, decoder.dimensions);
+    this.length = past?.length ?? 0;
+    this.#next = past?.next ?? 0;
+    this.#cache = past?.caches[0].fork(0) ?? new KvCache(decoder.tensor, decoder.dimensions);
   }
 
   async prefill({ embeddings, positions, visual }: Prompt): Promise<Prefill> {
-    this.#next = nextPosition(positions);
     const outputs = await this.#run(embeddings, positions, visual);
     const plans = this.#prunings ? keptPlans(outputs, this.#prunings.sites, visual) : this.#unpruned;
     return { logits: lastLogits(outputs), plans };
   }
 
-  async append(embedding: Float32Array): Promise<Float32Array> {
-    return lastLogits(await this.#run(embedding, [[this.#next++]], []));
+  async append(
+    embeddings: Float32Array,
+    positions: readonly Position[] = [[this.#next]],
+  ): Promise<Float32Array> {
+    return lastLogits(await this.#run(embeddings, positions, []));
+  }
+
+  past(): Past {
+    return { length: this.length, next: this.#next, caches: [this.#cache.fork(0)] };
   }
 
   kvBytesPerLayer(): number[] {
@@ -152,6 +186,7 @@ export class SingleGraphSequence implements Sequence {
     );
     cache.done();
     this.length += count;
+    this.#next = nextPosition(positions);
     return outputs;
   }
 }

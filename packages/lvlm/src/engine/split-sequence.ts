@@ -17,6 +17,7 @@ import {
   taken,
   vector,
   type DecoderSession,
+  type Past,
   type Position,
   type Prefill,
   type Prompt,
@@ -31,8 +32,6 @@ export type PartSession = Omit<DecoderPart, 'model'> & { readonly session: Infer
 /** A part on the way of a sequence. */
 interface Stage extends PartSession {
   readonly cache: KvCache;
-  /** Tokens in the cache. */
-  cached: number;
 }
 
 /** Rows that go into a part: tokens of one run. */
@@ -49,29 +48,33 @@ interface Rows {
 
 /** A sequence in several graphs. */
 export class SplitSequence implements Sequence {
-  length = 0;
-  #next = 0;
+  length: number;
+  #next: number;
   readonly #tensor: typeof Tensor;
   readonly #stages: readonly Stage[];
   readonly #sites: readonly InnerSite[];
 
-  /** @param parts one more than there are sites, each but the last ending before a site's layer */
+  /**
+   * @param parts one more than there are sites, each but the last ending before a site's layer
+   * @param past what to go on behind; null: nothing
+   */
   constructor(
     { tensor, dimensions }: Omit<DecoderSession, 'session'>,
     parts: readonly PartSession[],
     sites: readonly InnerSite[],
+    past: Past | null,
   ) {
     this.#tensor = tensor;
     this.#sites = sites;
-    this.#stages = parts.map((part) => ({
+    this.length = past?.length ?? 0;
+    this.#next = past?.next ?? 0;
+    this.#stages = parts.map((part, i) => ({
       ...part,
-      cache: new KvCache(tensor, dimensions, part.first, part.end),
-      cached: 0,
+      cache: past?.caches[i].fork(0) ?? new KvCache(tensor, dimensions, part.first, part.end),
     }));
   }
 
   async prefill({ embeddings, positions, visual, spans }: Prompt, planner: PromptPlanner): Promise<Prefill> {
-    this.#next = nextPosition(positions);
     const plans: ReductionPlan[] = [];
     const outputs = await this.#run(
       { hidden: embeddings, positions, visual, spans },
@@ -91,9 +94,16 @@ export class SplitSequence implements Sequence {
     return { logits: lastLogits(outputs), plans };
   }
 
-  async append(embedding: Float32Array): Promise<Float32Array> {
-    const token = { hidden: embedding, positions: [[this.#next++]], visual: [], spans: [] };
-    return lastLogits(await this.#run(token, async (rows) => rows));
+  async append(
+    embeddings: Float32Array,
+    positions: readonly Position[] = [[this.#next]],
+  ): Promise<Float32Array> {
+    const tokens = { hidden: embeddings, positions, visual: [], spans: [] };
+    return lastLogits(await this.#run(tokens, async (rows) => rows));
+  }
+
+  past(): Past {
+    return { length: this.length, next: this.#next, caches: this.#stages.map(({ cache }) => cache.fork(0)) };
   }
 
   kvBytesPerLayer(): number[] {
@@ -111,6 +121,7 @@ export class SplitSequence implements Sequence {
   ): Promise<Record<string, Tensor>> {
     const { length } = this;
     this.length += rows.positions.length;
+    this.#next = nextPosition(rows.positions);
     let outputs: Record<string, Tensor> = {};
     let entering = rows;
     for (const [i, stage] of this.#stages.entries()) {
@@ -134,13 +145,12 @@ export class SplitSequence implements Sequence {
     const { hidden, positions, visual } = rows;
     const count = positions.length;
     const cache = stage.cache.next(() => count);
-    stage.cached += count;
     const feeds = taken(session, {
       ...(input === null
         ? embeddingFeeds({ session, tensor }, hidden, before, positions)
         : {
             [input]: () => new tensor('float32', hidden, [1, count, hidden.length / count]),
-            attention_mask: () => ones(tensor, stage.cached),
+            attention_mask: () => ones(tensor, stage.cache.length),
             position_ids: () => positionIds({ session, tensor }, positions),
           }),
       ...(visualTokens !== null && { [visualTokens]: () => vector(tensor, visual) }),
