@@ -5,10 +5,10 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { ablate, type AblateOptions } from './ablate.js';
 import { ask, type AskOptions } from './ask.js';
 import { backendNames } from './backend.js';
-import { describeMethods } from './methods.js';
+import { describeMethods, describeMethodsOf } from './methods.js';
 import { print } from './output.js';
 import { presets } from './presets.js';
-import { pull, type PullOptions } from './pull.js';
+import { pull, type ModelOptions, type PullOptions } from './pull.js';
 import { report, type ReportOptions } from './report/report.js';
 import { formats } from './table.js';
 import { version } from './version.js';
@@ -214,9 +214,28 @@ Examples, of the run in the folder out:
 function methodsCommand(): Command {
   return new Command('methods')
     .summary('list the methods with their options')
-    .description('Lists the methods with their options: the default, the values, what it is.')
-    .action(() => print(describeMethods()));
+    .description(
+      'Lists the methods with their options: the default, the values, what it is.\n' +
+        'With --for: which of them a model can run, and why not the others.',
+    )
+    .option('--for <model>', 'folder in the layout of transformers.js, or owner/name of the hub')
+    .addOption(dtypeOption())
+    .addOption(revisionOption())
+    .option('--local-only', 'use what the cache holds of a model of the hub, without the network', false)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  foveate methods
+  foveate methods --for node_modules/@foveate/tiny-llava/model`,
+    )
+    .action(async ({ for: model, ...options }: MethodsOptions) => {
+      await print(model === undefined ? describeMethods() : await describeMethodsOf({ model, ...options }));
+    });
 }
+
+/** Options of `methods`. */
+type MethodsOptions = Omit<ModelOptions, 'model'> & { readonly for?: string };
 
 function parseCount(text: string): number {
   return parseInteger(text, 0, Number.MAX_SAFE_INTEGER);

@@ -91,14 +91,28 @@ export class EngineClient {
     end: (reason: unknown) => void,
   ): Promise<Outcome | null> {
     if (this.#death) throw this.#death;
-    this.#thread.keepAlive(true);
     this.#call = { caller, stop: request.stop, end };
     try {
-      return await this.#engine.generate(request);
+      return await this.#awake(() => this.#engine.generate(request));
     } finally {
       this.#call = null;
+    }
+  }
+
+  /** Keeps the process alive while the engine works. */
+  async #awake<T>(work: () => Promise<T>): Promise<T> {
+    this.#thread.keepAlive(true);
+    try {
+      return await work();
+    } finally {
       if (!this.#dead) this.#thread.keepAlive(false); // what ends the engine waits for it
     }
+  }
+
+  /** See {@link EngineApi.check}. Between calls. */
+  async check(forms: FormsRequest): Promise<void> {
+    if (this.#death) throw this.#death;
+    await this.#awake(() => this.#engine.check(forms));
   }
 
   /** See {@link EngineApi.forget}. */

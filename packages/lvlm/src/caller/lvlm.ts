@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { TensorBackend } from '@foveate/core';
+import type { TensorBackend, TokenReducer } from '@foveate/core';
 import { readBundle, type Bundle } from '../bundle/bundle.js';
 import type { GenerateRequest, Outcome, PreparedImage } from '../engine/api.js';
 import type { FamilySettings } from '../families/family.js';
@@ -18,7 +18,7 @@ import { answerStream } from './answer-stream.js';
 import { Call, type FeaturePlans } from './call.js';
 import { Chat, checkChatOptions, type AnsweredTurn, type ChatOptions, type TurnBehind } from './chat.js';
 import { EngineClient } from './engine-client.js';
-import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
+import { checkGenerateOptions, checkLoadOptions, checkReducers, type CheckedCall } from './options.js';
 import {
   chainWarnings,
   formsRequest,
@@ -133,6 +133,21 @@ export class Lvlm implements AsyncDisposable {
   async generate(options: GenerateOptions): Promise<GenerateResult> {
     const { result } = await this.#turn(options, now(), null);
     return result;
+  }
+
+  /**
+   * Looks whether the model's graphs allow a chain of reducers, without opening them: what {@link generate}
+   * would throw of the signals and sites that this bundle does not have. Pictures may still be of a kind that
+   * a method does not take.
+   * @throws UnsupportedReducerError, SignalUnavailableError, BundleError, InvalidArgumentError
+   */
+  async check(reducers: readonly TokenReducer[]): Promise<void> {
+    if (this.#disposed) throw new DisposedError();
+    const chain = reductionChain(checkReducers(reducers), this.#layers);
+    const forms = formsRequest(chain, handsOut(this.#backend, this.#bundle.family));
+    const turn = this.#queue.then(() => this.#engine.check(forms));
+    this.#queue = turn.catch(() => undefined);
+    await turn;
   }
 
   /**

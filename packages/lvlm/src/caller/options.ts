@@ -196,7 +196,8 @@ function checkBackend(backend: TensorBackend<unknown>): TensorBackend<unknown> {
   );
 }
 
-function checkReducers(reducers: readonly TokenReducer[]): readonly TokenReducer[] {
+/** @throws InvalidArgumentError */
+export function checkReducers(reducers: readonly TokenReducer[]): readonly TokenReducer[] {
   const isList: boolean = Array.isArray(reducers);
   if (!isList) throw new InvalidArgumentError('reducers', reducers, 'an array of reducers');
   for (const [index, reducer] of reducers.entries()) checkReducer(`reducers[${index}]`, reducer);

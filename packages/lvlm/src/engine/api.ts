@@ -29,6 +29,11 @@ export interface EngineApi {
    * @throws BundleError, PlatformError, IdentityCheckError, UnsupportedReducerError, SignalUnavailableError
    */
   prepare(forms: FormsRequest): Promise<void>;
+  /**
+   * Looks whether the graphs allow calls of this kind, and opens nothing.
+   * @throws BundleError, UnsupportedReducerError, SignalUnavailableError
+   */
+  check(forms: FormsRequest): Promise<void>;
   /** Runs a call; null where it was stopped. */
   generate(request: GenerateRequest): Promise<Outcome | null>;
   /** A signal of the crop (or prompt) whose plans are awaited, which did not come with its tokens. */

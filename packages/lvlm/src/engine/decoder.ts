@@ -6,10 +6,13 @@ import {
   pruneDecoder,
   serializeModel,
   splitDecoder,
+  type DecoderCut,
+  type DecoderPruning,
   type ModelDescription,
   type OnnxModel,
   type PromptRows,
   type PrunedDecoder,
+  type SplitDecoder,
 } from '@foveate/onnx-graph';
 import type { InferenceSession } from 'onnxruntime-common';
 import { BundleError } from '../platform/errors.js';
@@ -87,6 +90,11 @@ export class Decoder {
     else await (sites.every(isRuled) ? this.#pruned(sites) : this.#split(sites));
   }
 
+  /** Looks whether calls of a kind can be prepared, and opens nothing. @throws BundleError as {@link prepare} */
+  check(sites: readonly InnerSite[]): void {
+    if (sites.length > 0) void (sites.every(isRuled) ? this.#pruning(sites) : this.#splitting(sites));
+  }
+
   /** Embeddings [tokenIds.length, D]. */
   async embed(tokenIds: readonly number[]): Promise<Float32Array> {
     const { Tensor } = this.#sessions;
@@ -127,29 +135,31 @@ export class Decoder {
     });
   }
 
+  #pruning(sites: readonly RuledSite[]): PrunedDecoder {
+    return patching(() => pruneDecoder(this.#model, sites.map(pruningOf)));
+  }
+
   #pruned(sites: readonly RuledSite[]): Promise<PrunedForm> {
-    const wanted = sites.map(({ layer, rule }) => ({ layer, rows: rowsOf(rule.score.parameters) }));
-    const where = wanted.map(({ layer, rows }) => `${layer} ${rows}`).join(', ');
+    const where = sites
+      .map(pruningOf)
+      .map(({ layer, rows }) => `${layer} ${rows}`)
+      .join(', ');
     return this.#form(`decoder pruned ${where}`, async () => {
-      const { model, ...names } = patching(() => pruneDecoder(this.#model, wanted));
+      const { model, ...names } = this.#pruning(sites);
       const session = await this.#sessions.open(serializeModel(model), `${this.#file} pruned at ${where}`);
       return { session, names, ...this.#formOf([session]) };
     });
   }
 
+  #splitting(sites: readonly InnerSite[]): SplitDecoder {
+    return patching(() => splitDecoder(this.#model, sites.map(cutOf)));
+  }
+
   #split(sites: readonly InnerSite[]): Promise<SplitForm> {
     const id = sites.map(({ layer, signals }) => `${layer} ${signals.map(signalId).join(' ')}`).join(', ');
     return this.#form(`decoder split ${id}`, async () => {
-      const cuts = sites.map(({ layer, signals }) => ({
-        layer,
-        signals: signals.map((request) => ({
-          layer: request.layer as number,
-          rows: rowsOf(request.parameters),
-        })),
-      }));
-      const split = patching(() => splitDecoder(this.#model, cuts));
       const parts: PartSession[] = [];
-      for (const { model, ...part } of split.parts) {
+      for (const { model, ...part } of this.#splitting(sites).parts) {
         const name = `${this.#file}, layers ${part.first} to ${part.end - 1}`;
         parts.push({ ...part, session: await this.#sessions.open(serializeModel(model), name) });
       }
@@ -180,6 +190,15 @@ function prunings(
     visualTokens: names.visualTokens,
     sites: counts.map((resolved, i) => ({ ...resolved, layer: sites[i].layer, names: names.prunings[i] })),
   };
+}
+
+function pruningOf({ layer, rule }: RuledSite): DecoderPruning {
+  return { layer, rows: rowsOf(rule.score.parameters) };
+}
+
+function cutOf({ layer, signals }: InnerSite): DecoderCut {
+  const read = signals.map((signal) => ({ layer: signal.layer as number, rows: rowsOf(signal.parameters) }));
+  return { layer, signals: read };
 }
 
 function rowsOf({ rows }: Readonly<Record<string, string>>): PromptRows {

@@ -15,7 +15,13 @@ import type { PixelValues } from '../bundle/preprocessing.js';
 import type { EncoderFeeds } from '../families/family.js';
 import { BundleError, WorkerError } from '../platform/errors.js';
 import type { Features, Rule, VisionRequest } from './api.js';
-import { OUTPUT, patchEncoder, type EncoderModel, type EncoderPart } from './encoder-parts.js';
+import {
+  OUTPUT,
+  patchEncoder,
+  type EncoderModel,
+  type EncoderPart,
+  type PatchedEncoder,
+} from './encoder-parts.js';
 import type { Form } from './forms.js';
 import { resolveInTurn } from './rules.js';
 import { vector } from './sequence.js';
@@ -107,7 +113,7 @@ export async function openPatchedEncoder(
   request: VisionRequest,
 ): Promise<Encoder> {
   const { file, weightBytes } = settings;
-  const { parts, projector, classToken } = patching(() => patchEncoder(settings, request));
+  const { parts, projector, classToken } = patchedEncoder(settings, request);
   const opened: OpenPart[] = [];
   for (const part of parts) {
     opened.push({
@@ -194,10 +200,13 @@ function tokenTensor({ Tensor }: Sessions, { data, length }: Features): Tensor {
   return new Tensor('float32', data, [1, length, data.length / length]);
 }
 
-/** Errors of the graph's structure are the bundle's. @throws BundleError */
-function patching<T>(patch: () => T): T {
+/**
+ * The graphs of an encoder in parts; none is opened.
+ * @throws BundleError where the graph's structure does not allow it; SignalUnavailableError, UnsupportedReducerError
+ */
+export function patchedEncoder(model: EncoderModel, request: VisionRequest): PatchedEncoder {
   try {
-    return patch();
+    return patchEncoder(model, request);
   } catch (cause) {
     if (!OnnxGraphError.isInstance(cause)) throw cause;
     throw new BundleError(`The vision encoder cannot be patched. ${cause.message}`, { cause });

@@ -14,6 +14,7 @@ import {
   checkInputs,
   encoderFormId,
   openOriginalEncoder,
+  patchedEncoder,
   type Encoder,
   type EncoderSettings,
 } from './encoder.js';
@@ -34,6 +35,7 @@ const MEMORY_SHARE = 0.25;
 /** An open model. */
 interface Model {
   readonly platform: EnginePlatform;
+  readonly encoder: EncoderSettings;
   readonly decoder: Decoder;
   readonly vision: Vision;
   readonly keptTurns: KeptTurns;
@@ -72,6 +74,12 @@ export function createEngine(
       inTurn(async () => {
         await model().vision.encoderFor(vision);
         await model().decoder.prepare(language);
+      }),
+    check: ({ vision, language }) =>
+      inTurn(async () => {
+        const { encoder, decoder } = model();
+        if (vision) void patchedEncoder(encoder, vision);
+        decoder.check(language);
       }),
     generate: (request: GenerateRequest) =>
       inTurn(async () => {
@@ -132,6 +140,7 @@ async function openModel(
   awaited.nearestRows = createNearestRows(sessions);
   return {
     platform,
+    encoder: settings,
     vision: createVision(encoderFor, family),
     keptTurns: new KeptTurns(maxChatBytes),
     decoder: await Decoder.open(sessions, forms, {
