@@ -1,9 +1,14 @@
 import { existsSync } from 'node:fs';
 import { open, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { modelDirectory } from '@foveate/tiny-llava';
 import { foveateHere, start, temporaryFolder } from '../test/run.js';
 import { registry } from './registry.js';
+
+/** A small LLaVA whose encoder has no class token. */
+const SIGLIP = fileURLToPath(new URL('../../../packages/lvlm/fixtures/families/llava', import.meta.url));
 
 describe('foveate', () => {
   it('methods lists every method and option', async () => {
@@ -14,6 +19,21 @@ describe('foveate', () => {
       for (const option of options) expect(stdout).toContain(option.name);
     }
     expect(stdout.split('\n').every((line) => line.length <= 100)).toBe(true);
+  });
+
+  it('methods --for says what a model can run, and why not the rest', async () => {
+    const { code, stdout } = await foveateHere(['methods', '--for', modelDirectory]);
+    expect(code).toBe(0);
+    for (const { name } of registry.entries) expect(stdout).toContain(`\n${name}: runs\n`);
+    const other = await foveateHere(['methods', '--for', SIGLIP]);
+    expect(other.stdout).toContain('\nfopru-rank: runs\n');
+    expect(other.stdout.replace(/\s+/g, ' ')).toContain(
+      'fastervlm: does not run Signal classAttention@features:mean is not available: this encoder has no class token.',
+    );
+    expect(other.stdout.split('\n').every((line) => line.length <= 100 || line.startsWith('llava, '))).toBe(
+      true,
+    );
+    expect(await foveateHere(['methods', '--for', './none'])).toMatchObject({ code: 2, stdout: '' });
   });
 
   it('--version is that of the package', async () => {

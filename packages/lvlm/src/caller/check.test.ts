@@ -1,13 +1,23 @@
 /** What a bundle's graphs allow is told without opening them, and is what a call would throw. */
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { uniform } from '@foveate/baselines';
 import { atFeatures, beforeLanguageLayer, classAttention, defineReducer, identityPlan } from '@foveate/core';
-import { fastervlm } from '@foveate/fastervlm';
+import { prumerge } from '@foveate/prumerge';
 import { fastv } from '@foveate/fastv';
 import { fopruRank } from '@foveate/fopru-rank';
 import { pooling } from '@foveate/pooling';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CACHE } from '../../test/bundles.js';
+import { CACHE, copyOfFixture, FIXTURE, picture } from '../../test/bundles.js';
+import { clipGraph } from '../../test/clip-graph.js';
 import { familyBundle, familyPicture } from '../../test/families.js';
+import { openPlainDecoding } from '../../test/plain-decoding.js';
+import { readBundle } from '../bundle/bundle.js';
+import { preprocess } from '../bundle/preprocessing.js';
 import { DisposedError, Lvlm } from '../index.js';
+import { decodeImage } from '../platform/image-files.js';
+import { resize } from '../platform/node.js';
 
 describe('check', () => {
   let model: Lvlm;
@@ -30,7 +40,7 @@ describe('check', () => {
   it('throws what a call throws', async () => {
     const plan = async ({ length }: { length: number }) => identityPlan(length);
     const chains = [
-      [fastervlm()], // SigLIP has no class token
+      [prumerge()], // SigLIP has no class token
       [fastv({ layer: 99 })],
       [fastv({ layer: 1 }), fopruRank()],
       [
@@ -50,6 +60,39 @@ describe('check', () => {
       expect(told).toBeInstanceOf(Error);
       expect(told).toEqual(thrown);
     }
+  });
+
+  it('leaves methods that read no attention where the encoder has none', async () => {
+    const bundle = await copyOfFixture();
+    const sizes = { layers: 0, width: 32, heads: 2, inner: 64, imageSize: 64, patchSize: 8, output: 24 };
+    const file = path.join(bundle, 'onnx', 'vision_encoder.onnx'); // patches by a convolution, and a projector
+    await writeFile(file, clipGraph(sizes));
+    const convolutional = await Lvlm.load(bundle, { cacheDirectory: CACHE });
+    await expect(convolutional.check([fopruRank()])).rejects.toThrow(
+      /vision encoder cannot be patched.*attention/s,
+    );
+    const reducers = [uniform({ keepCount: 9 })];
+    await convolutional.check(reducers);
+    const call = { images: [picture(1)], prompt: 'What is it?', reducers, maxNewTokens: 6 };
+    const { tokenIds, images } = await convolutional.generate(call);
+    await convolutional.dispose();
+
+    const { family, text } = await readBundle(bundle, 'fp32');
+    const { data } = await preprocess(
+      await decodeImage(picture(1), 'image', 2 ** 26),
+      family.preprocessing,
+      resize,
+    );
+    const encoder = await InferenceSession.create(file);
+    const { image_features: features } = await encoder.run({
+      pixel_values: new Tensor('float32', data, [1, 3, 64, 64]),
+    });
+    const kept = images[0].crops[0].steps[0].kept ?? [];
+    expect(kept).toHaveLength(9);
+    const rows = kept.map((token) => (features.data as Float32Array).slice(token * 24, (token + 1) * 24));
+    const plain = await openPlainDecoding(FIXTURE);
+    const ids = text.encodeTurns([{ role: 'user', text: 'What is it?', images: 1 }]);
+    expect(tokenIds).toEqual(await plain.answer(ids, [rows], 6));
   });
 
   it('takes no model that is gone', async () => {

@@ -92,7 +92,9 @@ export class Decoder {
 
   /** Looks whether calls of a kind can be prepared, and opens nothing. @throws BundleError as {@link prepare} */
   check(sites: readonly InnerSite[]): void {
-    if (sites.length > 0) void (sites.every(isRuled) ? this.#pruning(sites) : this.#splitting(sites));
+    if (sites.length === 0) return;
+    if (sites.every(isRuled)) this.#pruning(sites);
+    else this.#splitting(sites);
   }
 
   /** Embeddings [tokenIds.length, D]. */

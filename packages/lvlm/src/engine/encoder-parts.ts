@@ -5,8 +5,10 @@
 import { SignalUnavailableError, signalId, type SignalRequest } from '@foveate/core';
 import {
   addSignals,
+  describeModel,
   findVisionEncoder,
   graphSignals,
+  OnnxStructureError,
   pruneEncoder,
   splitAtFeatures,
   splitEncoder,
@@ -61,6 +63,7 @@ export function patchEncoder(
   { model, visionLayers, patchesPerToken }: EncoderModel,
   { sites, signals }: VisionRequest,
 ): PatchedEncoder {
+  if (sites.length === 0 && signals.length === 0 && !isUnderstood(model)) return uncut(model);
   const whole = findVisionEncoder(model, { output: OUTPUT });
   checkSites(whole, sites, patchesPerToken);
   const ruled = sites.filter(isRuled);
@@ -92,6 +95,27 @@ export function patchEncoder(
   const { encoder: lower, projector, features } = splitAtFeatures(patched, encoder);
   parts.push({ model: lower, output: features, ...last });
   return { parts, projector: { model: projector, features }, classToken };
+}
+
+/** Whether the graph has layers and features that are found by their structure. */
+function isUnderstood(model: OnnxModel): boolean {
+  try {
+    findVisionEncoder(model, { output: OUTPUT });
+    return true;
+  } catch (error) {
+    if (OnnxStructureError.isInstance(error)) return false;
+    throw error;
+  }
+}
+
+/**
+ * An encoder of any kind, for methods that read none of its signals: what the language model reads is reduced
+ * behind the projector.
+ */
+function uncut(model: OnnxModel): PatchedEncoder {
+  const [{ name: input }] = describeModel(model).inputs;
+  const part = { model, input, output: OUTPUT, prefixTokens: 0, signals: [], prunings: [] };
+  return { parts: [part], projector: null, classToken: false };
 }
 
 /** Adds signals to what is left of an encoder from layer `first` on. */
