@@ -16,6 +16,7 @@ import { createReducers } from './spec.js';
 export interface AskOptions extends ModelOptions {
   readonly dtype: NonNullable<LoadOptions['dtype']>;
   readonly reduce: string;
+  readonly per: NonNullable<GenerateOptions['per']>;
   readonly backend: BackendName;
   readonly raw: boolean;
   readonly maxNewTokens: number;
@@ -25,7 +26,7 @@ export interface AskOptions extends ModelOptions {
 
 /** @throws FoveateError */
 export async function ask(images: readonly string[], question: string, options: AskOptions): Promise<void> {
-  const { reduce, raw, maxNewTokens, show, json } = options;
+  const { reduce, per, raw, maxNewTokens, show, json } = options;
   const backend = await openBackend(options.backend);
   const reducers = createReducers(registry, reduce);
   await using model = await Lvlm.load(await modelFolder(options), {
@@ -38,6 +39,7 @@ export async function ask(images: readonly string[], question: string, options: 
     images,
     ...(raw ? { rawPrompt: question } : { prompt: question }),
     reducers,
+    per,
     maxNewTokens,
     ...(!json && output),
   });

@@ -118,6 +118,11 @@ function askCommand(): Command {
     .addOption(revisionOption())
     .option('--local-only', 'use what the cache holds of a model of the hub, without the network', false)
     .option('--reduce <spec>', 'SPEC of what reduces the visual tokens of each image', 'none')
+    .addOption(
+      new Option('--per <unit>', 'what a budget is of, where the model cuts an image into crops')
+        .choices(['crop', 'image'])
+        .default('crop'),
+    )
     .addOption(backendOption())
     .option('--raw', 'the question is the prompt word for word, <image> where each image belongs', false)
     .option('--max-new-tokens <n>', 'most tokens to answer with', parsePositive, 64)

@@ -6,6 +6,7 @@ import { createTokens, type ReductionPlan, type TensorBackend, type TokenSource 
 import type {
   CallerApi,
   CropTokens,
+  EngineApi,
   Features,
   PreparedImage,
   PromptTokens,
@@ -13,7 +14,8 @@ import type {
 } from '../engine/api.js';
 import { DisposedError, WorkerError } from '../platform/errors.js';
 import { reduceOnBackend } from './backend-reduction.js';
-import { cropTokens, withoutPadding, type AskEngine } from './crop-tokens.js';
+import { askAmong, cropTokens, withoutPadding } from './crop-tokens.js';
+import { joinTokens, plansByCrop } from './crops-together.js';
 import { planSite } from './plan-chain.js';
 import type { LayerReducers, ReductionChain } from './reduction-chain.js';
 
@@ -27,7 +29,7 @@ interface CallParts {
   /** Of images that earlier turns of a chat read. [images][crops], see {@link Call.plans} */
   readonly plans: FeaturePlans;
   readonly backend: TensorBackend<unknown> | null;
-  readonly ask: AskEngine;
+  readonly ask: Pick<EngineApi, 'signal' | 'nearest'>;
   /** Runs what reducers do. */
   readonly plan: <T>(work: () => Promise<T>) => Promise<T>;
   readonly prepareImage: (index: number) => Promise<PreparedImage>;
@@ -80,13 +82,18 @@ export class Call implements CallerApi {
     });
   }
 
-  planCrop(message: CropTokens): Promise<readonly ReductionPlan[]> {
+  planCrops(messages: readonly CropTokens[]): Promise<readonly (readonly ReductionPlan[])[]> {
     return this.#plan(async () => {
       const { chain } = this.#parts;
-      const { site } = message;
+      const [{ site }] = messages;
       const acting = site.layer === 'features' ? chain.features : actingBefore(site.layer, chain.encoder);
-      const plans = await planSite(acting, withoutPadding(this.#tokensOf(message), message), chain.layers);
-      if (site.layer === 'features') this.#plans[message.image][message.crop] = plans;
+      const crops = messages.map((one, among) => withoutPadding(this.#tokensOf(one, among), one));
+      const made = await planSite(acting, joinTokens(crops), chain.layers);
+      const lengths = crops.map(({ length }) => length);
+      const plans = plansByCrop(made, lengths, acting.reducers);
+      if (site.layer === 'features') {
+        for (const [i, { image, crop }] of messages.entries()) this.#plans[image][crop] = plans[i];
+      }
       return plans;
     });
   }
@@ -96,7 +103,7 @@ export class Call implements CallerApi {
       const { chain, backend } = this.#parts;
       if (!backend) throw new DisposedError(); // features are handed out to a backend only
       const { left, grid, classToken } = message;
-      const crop = { tokens: this.#tokensOf(message), features, left, grid, classToken };
+      const crop = { tokens: this.#tokensOf(message, 0), features, left, grid, classToken };
       const reduced = await reduceOnBackend(backend, chain.features, crop, chain.layers);
       this.#plans[message.image][message.crop] = reduced.plans;
       return reduced;
@@ -110,7 +117,8 @@ export class Call implements CallerApi {
       const given = createTokens({ length, spans, signals, imageHash: this.#hashes.join(' ') });
       const tokens: TokenSource = {
         ...given,
-        signal: (request) => (request.signal.of === 'prompt' ? ask.signal(request) : given.signal(request)),
+        signal: (request) =>
+          request.signal.of === 'prompt' ? ask.signal(request, 0) : given.signal(request),
       };
       return planSite(actingBefore(layer, chain.language), tokens, chain.layers);
     });
@@ -125,8 +133,9 @@ export class Call implements CallerApi {
     }
   }
 
-  #tokensOf(message: CropTokens): TokenSource {
-    return cropTokens(message, this.#hashes[message.image], this.#parts.ask);
+  /** @param among number of the crop among those that are planned together */
+  #tokensOf(message: CropTokens, among: number): TokenSource {
+    return cropTokens(message, this.#hashes[message.image], askAmong(this.#parts.ask, among));
   }
 
   #plan<T>(work: () => Promise<T>): Promise<T> {

@@ -11,8 +11,19 @@ import {
 } from '@foveate/core';
 import type { CropTokens, EngineApi } from '../engine/api.js';
 
-/** Answers what did not come with the tokens. */
-export type AskEngine = Pick<EngineApi, 'signal' | 'nearest'>;
+/** Answers what did not come with the tokens of one crop, or of the prompt. */
+export interface AskEngine {
+  readonly signal: (request: SignalRequest) => Promise<Float32Array>;
+  readonly nearest: TokenSource['nearest'];
+}
+
+/** Asks about one of those whose plans are awaited. */
+export function askAmong(engine: Pick<EngineApi, 'signal' | 'nearest'>, among: number): AskEngine {
+  return {
+    signal: (request) => engine.signal(request, among),
+    nearest: (rows, of, k) => engine.nearest(rows, of, k, among),
+  };
+}
 
 /**
  * The encoder's tokens with all their signals: those at hand, and those that the engine is asked for.

@@ -34,7 +34,7 @@ export class EngineClient {
     };
     this.#engine = connect<EngineApi, CallerApi>(thread.port, {
       image: (index) => current().image(index),
-      planCrop: (tokens) => current().planCrop(tokens),
+      planCrops: (crops) => current().planCrops(crops),
       reduceCrop: (tokens, features) => current().reduceCrop(tokens, features),
       planPrompt: (tokens) => current().planPrompt(tokens),
       token: (tokenId) => this.#call?.caller.token(tokenId),

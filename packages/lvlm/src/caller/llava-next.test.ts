@@ -6,6 +6,7 @@ import {
   applyPlan,
   atFeatures,
   attentionGiven,
+  attentionMap,
   attentionReceived,
   beforeLanguageLayer,
   defineReducer,
@@ -250,6 +251,74 @@ describe('FoPru', () => {
     const order = [...scores.keys()].sort((a, b) => scores[b] - scores[a] || a - b);
     return order.slice(0, Math.max(1, Math.floor(left.length * ratio + 1e-9))).sort((a, b) => a - b);
   }
+
+  /** The same of all crops together; which of each crop's are kept, of some none. */
+  async function keptTogether(image: RawImage, count: number): Promise<number[][]> {
+    const left = leftOf(image);
+    const tokens: { crop: number; place: number; given: number; received: number }[] = [];
+    for (const [crop, pixels] of (await cropsOf(image)).entries()) {
+      const { given, received } = await attentionOf(pixels);
+      for (const [place, token] of left[crop].entries())
+        tokens.push({ crop, place, given: given[token], received: received[token] });
+    }
+    const of = (name: 'given' | 'received'): number[] => tokens.map((token) => token[name]);
+    const scores = variance(of('given')) > variance(of('received')) ? of('given') : of('received');
+    const order = [...scores.keys()].sort((a, b) => scores[b] - scores[a] || a - b);
+    const best = new Set(order.slice(0, count).map((i) => tokens[i]));
+    return left.map((_, crop) => {
+      const kept = tokens.filter((token) => best.has(token) && token.crop === crop);
+      return kept.map(({ place }) => place);
+    });
+  }
+
+  test.each([3, 40])('of the crops of a picture together: %i tokens', async (keepCount) => {
+    for (const [width, height] of [
+      [300, 301],
+      [33, 257],
+    ]) {
+      const image = picture(5, width, height);
+      const kept = await keptTogether(image, keepCount);
+      if (keepCount === 3) expect(kept.some(({ length }) => length === 0)).toBe(true);
+      const left = leftOf(image);
+      const features = await featuresOf(image);
+      const rows = rowsOf(
+        image,
+        ({ crop, token }) =>
+          kept[crop].includes(left[crop].indexOf(token))
+            ? plain.project([features[crop][token]])[0]
+            : undefined,
+        'drop',
+      );
+      const reducers = [fopruRank({ keepCount })];
+      const call = { images: [image], prompt: PROMPT, reducers, per: 'image' as const, maxNewTokens: 8 };
+      const { tokenIds, images, memory } = await models.drop.generate(call);
+      const reports = images[0].crops;
+      expect(reports.map(({ steps }) => steps[0]?.kept ?? [])).toEqual(kept);
+      expect(reports.map(({ outputTokens }) => outputTokens)).toEqual(kept.map(({ length }) => length));
+      expect(memory.cached.visual).toBe(keepCount);
+      const answer = await plain.answer(idsOf(PROMPT, 1), [rows.map(({ row }) => row)], 8);
+      expect(tokenIds).toEqual(answer);
+      const chained = await models.drop.generate({
+        ...call,
+        reducers: [...reducers, fopruRank({ keepRatio: 1 })],
+      });
+      expect(chained.tokenIds).toEqual(answer);
+    }
+  });
+
+  test('what cannot be done with the crops together', async () => {
+    const ask = (one: TokenReducer): Promise<GenerateResult> =>
+      models.drop.generate({ images: [picture(5, 300, 301)], prompt: PROMPT, reducers: [one], per: 'image' });
+    await expect(ask(prumergePlus())).rejects.toThrow(/mixes tokens of different crops.*per: 'crop'/);
+    await expect(ask(pooling())).rejects.toThrow(/grid/);
+    const maps = defineReducer({
+      ...{ name: 'maps', at: [atFeatures], requires: { map: attentionMap() } },
+      plan: async ({ length }) => identityPlan(length),
+    });
+    await expect(ask(maps)).rejects.toThrow(/about one crop.*per: 'crop'/);
+    const call = { images: [picture(5)], prompt: PROMPT, per: 'picture' as 'image' };
+    await expect(models.drop.generate(call)).rejects.toThrow(/per must be one of crop, image/);
+  });
 
   test.each(['drop', 'keep', 'nonempty'] as const)(
     'of each crop on its own, newlines: %s',

@@ -312,8 +312,9 @@ export class Lvlm implements AsyncDisposable {
   ): GenerateRequest {
     const { endTokenIds, contextLength, family, rules } = this.#bundle;
     const { images, reuseEncoding, maxNewTokens, temperature, seed, onToken } = options;
+    const handOut = options.per === 'crop' && handsOut(this.#backend, family);
     return {
-      ...formsRequest(chain, handsOut(this.#backend, family)),
+      ...formsRequest(chain, handOut),
       ...{
         promptIds,
         endTokenIds,
@@ -327,7 +328,8 @@ export class Lvlm implements AsyncDisposable {
       rules: { ...rules, ...options.rules },
       imageTokenId: family.imageTokenId,
       images: images.length,
-      handOut: handsOut(this.#backend, family),
+      handOut,
+      per: options.per,
       stream: onToken !== undefined,
     };
   }

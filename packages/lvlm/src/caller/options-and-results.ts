@@ -103,6 +103,11 @@ export interface GenerateOptions {
    * language model. Default `[]`.
    */
   readonly reducers?: readonly TokenReducer[];
+  /**
+   * What has a budget of its own on the encoder's features: each crop of an image, or the image, whose crops
+   * are then ranked together (a crop may keep none): 'keep 640 of 2,880'. Default `'crop'`.
+   */
+  readonly per?: 'crop' | 'image';
   /** Most tokens to generate, at least 1. Default 64. */
   readonly maxNewTokens?: number;
   /**

@@ -14,6 +14,7 @@ export interface CheckedCall {
   /** The conversation for the chat template, or the prompt word for word. */
   readonly prompt: readonly Turn[] | string;
   readonly reducers: readonly TokenReducer[];
+  readonly per: 'crop' | 'image';
   readonly maxNewTokens: number;
   readonly temperature: number;
   readonly seed: number;
@@ -25,6 +26,7 @@ export interface CheckedCall {
 }
 
 const ROLES: readonly Message['role'][] = ['system', 'user', 'assistant'];
+const PER = ['crop', 'image'] as const;
 const NEWLINES: readonly Newlines[] = ['drop', 'keep', 'nonempty'];
 /** Longer texts are refused before a tokenizer works on them: no model's context holds so much. */
 const MAX_PROMPT_CHARACTERS = 2 ** 21;
@@ -36,6 +38,7 @@ const MAX_THREADS = 256;
 export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
   const {
     reducers = [],
+    per = 'crop',
     maxNewTokens = 64,
     temperature = 0,
     seed = 0,
@@ -43,6 +46,7 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
     abortSignal,
     onToken,
   } = options;
+  if (!PER.includes(per)) throw new InvalidArgumentError('per', per, `one of ${PER.join(', ')}`);
   if (!isInteger(maxNewTokens, 1, 2 ** 20))
     throw new InvalidArgumentError('maxNewTokens', maxNewTokens, 'an integer from 1 to 1,048,576');
   if (!(Number.isFinite(temperature) && temperature >= 0))
@@ -54,6 +58,7 @@ export function checkGenerateOptions(options: GenerateOptions): CheckedCall {
   return {
     ...checkPrompt(options),
     reducers: checkReducers(reducers),
+    per,
     maxNewTokens,
     temperature,
     seed,

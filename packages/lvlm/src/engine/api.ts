@@ -36,10 +36,13 @@ export interface EngineApi {
   check(forms: FormsRequest): Promise<void>;
   /** Runs a call; null where it was stopped. */
   generate(request: GenerateRequest): Promise<Outcome | null>;
-  /** A signal of the crop (or prompt) whose plans are awaited, which did not come with its tokens. */
-  signal(request: SignalRequest): Promise<Float32Array>;
+  /**
+   * A signal of the tokens whose plans are awaited, which did not come with them.
+   * @param among number of the crop among those that are awaited; 0 for a prompt
+   */
+  signal(request: SignalRequest, among: number): Promise<Float32Array>;
   /** Neighbours by the rows of such a signal, see `TokenSource.nearest`. */
-  nearest(rows: SignalRequest, of: Uint32Array, k: number): Promise<Uint32Array>;
+  nearest(rows: SignalRequest, of: Uint32Array, k: number, among: number): Promise<Uint32Array>;
   /** Forgets what was kept of a turn. */
   forget(turn: number): void;
   /** Ends the engine once nothing runs. */
@@ -51,13 +54,13 @@ export interface CallerApi {
   /** Decodes and preprocesses one image of the call. */
   image(index: number): Promise<PreparedImage>;
   /**
-   * Plans for the tokens of one crop at a site of the encoder: one a reducer there, in the order of the
-   * chain.
+   * Plans for the tokens of an image's crops, ranked together, at a site of the encoder: for each crop one a
+   * reducer there, in the order of the chain.
    */
-  planCrop(tokens: CropTokens): Promise<readonly ReductionPlan[]>;
+  planCrops(crops: readonly CropTokens[]): Promise<readonly (readonly ReductionPlan[])[]>;
   /**
-   * The same on the backend of the caller's thread, which also applies the plans. The features are those of
-   * the tokens left.
+   * The same of one crop on the backend of the caller's thread, which also applies the plans. The features
+   * are those of the tokens left.
    */
   reduceCrop(tokens: CropTokens, features: Features): Promise<ReducedCrop>;
   /** Plans for all visual tokens of the prompt that are left before a layer of the language model. */
@@ -139,6 +142,8 @@ export interface GenerateRequest extends FormsRequest {
   readonly reuseEncoding: boolean;
   /** Whether the caller's thread gets the features, and applies its plans itself. */
   readonly handOut: boolean;
+  /** What has a budget of its own on the features. */
+  readonly per: 'crop' | 'image';
   readonly maxNewTokens: number;
   readonly temperature: number;
   readonly seed: number;

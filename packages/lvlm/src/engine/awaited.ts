@@ -15,29 +15,29 @@ export interface AwaitedTokens {
 /** What the caller's thread may ask for now. */
 export class Awaited {
   nearestRows: NearestRows | null = null;
-  #tokens: AwaitedTokens | null = null;
+  #tokens: readonly AwaitedTokens[] = [];
 
-  /** Lets the caller's thread ask about tokens while it works. */
-  async during<T>(tokens: AwaitedTokens, work: () => Promise<T>): Promise<T> {
+  /** Lets the caller's thread ask about tokens of a prompt, or of several crops, while it works. */
+  async during<T>(tokens: readonly AwaitedTokens[], work: () => Promise<T>): Promise<T> {
     this.#tokens = tokens;
     try {
       return await work();
     } finally {
-      this.#tokens = null;
+      this.#tokens = [];
     }
   }
 
   /** @throws SignalUnavailableError where there is no such signal now */
-  async signal(request: SignalRequest): Promise<Float32Array> {
-    const reader = this.#tokens?.signals.get(signalId(request));
+  async signal(request: SignalRequest, among: number): Promise<Float32Array> {
+    const reader = this.#tokens.at(among)?.signals.get(signalId(request));
     if (reader) return reader();
     throw new SignalUnavailableError(signalId(request), 'the model does not give it here.');
   }
 
   /** See `TokenSource.nearest` of @foveate/core. */
-  async nearest(rows: SignalRequest, of: Uint32Array, k: number): Promise<Uint32Array> {
-    const length = this.#tokens?.length ?? 0;
-    const values = await this.signal(rows);
+  async nearest(rows: SignalRequest, of: Uint32Array, k: number, among: number): Promise<Uint32Array> {
+    const length = this.#tokens.at(among)?.length ?? 0;
+    const values = await this.signal(rows, among);
     if (!this.nearestRows) throw new SignalUnavailableError(signalId(rows), 'no model is open.');
     return this.nearestRows(values, length, of, k);
   }

@@ -98,7 +98,7 @@ describe('on WebAssembly', () => {
           .preprocess({ ...size, data: new Uint8Array(image.data) }, family, resize, 1);
         return { imageHash: 'picture', size, crops, written: [] };
       },
-      planCrop: async ({ length, signals }: CropTokens) => {
+      planCrops: async ([{ length, signals }]: readonly CropTokens[]) => {
         // FoPru (arXiv 2411.14164, Eq. 4 and 5) by hand: of attention given and received the one that varies
         // more.
         const of = (name: string): Float32Array =>
@@ -111,7 +111,7 @@ describe('on WebAssembly', () => {
         kept.push(
           ...topIndicesAscending(variance(given) > variance(received) ? given : received, length / 4),
         );
-        return [selectionPlan(kept, length)];
+        return [[selectionPlan(kept, length)]];
       },
       reduceCrop: () => Promise.reject(new Error('no backend')),
       planPrompt: () => Promise.reject(new Error('no site')),
@@ -134,6 +134,7 @@ describe('on WebAssembly', () => {
       ...{ endTokenIds: [], contextLength: null, images: 1, reuseEncoding: false, handOut: false },
       ...{ maxNewTokens: 1, temperature: 0, seed: 0, stream: false, stop: new Int32Array(1) },
       chat: null,
+      per: 'crop',
     });
     expect(kept).toEqual(expected.images[0].crops[0].steps[0].kept);
     expect(outcome?.tokenIds).toEqual(expected.tokenIds);

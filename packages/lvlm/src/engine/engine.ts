@@ -93,8 +93,8 @@ export function createEngine(
           throw error;
         }
       }),
-    signal: (request) => awaited.signal(request),
-    nearest: (rows, of, k) => awaited.nearest(rows, of, k),
+    signal: (request, among) => awaited.signal(request, among),
+    nearest: (rows, of, k, among) => awaited.nearest(rows, of, k, among),
     forget: (turn) => opened?.keptTurns.forget(turn),
     dispose: async () => {
       await running;

@@ -158,7 +158,7 @@ async function prefill(
     stopIfAsked(); // as for an image
     const length = sum(spans.map((span) => span.length));
     const asked = new Map([[signalId(textEmbeddings()), () => text]]);
-    const made = await awaited.during({ length, signals: asked }, () =>
+    const made = await awaited.during([{ length, signals: asked }], () =>
       caller.planPrompt({ layer, spans, signals }),
     );
     decidingMs += now() - start;

@@ -83,24 +83,24 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
       const clock: Clock = { now, visionMs: 0, reduceMs: 0 };
       const crops: CropOutcome[] = [];
       const reduced: ReducedCrop[] = [];
-      for (const crop of prepared.crops.keys()) {
-        stopIfAsked();
-        const one = {
-          image,
-          crop,
-          encoder,
-          arrange: (tokens: number) => arrange(prepared, tokens, family)[crop],
-        };
-        const passed = await passEncoder(one, encodeCrop, clock, context);
-        const { features, plans } = await timed(clock, 'reduceMs', () => reduceCrop(one, passed, context));
-        const rows = await timed(clock, 'visionMs', async () =>
-          features.length > 0 ? encoder.project(features) : features,
-        );
-        crops.push(passed.outcome);
-        reduced.push({
-          features: rows,
-          plans: [...passed.outcome.encoderPlans, ...plans].filter((plan) => !isIdentity(plan)),
-        });
+      for (const group of rankedTogether(prepared, request)) {
+        const passed: PassedCrop[] = [];
+        for (const crop of group) {
+          stopIfAsked();
+          const arrangeCrop = (tokens: number): CropArrangement => arrange(prepared, tokens, family)[crop];
+          const one = { image, crop, encoder, arrange: arrangeCrop };
+          passed.push(await passEncoder(one, encodeCrop, clock, context));
+        }
+        const made = await timed(clock, 'reduceMs', () => reduceCrops(image, encoder, passed, context));
+        for (const [i, { features, plans }] of made.entries()) {
+          const { outcome } = passed[i];
+          const rows = await timed(clock, 'visionMs', async () =>
+            features.length > 0 ? encoder.project(features) : features,
+          );
+          crops.push(outcome);
+          const all = [...outcome.encoderPlans, ...plans].filter((plan) => !isIdentity(plan));
+          reduced.push({ features: rows, plans: all });
+        }
       }
       const rows = await imageRows(prepared, reduced, family, context.embed);
       return {
@@ -112,6 +112,12 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
       };
     },
   };
+}
+
+/** Numbers of the crops: those whose tokens are ranked together are in memory together. */
+function rankedTogether({ crops }: PreparedImage, { per, vision }: GenerateRequest): number[][] {
+  const numbers = [...crops.keys()];
+  return per === 'image' && vision ? [numbers] : numbers.map((crop) => [crop]);
 }
 
 /** Milliseconds spent so far. */
@@ -141,6 +147,7 @@ interface CropOnWay {
 
 /** A crop behind the encoder. */
 interface PassedCrop {
+  readonly crop: number;
   readonly encoded: EncodedCrop;
   readonly outcome: CropOutcome;
   /** Those of the encoder's tokens that stand for the picture, ascending; null: all of them. */
@@ -180,7 +187,7 @@ async function passEncoder(
   }
   context.stopIfAsked(); // the last look at the flag before waiting for the other thread
   const arranged = arrange(plans.at(0)?.inputLength ?? patchesOf(encoded));
-  return behindEncoder(encoded, arranged, plans);
+  return { crop, ...behindEncoder(encoded, arranged, plans) };
 }
 
 function patchesOf({ features, prefixTokens }: EncodedCrop): number {
@@ -197,7 +204,7 @@ function behindEncoder(
   encoded: EncodedCrop,
   { grid, region, fold, left: picture }: CropArrangement,
   plans: readonly ReductionPlan[],
-): PassedCrop {
+): Omit<PassedCrop, 'crop'> {
   const inputTokens = picture?.length ?? plans.at(0)?.inputLength ?? encoded.features.length;
   const encoderPlans: ReductionPlan[] = [];
   let left = picture;
@@ -280,7 +287,8 @@ async function planInside(
     ...signals.map((signal): [string, SignalReader] => [signalId(signal), () => signal.values]),
     [signalId(textEmbeddings()), () => text],
   ]);
-  return awaited.during({ length, signals: readers }, () => caller.planCrop(message));
+  const [plans] = await awaited.during([{ length, signals: readers }], () => caller.planCrops([message]));
+  return plans;
 }
 
 /** The hidden states of prefix tokens and of what plans leave of the patches. */
@@ -295,26 +303,42 @@ function applyToPatches({ features, prefixTokens }: EncodedCrop, plans: readonly
   return { data: all, length: prefixTokens + length };
 }
 
-/** Has the caller's thread decide about a crop's tokens on the features, and applies what it decided. */
-async function reduceCrop(
-  { image: { request, index, text }, crop, encoder }: CropOnWay,
-  { encoded, left, fold, grid }: PassedCrop,
+/** Has the caller's thread decide about tokens of crops on the features, and applies what it decided. */
+async function reduceCrops(
+  { request, index, text }: ImageToRead,
+  encoder: Encoder,
+  passed: readonly PassedCrop[],
   { caller, awaited }: VisionContext,
-): Promise<ReducedCrop> {
-  const { features, signals } = encoded;
-  const picture = leftOf(features, left);
-  if (!request.vision || picture.length === 0) return { features: picture, plans: [] };
-  const { length } = features;
-  const readers = readersOf(encoder, features, text, signals);
-  const message: CropTokens = {
-    ...{ site: atFeatures, image: index, crop, length, left, fold, grid, classToken: encoder.classToken },
-    signals: [...signals.map(sent), ...[featuresSignal(), projectedFeatures(), textEmbeddings()].map(held)],
-  };
-  return awaited.during({ length, signals: readers }, async () => {
-    if (request.handOut) return caller.reduceCrop(message, picture);
-    const plans = await caller.planCrop(message);
-    return { features: plans.reduce(applyTo, picture), plans };
+): Promise<ReducedCrop[]> {
+  const pictures = passed.map(({ encoded, left }) => leftOf(encoded.features, left));
+  const crops = passed.filter((_, i) => request.vision && pictures[i].length > 0);
+  if (crops.length === 0) return pictures.map((features) => ({ features, plans: [] }));
+  const messages = crops.map((one) => featureTokens(one, encoder, index));
+  const tokens = crops.map(({ encoded: { features, signals } }) => ({
+    length: features.length,
+    signals: readersOf(encoder, features, text, signals),
+  }));
+  return awaited.during(tokens, async () => {
+    if (request.handOut) return [await caller.reduceCrop(messages[0], pictures[0])];
+    const made = await caller.planCrops(messages);
+    return passed.map((one, i): ReducedCrop => {
+      const plans = made.at(crops.includes(one) ? crops.indexOf(one) : made.length) ?? [];
+      return { features: plans.reduce(applyTo, pictures[i]), plans };
+    });
   });
+}
+
+/** What the caller's thread is told of a crop on its features. */
+function featureTokens(
+  { crop, encoded: { features, signals }, left, fold, grid }: PassedCrop,
+  { classToken }: Encoder,
+  image: number,
+): CropTokens {
+  const asked = [featuresSignal(), projectedFeatures(), textEmbeddings()];
+  return {
+    ...{ site: atFeatures, image, crop, length: features.length, left, fold, grid, classToken },
+    signals: [...signals.map(sent), ...asked.map(held)],
+  };
 }
 
 /** A signal that comes with its tokens where it has one value for each. */
@@ -342,6 +366,7 @@ function readersOf(
   ]);
 }
 
-function applyTo({ data }: Features, plan: ReductionPlan): Features {
+function applyTo({ data, length }: Features, plan: ReductionPlan): Features {
+  if (length === 0) return { data, length }; // a crop that an earlier plan kept nothing of
   return { data: applyPlan(plan, data), length: plan.outputLength };
 }
