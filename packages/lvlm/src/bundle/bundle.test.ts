@@ -3,10 +3,13 @@ import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { cp, mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { create, toBinary } from '@bufbuild/protobuf';
 import { serializeModel } from '@foveate/onnx-graph';
 import { readModel } from '@foveate/onnx-graph/files';
+import { ModelProtoSchema, TensorProto_DataType } from 'onnx-buf';
 import { describe, expect, test } from 'vitest';
 import { copyOfFixture, editJson, FIXTURE, picture, temporaryFolder } from '../../test/bundles.js';
+import { info } from '../../test/llama-graph.js';
 import {
   atFeatures,
   attentionGiven,
@@ -594,8 +597,22 @@ describe('what is no bundle', () => {
     const bundle = await copyOfFixture();
     await editJson(bundle, 'config.json', { model_type: 'florence2' });
     await writeFile(path.join(bundle, 'onnx/encoder_model.onnx'), '');
-    await expect(Lvlm.load(bundle)).rejects.toThrow(
-      /model_type "florence2"; this runner knows llava, .*qwen2_5_vl\. It reads the graphs vision_encoder, embed_tokens, decoder_model_merged; not encoder_model\.onnx\./,
+    await rm(path.join(bundle, 'onnx/embed_tokens.onnx'));
+    const encoder = create(ModelProtoSchema, {
+      opsetImport: [{ version: 17n }],
+      graph: {
+        input: ['pixel_values', 'pixel_position_ids'].map((name) =>
+          info(name, TensorProto_DataType.FLOAT, [1]),
+        ),
+        output: [info('image_features', TensorProto_DataType.FLOAT, [1])],
+      },
+    });
+    await writeFile(path.join(bundle, 'onnx/vision_encoder.onnx'), toBinary(ModelProtoSchema, encoder));
+    await writeFile(path.join(bundle, 'onnx/decoder_model_merged.onnx'), 'not a graph');
+    const message = await refusal(bundle);
+    expect(message).toMatch(/model_type "florence2"; this runner knows llava, .*qwen2_5_vl\. /);
+    expect(message).toContain(
+      'It reads the graphs vision_encoder, embed_tokens, decoder_model_merged; not encoder_model.onnx. There is no embed_tokens. vision_encoder takes pixel_position_ids, which it cannot give. decoder_model_merged cannot be read: ',
     );
   });
 });

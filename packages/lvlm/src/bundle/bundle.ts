@@ -5,12 +5,11 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { BundleError } from '../platform/errors.js';
-import { familyTypes, readFamily } from '../families/index.js';
+import { readFamily } from '../families/index.js';
 import type { FamilyOptions, FamilySettings } from '../families/family.js';
 import {
   dtypes,
   graphFile,
-  graphNames,
   resolveDtypes,
   type DtypeChoice,
   type GraphDtypes,
@@ -19,9 +18,10 @@ import {
 import { findJson, readJson } from './files.js';
 import { foreignLayout, graphsIn } from './foreign-folders.js';
 import { readGenerationRules, unknownRules, type GenerationRules } from './generation-rules.js';
-import { isJson, memberOf, shown, wholeNumber, type Json } from './json.js';
+import { isJson, memberOf, wholeNumber, type Json } from './json.js';
 import type { PreprocessorFile } from './preprocessing.js';
 import { readTextCodec, type TextCodec } from './text-codec.js';
+import { refuseUnknownFamily } from './unknown-family.js';
 
 /** A bundle's own description of itself, checked. */
 export interface Bundle {
@@ -100,19 +100,6 @@ async function refuseForeign(folder: string): Promise<void> {
   if ((await stat(folder).catch(() => null))?.isDirectory()) return;
   throw new BundleError(
     `${folder} is no folder. Name the folder of a bundle (config.json, tokenizer.json, onnx/ ...), or a model of the hub as owner/name.`,
-  );
-}
-
-/** @throws BundleError which says what there is of its graphs */
-async function refuseUnknownFamily(folder: string, { model_type: type }: Json): Promise<void> {
-  if (familyTypes.includes(type as string)) return;
-  const known = familyTypes.join(', ');
-  const there = await graphsIn(folder);
-  const unread = there.filter((file) => !graphNames.some((name) => file.startsWith(name)));
-  const graphs =
-    unread.length > 0 ? ` It reads the graphs ${graphNames.join(', ')}; not ${unread.join(', ')}.` : '';
-  throw new BundleError(
-    `${folder}: config.json says model_type ${shown(type)}; this runner knows ${known}.${graphs}`,
   );
 }
 

@@ -15,6 +15,7 @@ import {
   type SplitDecoder,
 } from '@foveate/onnx-graph';
 import type { InferenceSession } from 'onnxruntime-common';
+import { PAST, unknownInputs } from '../bundle/graph-inputs.js';
 import { BundleError } from '../platform/errors.js';
 import type { InnerSite, ModelDimensions } from './api.js';
 import type { Form, Forms } from './forms.js';
@@ -23,9 +24,7 @@ import { SingleGraphSequence, type Past, type Prunings, type Sequence } from './
 import { floats, run, type Sessions } from './sessions.js';
 import { SplitSequence, type PartSession } from './split-sequence.js';
 
-const PAST = 'past_key_values.';
 const PRESENT = 'present.';
-const INPUTS = ['inputs_embeds', 'attention_mask', 'position_ids', 'num_logits_to_keep', 'use_cache_branch'];
 
 /** The decoder in one graph. */
 interface SingleForm extends Form {
@@ -224,7 +223,7 @@ function patching<T>(patch: () => T): T {
 function readDimensions({ inputs, outputs }: ModelDescription): ModelDimensions {
   const inputNames = inputs.map(({ name }) => name);
   const outputNames = outputs.map(({ name }) => name);
-  const unknown = inputNames.find((name) => !name.startsWith(PAST) && !INPUTS.includes(name));
+  const unknown = unknownInputs('decoder_model_merged', inputs).at(0);
   if (unknown !== undefined)
     throw new BundleError(
       `decoder_model_merged needs the input ${unknown}, which this runner does not know.`,
