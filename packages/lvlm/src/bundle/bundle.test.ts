@@ -599,6 +599,7 @@ describe('what is no bundle', () => {
     await writeFile(path.join(bundle, 'onnx/encoder_model.onnx'), '');
     await rm(path.join(bundle, 'onnx/embed_tokens.onnx'));
     const encoder = create(ModelProtoSchema, {
+      irVersion: 10n,
       opsetImport: [{ version: 17n }],
       graph: {
         input: ['pixel_values', 'pixel_position_ids'].map((name) =>
