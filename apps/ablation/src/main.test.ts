@@ -56,6 +56,12 @@ describe('foveate', () => {
     ['a negative limit', ['ablate', '--limit', '-1'], 'an integer from 0'],
     ['a seed out of range', ['ablate', '--seed', '4294967296'], 'an integer from 0 to 4294967295'],
     ['an unknown format', ['ablate', '--format', 'html'], 'Allowed choices are table, md, csv, json'],
+    ['a dtype that is no list', ['pull', 'a/b', '--dtype', 'a=b=c'], 'Write graph=variant'],
+    [
+      'a dtype of no graph',
+      ['methods', '--for', SIGLIP, '--dtype', 'decoder=q8'],
+      'dtype must be one of auto',
+    ],
     ['an argument too many', ['ablate', 'everything'], 'too many arguments'],
     ['a percentage', ['ablate', '--keep', '50'], 'ratios in (0, 1]'],
     ['no folder for the results', ['ablate', '--out', ''], 'out must be the path of a folder'],

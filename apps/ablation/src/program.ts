@@ -1,5 +1,5 @@
 /** The command line: what can be written, and its help. */
-import { dtypes } from '@foveate/lvlm';
+import { dtypes, type DtypeChoice } from '@foveate/lvlm';
 import { modelDirectory, questionsFile } from '@foveate/tiny-llava';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { ablate, type AblateOptions } from './ablate.js';
@@ -176,8 +176,17 @@ Example:
 }
 
 function dtypeOption(): Option {
-  const meaning = 'variant of the graphs; auto: the one that config.json names, else fp32';
-  return new Option('--dtype <dtype>', meaning).choices(['auto', ...dtypes]).default('auto');
+  const meaning = `variant of the graphs: ${dtypes.join(', ')}; auto: what config.json names, else fp32; or graph=variant joined by commas, e.g. vision_encoder=q8,decoder_model_merged=q4`;
+  return new Option('--dtype <dtype>', meaning).argParser(parseDtype).default('auto');
+}
+
+/** One name, or a record of them; whether there are such graphs and variants is the runner's to say. */
+function parseDtype(text: string): DtypeChoice {
+  if (!text.includes('=')) return text as DtypeChoice;
+  const pairs = text.split(',').map((pair) => pair.split('='));
+  if (pairs.some((pair) => pair.length !== 2))
+    throw new InvalidArgumentError('Write graph=variant,graph=variant.');
+  return Object.fromEntries(pairs) as DtypeChoice;
 }
 
 function revisionOption(): Option {

@@ -37,7 +37,7 @@ describe('foveate pull', () => {
     expect(refused.stderr).toMatch(/^foveate: http.* answers 401 for foveate\/none: .*HF_TOKEN/);
     expect((await foveateHere(['pull', './tiny'])).stderr).toContain('model must be a model of the hub');
     expect((await foveateHere(['pull', ID, '--dtype', 'q3'])).stderr).toContain(
-      'Allowed choices are auto, fp32',
+      'dtype must be one of auto, fp32',
     );
     expect(existsSync(path.join(home, 'hub'))).toBe(false);
   });

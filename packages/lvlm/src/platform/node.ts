@@ -4,7 +4,7 @@ import { createReadStream, readFileSync } from 'node:fs';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import path from 'node:path';
-import { describeModel } from '@foveate/onnx-graph';
+import { describeModel, serializeModel } from '@foveate/onnx-graph';
 import { readModel } from '@foveate/onnx-graph/files';
 import type { InferenceSession } from 'onnxruntime-node';
 import type { DecodedImage, Interpolation, Size } from '../bundle/preprocessing.js';
@@ -48,7 +48,8 @@ async function openSession(
   graph: string | GraphInMemory,
   threads: number,
 ): Promise<InferenceSession> {
-  const folder = typeof graph === 'string' ? undefined : graph.folder;
+  // Of a file onnxruntime would read the weights into memory first, and lay them out for its kernels then.
+  const { bytes, folder } = typeof graph === 'string' ? serializeModel(readModel(graph)) : graph;
   const options: InferenceSession.SessionOptions = {
     intraOpNumThreads: threads,
     logSeverityLevel: 4, // what goes wrong is thrown; onnxruntime need not write to stderr too
@@ -59,7 +60,7 @@ async function openSession(
       },
     },
   };
-  return typeof graph === 'string' ? runtime.create(graph, options) : runtime.create(graph.bytes, options);
+  return runtime.create(bytes, options);
 }
 
 /** The session, its native calls through the gate. */
