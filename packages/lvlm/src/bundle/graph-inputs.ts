@@ -2,7 +2,7 @@
 import type { GraphName } from './dtypes.js';
 
 const INPUTS: Readonly<Record<GraphName, readonly string[]>> = {
-  vision_encoder: ['pixel_values', 'pixel_attention_mask', 'image_grid_thw'],
+  vision_encoder: ['pixel_values', 'pixel_attention_mask', 'grid_thw', 'image_grid_thw'],
   embed_tokens: ['input_ids'],
   decoder_model_merged: [
     'inputs_embeds',

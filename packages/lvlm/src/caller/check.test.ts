@@ -9,7 +9,7 @@ import { fopruRank } from '@foveate/fopru-rank';
 import { pooling } from '@foveate/pooling';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CACHE, copyOfFixture, FIXTURE, picture } from '../../test/bundles.js';
+import { CACHE, copyOfFixture, editJson, FIXTURE, picture } from '../../test/bundles.js';
 import { clipGraph } from '../../test/clip-graph.js';
 import { familyBundle, familyPicture } from '../../test/families.js';
 import { openPlainDecoding } from '../../test/plain-decoding.js';
@@ -62,8 +62,10 @@ describe('check', () => {
     }
   });
 
-  it('leaves methods that read no attention where the encoder has none', async () => {
+  it('leaves methods that read no attention where the encoder has none, as in FastVLM', async () => {
     const bundle = await copyOfFixture();
+    const flat = { text_config: undefined, vision_config: undefined, eos_token_id: 2 };
+    await editJson(bundle, 'config.json', { ...flat, model_type: 'llava_qwen2' });
     const sizes = { layers: 0, width: 32, heads: 2, inner: 64, imageSize: 64, patchSize: 8, output: 24 };
     const file = path.join(bundle, 'onnx', 'vision_encoder.onnx'); // patches by a convolution, and a projector
     await writeFile(file, clipGraph(sizes));

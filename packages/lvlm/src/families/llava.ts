@@ -19,9 +19,12 @@ import type {
   FamilySettings,
 } from './family.js';
 
-/** LLaVA 1.5 and its kin: config.json says `"model_type": "llava"`. */
+/**
+ * LLaVA 1.5 and its kin: config.json says `"model_type": "llava"`, or `"llava_qwen2"` where the encoder is
+ * FastVLM's, convolutions whose last layers alone attend.
+ */
 export const llava: Family = {
-  modelTypes: ['llava'],
+  modelTypes: ['llava', 'llava_qwen2'],
   readSettings: (files) => readPatchSettings(files),
   preprocess: async (image, { preprocessing }, resize) => [await preprocess(image, preprocessing, resize)],
   arrange: (size, crops, settings) =>

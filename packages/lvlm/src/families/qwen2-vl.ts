@@ -1,5 +1,5 @@
 /**
- * Qwen2-VL and Qwen2.5-VL: a picture of any size in one grid of patches, of which the merger folds squares
+ * Qwen2-VL, Qwen2.5-VL and Qwen3-VL: a picture of any size in one grid of patches, of which the merger folds squares
  * into tokens; tokens have three-dimensional positions. As image_processing_qwen2_vl.py and get_rope_index of
  * transformers make them. Qwen2.5-VL runs its patches window by window, so its signals have that order.
  */
@@ -27,7 +27,7 @@ import type {
 } from './family.js';
 import { foldInto } from './fold.js';
 
-/** What is known of a Qwen2-VL or Qwen2.5-VL. */
+/** What is known of a model of the family. */
 interface Qwen2VlSettings extends FamilySettings {
   /** Patches of a side of a token's square. */
   readonly mergeSize: number;
@@ -40,9 +40,12 @@ interface Qwen2VlSettings extends FamilySettings {
   readonly window: number | null;
 }
 
-/** config.json says `"model_type": "qwen2_vl"` or `"qwen2_5_vl"`. */
+/**
+ * config.json says `"model_type": "qwen2_vl"`, `"qwen2_5_vl"` or `"qwen3_vl"`. Of a Qwen3-VL the language model
+ * reads what the graph calls image_features: features of earlier layers (DeepStack) are the export's to fold in.
+ */
 export const qwen2Vl: Family<Qwen2VlSettings> = {
-  modelTypes: ['qwen2_vl', 'qwen2_5_vl'],
+  modelTypes: ['qwen2_vl', 'qwen2_5_vl', 'qwen3_vl'],
   readSettings,
   preprocess: preprocessPicture,
   feeds,
@@ -70,7 +73,10 @@ function readSettings({ directory, config, preprocessor }: BundleJson): Qwen2VlS
   const mergeSize = count('merge_size', json.merge_size, vision.spatial_merge_size, 2);
   const size = memberOf(json, 'size');
   const side = patchSize * mergeSize;
-  const own = { processors: ['Qwen2VLImageProcessor', 'Qwen2_5_VLImageProcessor'], steps: [] };
+  const own = {
+    processors: ['Qwen2VLImageProcessor', 'Qwen2_5_VLImageProcessor', 'Qwen3VLImageProcessor'],
+    steps: [],
+  };
   // The size is no rule of the others': it is read below.
   const plain = { name, json: { ...json, size: { width: side, height: side } } };
   const { levels, resize } = readPreprocessing(directory, plain, own);
@@ -181,7 +187,7 @@ function feeds(pixels: PixelValues, settings: Qwen2VlSettings): EncoderFeeds {
   return {
     pixel_values: { type: 'float32', data, dims: [rows * columns, data.length / (rows * columns)] },
     grid_thw: grid, // as Qwen2-VL's graphs call it
-    image_grid_thw: grid, // as Qwen2.5-VL's do
+    image_grid_thw: grid, // as the later ones' do
   };
 }
 
