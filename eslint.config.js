@@ -54,7 +54,7 @@ export default defineConfig(
           patterns: [
             { group: ['node:*', 'onnxruntime-node', 'sharp'], message: 'This runs in a browser too.' },
             {
-              regex: 'onnx-graph/files|platform/(?!errors|clock)|bundle/(bundle|files)\\.js',
+              regex: 'onnx-graph/files|platform/(?!errors|clock|devices)|bundle/(bundle|files)\\.js',
               allowTypeImports: true,
               message: 'That needs Node, and this runs in a browser too: take it by the platform interface.',
             },

@@ -11,6 +11,7 @@ export {
 } from './platform/errors.js';
 export { bundleFolder, pullBundle } from './hub/bundle-folder.js';
 export type { BundleOptions, DownloadProgress, HubOptions } from './hub/bundle-folder.js';
+export { devices, type Device } from './platform/devices.js';
 export { readImage } from './platform/image-files.js';
 export { Lvlm } from './caller/lvlm.js';
 export { Chat, type AskOptions, type ChatOptions } from './caller/chat.js';

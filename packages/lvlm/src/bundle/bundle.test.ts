@@ -542,9 +542,9 @@ describe('the identity check', () => {
     };
     const request = { sites: [], signals: [] };
     // No difference is below a negative tolerance.
-    const check = openCheckedEncoder(platform, createSessions(platform, 1), settings, request, {
-      probe: { width: 64, height: 64 },
-      tolerance: -1,
+    const reference = createSessions(platform, { threads: 1, device: 'cpu' });
+    const check = openCheckedEncoder(platform, reference, settings, request, {
+      ...{ probe: { width: 64, height: 64 }, tolerance: -1, reference },
     });
     await expect(check).rejects.toThrow(/features differ from the original's by/);
     expect(await verdicts(cacheDirectory)).toEqual([]);

@@ -180,7 +180,7 @@ describe.each(['clip-eager-17', 'clip-sdpa-dynamo-23', 'clip-ms-attention', 'cli
         patchesPerToken: 1,
         feeds: pictureFeeds,
       };
-      const sessions = createSessions(await nodePlatform(null, openGate()), 1);
+      const sessions = createSessions(await nodePlatform(null, openGate()), { threads: 1, device: 'cpu' });
       const pixels = {
         data: Float32Array.from({ length: 3 * 16 * 16 }, (_, i) => ((i * 7919) % 257) / 128 - 1),
         width: 16,

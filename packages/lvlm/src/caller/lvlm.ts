@@ -1,11 +1,13 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { TensorBackend, TokenReducer } from '@foveate/core';
 import { readBundle, type Bundle } from '../bundle/bundle.js';
+import type { Dtype } from '../bundle/dtypes.js';
 import type { GenerateRequest, Outcome, PreparedImage } from '../engine/api.js';
 import type { FamilySettings } from '../families/family.js';
 import { familyOf } from '../families/index.js';
 import { bundleFolder } from '../hub/bundle-folder.js';
 import { defaultCacheDirectory } from '../platform/cache-directory.js';
+import type { Device } from '../platform/devices.js';
 import { DisposedError, PromptError, UnsupportedReducerError } from '../platform/errors.js';
 import { decodeImage, hashImage } from '../platform/image-files.js';
 import { startEngineThread } from '../platform/node-thread.js';
@@ -45,6 +47,10 @@ const MAX_CHARACTERS_PER_TOKEN = 64;
 
 const NO_CACHE =
   'There is no home folder to remember verdicts of the identity check in, so each load makes the check again: set HOME or XDG_CACHE_HOME, or give a cacheDirectory.';
+
+const EIGHT_BITS: readonly Dtype[] = ['q8', 'int8', 'uint8'];
+const WEBGPU_IN_8_BITS =
+  'Decoders of 8 bits are known to answer nonsense on WebGPU (transformers.js, issues 1286 and 1317): compare with the device cpu, or choose the dtype q4f16 or fp16.';
 
 /** The model whose reducer is planning, in the code that runs for it. */
 const planning = new AsyncLocalStorage<Lvlm>();
@@ -89,7 +95,7 @@ export class Lvlm implements AsyncDisposable {
    */
   static async load(model: string, options: LoadOptions = {}): Promise<Lvlm> {
     const checked = checkLoadOptions(options);
-    const { dtype, threads = defaultThreads(), reducers, backend, newlines } = checked;
+    const { dtype, device, threads = defaultThreads(), reducers, backend, newlines } = checked;
     const directory = await bundleFolder(model, { ...options, dtype });
     const bundle = await readBundle(directory, dtype, { newlines });
     const { cacheDirectory = defaultCacheDirectory() } = checked;
@@ -97,8 +103,9 @@ export class Lvlm implements AsyncDisposable {
     const { client, dimensions } = await EngineClient.start(startEngineThread({ cacheDirectory }), {
       graphs: bundle.graphs,
       threads,
+      device,
       family: bundle.family,
-      identityTolerance: bundle.dtypes.vision_encoder === 'fp32' ? 1e-4 : 2e-2,
+      identityTolerance: identityTolerance(bundle, device),
       maxChatBytes: checked.maxChatBytes,
     });
     const { layers, kvHeads, headDim } = dimensions;
@@ -120,7 +127,13 @@ export class Lvlm implements AsyncDisposable {
       headDim,
       contextLength: bundle.contextLength,
     };
-    const warnings = [...bundle.warnings, ...(cacheDirectory === null ? [NO_CACHE] : [])];
+    const warnings = [
+      ...bundle.warnings,
+      ...(cacheDirectory === null ? [NO_CACHE] : []),
+      ...(device === 'webgpu' && EIGHT_BITS.includes(bundle.dtypes.decoder_model_merged)
+        ? [WEBGPU_IN_8_BITS]
+        : []),
+    ];
     return new Lvlm({ ...bundle, warnings }, client, info, checked);
   }
 
@@ -357,6 +370,12 @@ export class Lvlm implements AsyncDisposable {
       stop?.();
     }
   }
+}
+
+/** Devices round otherwise than the processor, and encoders of few bits otherwise in each graph. */
+function identityTolerance({ dtypes }: Bundle, device: Device): number {
+  if (dtypes.vision_encoder !== 'fp32') return 2e-2;
+  return device === 'cpu' ? 1e-4 : 1e-3;
 }
 
 /** Whether the backend reduces: maps and features of tokens that a connector folded do not fit together. */

@@ -4,6 +4,7 @@ import type { DtypeChoice } from '../bundle/dtypes.js';
 import type { Region } from '../bundle/preprocessing.js';
 import type { Newlines } from '../families/family.js';
 import type { HubOptions } from '../hub/bundle-folder.js';
+import type { Device } from '../platform/devices.js';
 
 /**
  * Decoded pixels: `height` rows of `width` pixels of `channels` bytes (1 grey, 3 RGB, 4 RGBA), row-major, no
@@ -30,6 +31,11 @@ export interface LoadOptions extends HubOptions {
    * config.json says, else fp32; likewise for graphs that are not named.
    */
   readonly dtype?: DtypeChoice;
+  /**
+   * Where onnxruntime runs all graphs, signals and reductions in them included. Answers are the processor's up
+   * to rounding, which may decide between two tokens that are almost as likely. Default `'cpu'`.
+   */
+  readonly device?: Device;
   /** Threads of one onnxruntime session. Default: the physical cores this process may use. */
   readonly threads?: number;
   /**

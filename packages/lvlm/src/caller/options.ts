@@ -1,5 +1,6 @@
 /** The caller's options, checked and with their defaults. */
 import { checkReducer, InvalidArgumentError, type TensorBackend, type TokenReducer } from '@foveate/core';
+import { checkDevice, type Device } from '../platform/devices.js';
 import { PromptError } from '../platform/errors.js';
 import { DEFAULT_MAX_PIXELS } from '../platform/image-files.js';
 import type { Turn } from '../bundle/chat-template.js';
@@ -139,6 +140,7 @@ function checkImages(name: string, images: readonly ImageInput[]): void {
 /** @throws InvalidArgumentError */
 export function checkLoadOptions({
   dtype = 'auto',
+  device = 'cpu',
   threads,
   reducers = [],
   backend,
@@ -148,6 +150,7 @@ export function checkLoadOptions({
   maxChatBytes = 2 ** 30,
 }: LoadOptions): {
   readonly dtype: DtypeChoice;
+  readonly device: Device;
   readonly threads: number | undefined;
   readonly reducers: readonly TokenReducer[];
   readonly backend: TensorBackend<unknown> | null;
@@ -157,6 +160,7 @@ export function checkLoadOptions({
   readonly maxChatBytes: number;
 } {
   checkDtype(dtype);
+  checkDevice(device);
   if (!NEWLINES.includes(newlines))
     throw new InvalidArgumentError('newlines', newlines, `one of ${NEWLINES.join(', ')}`);
   if (threads !== undefined && !isInteger(threads, 1, MAX_THREADS))
@@ -167,6 +171,7 @@ export function checkLoadOptions({
     throw new InvalidArgumentError('maxChatBytes', maxChatBytes, 'a number of bytes, 0 or above');
   return {
     dtype,
+    device,
     threads,
     reducers: checkReducers(reducers),
     backend: backend === undefined ? null : checkBackend(backend),

@@ -16,6 +16,7 @@ import type { GraphName } from '../bundle/dtypes.js';
 import type { GenerationRules } from '../bundle/generation-rules.js';
 import type { FamilySettings } from '../families/family.js';
 import type { PixelValues, Region, Size } from '../bundle/preprocessing.js';
+import type { Device } from '../platform/devices.js';
 
 /** The engine, as the caller's thread sees it. */
 export interface EngineApi {
@@ -75,6 +76,7 @@ export interface EngineSettings {
   readonly graphs: Readonly<Record<GraphName, string>>;
   /** 0: onnxruntime decides. */
   readonly threads: number;
+  readonly device: Device;
   readonly family: FamilySettings;
   /**
    * Largest difference of a feature between a patched encoder and the bundle's own, as a share of the largest

@@ -50,6 +50,7 @@ function webPlatform(): EnginePlatform {
   const bytesOf = async (file: string): Promise<Uint8Array> => new Uint8Array(await readFile(file));
   return {
     Tensor,
+    fallbacks: () => [],
     openSession: async (graph) =>
       InferenceSession.create(typeof graph === 'string' ? await bytesOf(graph) : graph.bytes),
     readModel: async (file) => parseModel(await bytesOf(file)),
@@ -123,7 +124,7 @@ describe('on WebAssembly', () => {
       () => undefined,
     );
     const { layers } = await engine.open({
-      ...{ graphs, threads: 1, family, identityTolerance: 1e-4, maxChatBytes: 0 },
+      ...{ graphs, threads: 1, device: 'cpu', family, identityTolerance: 1e-4, maxChatBytes: 0 },
     });
     const chain = reductionChain(reducers, { vision: family.visionLayers, language: layers });
     const outcome = await engine.generate({

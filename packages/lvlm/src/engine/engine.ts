@@ -6,6 +6,7 @@ import { describeModel, OnnxGraphError } from '@foveate/onnx-graph';
 import type { PixelValues, Size } from '../bundle/preprocessing.js';
 import { familyOf } from '../families/index.js';
 import { BundleError, WorkerError } from '../platform/errors.js';
+import type { Device } from '../platform/devices.js';
 import type { EnginePlatform } from '../platform/platform.js';
 import type { CallerApi, EngineApi, EngineSettings, GenerateRequest, VisionRequest } from './api.js';
 import { Awaited } from './awaited.js';
@@ -23,7 +24,7 @@ import { generate, Stopped } from './generation.js';
 import { openCheckedEncoder } from './identity-check.js';
 import { KeptTurns } from './kept-turns.js';
 import { createNearestRows } from './nearest-rows.js';
-import { createSessions } from './sessions.js';
+import { checkDevice, createSessions } from './sessions.js';
 import { createVision, type Vision } from './vision.js';
 
 /**
@@ -35,6 +36,7 @@ const MEMORY_SHARE = 0.25;
 /** An open model. */
 interface Model {
   readonly platform: EnginePlatform;
+  readonly device: Device;
   readonly encoder: EncoderSettings;
   readonly decoder: Decoder;
   readonly vision: Vision;
@@ -87,7 +89,15 @@ export function createEngine(
         await refuseChanged(platform);
         const now = (): number => platform.now();
         try {
-          return await generate(request, { now, decoder, vision, keptTurns, awaited, caller: caller() });
+          const outcome = await generate(request, {
+            now,
+            decoder,
+            vision,
+            keptTurns,
+            awaited,
+            caller: caller(),
+          });
+          return { ...outcome, warnings: [...outcome.warnings, ...fallbackWarnings(model())] };
         } catch (error) {
           if (error instanceof Stopped) return null;
           throw error;
@@ -103,6 +113,15 @@ export function createEngine(
   };
 }
 
+/** What the device did not do. */
+function fallbackWarnings({ platform, device }: Model): string[] {
+  const operators = platform.fallbacks();
+  if (operators.length === 0) return [];
+  return [
+    `On ${device} onnxruntime left some work to the processor, and copies what that needs to and fro: ${operators.join(', ')}.`,
+  ];
+}
+
 /** @throws BundleError where a file of the bundle is not what it was when it was opened */
 async function refuseChanged(platform: EnginePlatform): Promise<void> {
   const file = await platform.changedFile();
@@ -113,10 +132,11 @@ async function refuseChanged(platform: EnginePlatform): Promise<void> {
 /** @throws BundleError, PlatformError */
 async function openModel(
   platform: EnginePlatform,
-  { graphs, threads, family, identityTolerance, maxChatBytes }: EngineSettings,
+  { graphs, threads, device, family, identityTolerance, maxChatBytes }: EngineSettings,
   awaited: Awaited,
 ): Promise<Model> {
-  const sessions = createSessions(platform, threads);
+  const sessions = createSessions(platform, { threads, device });
+  await checkDevice(platform, { threads, device });
   const forms = new Forms(platform.totalMemory * MEMORY_SHARE);
   const encoderFile = graphs.vision_encoder;
   const decoderFile = graphs.decoder_model_merged;
@@ -130,7 +150,8 @@ async function openModel(
   checkInputs(encoderFile, inputs, feeds(withoutPixels(probe)));
   const known = { visionLayers, patchSize, patchesPerToken };
   const settings: EncoderSettings = { file: encoderFile, model: encoder, weightBytes, ...known, feeds };
-  const check = { probe, tolerance: identityTolerance };
+  const onCpu = createSessions(platform, { threads, device: 'cpu' });
+  const check = { probe, tolerance: identityTolerance, reference: onCpu };
   const encoderFor = (request: VisionRequest | null): Promise<Encoder> =>
     forms.get(request ? encoderFormId(request) : 'encoder', settings.weightBytes, () =>
       request
@@ -140,6 +161,7 @@ async function openModel(
   awaited.nearestRows = createNearestRows(sessions);
   return {
     platform,
+    device,
     encoder: settings,
     vision: createVision(encoderFor, family),
     keptTurns: new KeptTurns(maxChatBytes),

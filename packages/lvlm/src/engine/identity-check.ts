@@ -28,6 +28,8 @@ export interface IdentityCheck {
    * the other rounds differently.
    */
   readonly tolerance: number;
+  /** On the processor, where the bundle's own encoder says what is right: other devices may overflow. */
+  readonly reference: Sessions;
 }
 
 /** @throws IdentityCheckError, and what {@link openPatchedEncoder} throws */
@@ -39,12 +41,15 @@ export async function openCheckedEncoder(
   check: IdentityCheck,
 ): Promise<Encoder> {
   // Weights that lie in other files do not matter: the patch reads where they are, never what they are.
-  const id = [await platform.hashFile(settings.file), PATCH_VERSION, encoderFormId(request)].join(' ');
+  const id = [
+    await platform.hashFile(settings.file),
+    ...[PATCH_VERSION, sessions.device, encoderFormId(request)],
+  ].join(' ');
   if ((await platform.verdicts?.read(id))?.startsWith('{"equal":true')) {
     return openPatchedEncoder(sessions, settings, request);
   }
   const picture = noise(check.probe); // one session after the other: both at once would need twice the memory
-  const original = await openOriginalEncoder(sessions, settings);
+  const original = await openOriginalEncoder(check.reference, settings);
   const expected = (await original.encode(picture, [])).features.data;
   await original.release();
   const encoder = await openPatchedEncoder(sessions, settings, request);
@@ -54,7 +59,7 @@ export async function openCheckedEncoder(
   if (!(difference <= check.tolerance)) {
     await encoder.release();
     throw new IdentityCheckError(
-      `${settings.file}: with signals added and cut at its projector, the encoder's features differ from the original's by ${difference} of their largest ` +
+      `${settings.file}: with signals added and cut at its projector, on ${sessions.device}, the encoder's features differ from the original's by ${difference} of their largest ` +
         `value (at most ${check.tolerance} is rounding). This graph is not understood: please report it, with the tool that exported it.`,
     );
   }

@@ -6,7 +6,9 @@ import { openGate } from '../platform/run-gate.js';
 import { createNearestRows } from './nearest-rows.js';
 import { createSessions } from './sessions.js';
 
-const nearestRows = createNearestRows(createSessions(await nodePlatform(null, openGate()), 1));
+const nearestRows = createNearestRows(
+  createSessions(await nodePlatform(null, openGate()), { threads: 1, device: 'cpu' }),
+);
 
 describe('nearest rows by onnxruntime', () => {
   const backend = {

@@ -1,12 +1,15 @@
 /** onnxruntime sessions as the engine opens and runs all of them. */
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
-import { BundleError, WorkerError } from '../platform/errors.js';
-import type { EnginePlatform, GraphInMemory } from '../platform/platform.js';
+import { rowProductsGraph } from '@foveate/onnx-graph';
+import { deviceNeeds, type Device } from '../platform/devices.js';
+import { BundleError, PlatformError, WorkerError } from '../platform/errors.js';
+import type { EnginePlatform, GraphInMemory, SessionOptions } from '../platform/platform.js';
 import { fromHalf, toHalf } from './half-precision.js';
 
 /** Opens sessions, all with the same settings. */
 export interface Sessions {
   readonly Tensor: EnginePlatform['Tensor'];
+  readonly device: Device;
   /**
    * Opens a session on an ONNX file, or on a graph in memory.
    * @param name how messages call the graph
@@ -15,13 +18,14 @@ export interface Sessions {
   open(graph: string | GraphInMemory, name: string): Promise<InferenceSession>;
 }
 
-/** @param threads of one session; 0: as many as onnxruntime thinks */
-export function createSessions(platform: EnginePlatform, threads: number): Sessions {
+/** Sessions that are opened with `options`. */
+export function createSessions(platform: EnginePlatform, options: SessionOptions): Sessions {
   return {
     Tensor: platform.Tensor,
+    device: options.device,
     open: async (graph, name) => {
       try {
-        const session = await platform.openSession(graph, threads);
+        const session = await platform.openSession(graph, options);
         rememberHalves(session, platform.Tensor);
         return session;
       } catch (cause) {
@@ -32,6 +36,26 @@ export function createSessions(platform: EnginePlatform, threads: number): Sessi
       }
     },
   };
+}
+
+/**
+ * Opens and runs a small graph, to tell a device that is not there from a graph that cannot be read.
+ * @throws PlatformError
+ */
+export async function checkDevice(platform: EnginePlatform, options: SessionOptions): Promise<void> {
+  const { device } = options;
+  if (device === 'cpu') return;
+  try {
+    const session = await platform.openSession({ bytes: rowProductsGraph() }, options);
+    const row = new platform.Tensor('float32', new Float32Array(4), [1, 4]);
+    await session.run({ rows: row, others: row });
+    await session.release();
+  } catch (cause) {
+    throw new PlatformError(
+      `onnxruntime cannot use the device ${device} here: ${(cause as Error).message.split('\n')[0]}. ${deviceNeeds[device]} Or choose the device cpu.`,
+      { cause },
+    );
+  }
 }
 
 /** What sessions take as float16, and what makes such tensors; nothing of sessions that take none. */

@@ -18,7 +18,9 @@ export async function loadSharp(): Promise<typeof sharpModule> {
 /** @throws PlatformError */
 export async function loadOnnxRuntime(): Promise<typeof OnnxRuntime> {
   try {
-    return await import('onnxruntime-node');
+    const runtime = await import('onnxruntime-node');
+    runtime.env.logLevel = 'fatal'; // what goes wrong is thrown; onnxruntime need not write to stderr too
+    return runtime;
   } catch (cause) {
     throw missing('onnxruntime-node', cause);
   }

@@ -11,7 +11,8 @@ import type { DecodedImage, Interpolation, Size } from '../bundle/preprocessing.
 import { now } from './clock.js';
 import { FileStamps } from './file-stamps.js';
 import { loadOnnxRuntime, loadSharp } from './native-libraries.js';
-import type { EnginePlatform, GraphInMemory, VerdictStore } from './platform.js';
+import { FirstRunProfile } from './fallbacks.js';
+import type { EnginePlatform, GraphInMemory, SessionOptions, VerdictStore } from './platform.js';
 import { through, type GateMemory } from './run-gate.js';
 
 /**
@@ -23,12 +24,22 @@ import { through, type GateMemory } from './run-gate.js';
 export async function nodePlatform(cacheDirectory: string | null, gate: GateMemory): Promise<EnginePlatform> {
   const { InferenceSession, Tensor } = await through(gate, loadOnnxRuntime);
   const stamps = new FileStamps();
+  const fallbacks = new Set<string>();
   return {
     Tensor,
-    openSession: async (graph, threads) => {
+    openSession: async (graph, options) => {
       if (typeof graph === 'string') await stamps.remember([graph]);
-      return gated(await through(gate, () => openSession(InferenceSession, graph, threads)), gate);
+      const profile = options.device === 'cpu' ? null : await FirstRunProfile.begin();
+      try {
+        const open = (): Promise<InferenceSession> => openSession(InferenceSession, graph, options, profile);
+        const session = gated(await through(gate, open), gate);
+        return profile ? profiled(session, profile, fallbacks) : session;
+      } catch (error) {
+        await profile?.remove();
+        throw error;
+      }
     },
+    fallbacks: () => [...fallbacks],
     readModel: async (file) => {
       const model = readModel(file);
       const weights = describeModel(model).weightFiles;
@@ -46,12 +57,15 @@ export async function nodePlatform(cacheDirectory: string | null, gate: GateMemo
 async function openSession(
   runtime: typeof InferenceSession,
   graph: string | GraphInMemory,
-  threads: number,
+  { threads, device }: SessionOptions,
+  profile: FirstRunProfile | null,
 ): Promise<InferenceSession> {
   // Of a file onnxruntime would read the weights into memory first, and lay them out for its kernels then.
   const { bytes, folder } = typeof graph === 'string' ? serializeModel(readModel(graph)) : graph;
   const options: InferenceSession.SessionOptions = {
+    executionProviders: [device],
     intraOpNumThreads: threads,
+    ...(profile && { enableProfiling: true, profileFilePrefix: profile.prefix }),
     logSeverityLevel: 4, // what goes wrong is thrown; onnxruntime need not write to stderr too
     extra: {
       session: {
@@ -70,6 +84,33 @@ function gated(session: InferenceSession, gate: GateMemory): InferenceSession {
     run: (...parameters: Parameters<InferenceSession['run']>) =>
       through(gate, () => native.run(...parameters)),
     release: () => through(gate, native.release),
+  });
+}
+
+/** The session, what its first run left to the processor told to `fallbacks`. */
+function profiled(
+  session: InferenceSession,
+  profile: FirstRunProfile,
+  fallbacks: Set<string>,
+): InferenceSession {
+  const run = session.run.bind(session);
+  const release = session.release.bind(session);
+  const first = async (
+    ...parameters: Parameters<InferenceSession['run']>
+  ): ReturnType<InferenceSession['run']> => {
+    session.run = run;
+    const outputs = await run(...parameters);
+    session.endProfiling();
+    for (const operator of await profile.operatorsOnCpu()) fallbacks.add(operator);
+    await profile.remove();
+    return outputs;
+  };
+  return Object.assign(session, {
+    run: first,
+    release: async () => {
+      await release();
+      await profile.remove(); // of a session that never ran
+    },
   });
 }
 

@@ -2,6 +2,7 @@
 import type { OnnxModel } from '@foveate/onnx-graph';
 import type { InferenceSession, Tensor } from 'onnxruntime-common';
 import type { Port } from '../engine/channel.js';
+import type { Device } from './devices.js';
 
 /** What the engine needs of the platform that its thread runs on. */
 export interface EnginePlatform {
@@ -12,7 +13,9 @@ export interface EnginePlatform {
    * @param graph path of an ONNX file, or a graph in memory whose weights lie in files of `folder`
    * @throws whatever onnxruntime throws
    */
-  openSession(graph: string | GraphInMemory, threads: number): Promise<InferenceSession>;
+  openSession(graph: string | GraphInMemory, options: SessionOptions): Promise<InferenceSession>;
+  /** Operators that sessions for another device left to the processor so far. */
+  fallbacks(): readonly string[];
   /** Reads a graph without its weights. @throws OnnxFileError */
   readModel(file: string): Promise<OnnxModel>;
   /**
@@ -28,6 +31,13 @@ export interface EnginePlatform {
   now(): number;
   /** Verdicts that are worth remembering, by name; null where they cannot be remembered. */
   readonly verdicts: VerdictStore | null;
+}
+
+/** How sessions are opened. */
+export interface SessionOptions {
+  /** Of one session; 0: as many as onnxruntime thinks. */
+  readonly threads: number;
+  readonly device: Device;
 }
 
 /** Remembers small texts. */
