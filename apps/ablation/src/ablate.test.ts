@@ -103,8 +103,8 @@ describe('foveate ablate', () => {
     async () => {
       const { code, stdout } = await foveate([...ARGS, '--backend', 'wasm'], folder);
       expect(code).toBe(0);
-      expect(stdout).toContain('\nBackend: wasm.\n');
-      expect(ended.stdout).toContain('\nBackend: onnx.\n');
+      expect(stdout).toContain('\nBackend: wasm. Device: cpu. Graphs: fp32.\n');
+      expect(ended.stdout).toContain('\nBackend: onnx. Device: cpu. Graphs: fp32.\n');
       expect(await lines(folder)).toEqual(await lines(whole));
       const { backend, ...summary } = await summaryOf(folder);
       expect(backend).toBe('wasm');

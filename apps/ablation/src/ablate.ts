@@ -2,12 +2,14 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { readDataset, runSweep, type SweepOptions } from '@foveate/eval';
+import type { Device, DtypeChoice } from '@foveate/lvlm';
 import { openBackend, type BackendName } from './backend.js';
 import type { Format } from './table.js';
 import { formatSummary } from './table.js';
 import { print } from './output.js';
 import { findPreset } from './presets.js';
 import { createProgressDisplay } from './progress.js';
+import { writeDtype } from './dtype.js';
 import { modelFolder, type ModelOptions } from './pull.js';
 import { registry } from './registry.js';
 import { expandSpecs, rowsOf } from './spec.js';
@@ -21,6 +23,8 @@ export interface AblateOptions extends ModelOptions {
   readonly reducers: string;
   readonly keep: string;
   readonly backend: BackendName;
+  readonly device: Device;
+  readonly per: 'crop' | 'image';
   readonly limit: number;
   readonly seed: number;
   readonly out: string;
@@ -30,7 +34,7 @@ export interface AblateOptions extends ModelOptions {
 
 /** @throws FoveateError; Interrupted */
 export async function ablate(options: AblateOptions): Promise<void> {
-  const { data, out, limit, seed, resume, format, backend: name } = options;
+  const { data, out, limit, seed, resume, format, backend: name, dtype = 'auto', device, per } = options;
   const preset = findPreset(options.preset);
   const rows = preset
     ? rowsOf(registry, preset.specs)
@@ -48,9 +52,10 @@ export async function ablate(options: AblateOptions): Promise<void> {
   try {
     const summary = await runSweep({
       ...{ model, dataset, rows, out, version, limit, seed, resume, abortSignal, preset: options.preset },
+      ...{ dtype, device, per },
       ...(backend && { backend: { name, tensors: backend } }),
       measurePeakRss: (row, question) =>
-        peakRssOfAsk({ model, backend: name }, row.reducer, question, abortSignal, tell),
+        peakRssOfAsk({ model, backend: name, dtype, device, per }, row.reducer, question, abortSignal, tell),
       onMoved: (folder) => {
         tell(`${out} held a finished run of this configuration; it is now in ${folder}.`);
       },
@@ -85,14 +90,23 @@ type MeasurePeakRss = NonNullable<SweepOptions['measurePeakRss']>;
  * else.
  */
 async function peakRssOfAsk(
-  { model, backend }: Pick<AblateOptions, 'model' | 'backend'>,
+  {
+    model,
+    backend,
+    dtype,
+    device,
+    per,
+  }: Pick<AblateOptions, 'model' | 'backend' | 'device' | 'per'> & {
+    dtype: DtypeChoice;
+  },
   reducer: string,
   { image, question }: Parameters<MeasurePeakRss>[1],
   signal: AbortSignal,
   tell: (line: string) => void,
 ): Promise<number | null> {
   const command = [...process.execArgv, process.argv[1], 'ask', '--json', '--max-new-tokens', '16'];
-  const call = ['--model', model, '--reduce', reducer, '--backend', backend, '--', image, question];
+  const load = ['--model', model, '--backend', backend, '--dtype', writeDtype(dtype), '--device', device];
+  const call = [...load, '--per', per, '--reduce', reducer, '--', image, question];
   try {
     const { stdout } = await promisify(execFile)(process.execPath, [...command, ...call], { signal });
     return (JSON.parse(stdout) as { memory: { peakRssBytes: number | null } }).memory.peakRssBytes;

@@ -15,6 +15,7 @@ import { createReducers } from './spec.js';
 
 export interface AskOptions extends ModelOptions {
   readonly dtype: NonNullable<LoadOptions['dtype']>;
+  readonly device: NonNullable<LoadOptions['device']>;
   readonly reduce: string;
   readonly per: NonNullable<GenerateOptions['per']>;
   readonly backend: BackendName;
@@ -31,6 +32,7 @@ export async function ask(images: readonly string[], question: string, options: 
   const reducers = createReducers(registry, reduce);
   await using model = await Lvlm.load(await modelFolder(options), {
     dtype: options.dtype,
+    device: options.device,
     reducers,
     ...(backend && { backend }),
   });

@@ -1,10 +1,11 @@
 /** The command line: what can be written, and its help. */
-import { dtypes, type DtypeChoice } from '@foveate/lvlm';
+import { devices, dtypes } from '@foveate/lvlm';
 import { modelDirectory, questionsFile } from '@foveate/tiny-llava';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { ablate, type AblateOptions } from './ablate.js';
 import { ask, type AskOptions } from './ask.js';
 import { backendNames } from './backend.js';
+import { parseDtype } from './dtype.js';
 import { describeMethods, describeMethodsOf } from './methods.js';
 import { print } from './output.js';
 import { presets } from './presets.js';
@@ -75,6 +76,9 @@ function ablateCommand(): Command {
       parseCount,
     )
     .option('--seed <n>', 'another seed draws other questions', parseSeed, 0)
+    .addOption(perOption())
+    .addOption(dtypeOption())
+    .addOption(deviceOption())
     .addOption(backendOption())
     .option('--out <dir>', 'folder of the results', 'out')
     .option('--resume', 'go on with the answers that the folder of the results holds', false)
@@ -118,11 +122,8 @@ function askCommand(): Command {
     .addOption(revisionOption())
     .option('--local-only', 'use what the cache holds of a model of the hub, without the network', false)
     .option('--reduce <spec>', 'SPEC of what reduces the visual tokens of each image', 'none')
-    .addOption(
-      new Option('--per <unit>', 'what a budget is of, where the model cuts an image into crops')
-        .choices(['crop', 'image'])
-        .default('crop'),
-    )
+    .addOption(perOption())
+    .addOption(deviceOption())
     .addOption(backendOption())
     .option('--raw', 'the question is the prompt word for word, <image> where each image belongs', false)
     .option('--max-new-tokens <n>', 'most tokens to answer with', parsePositive, 64)
@@ -180,17 +181,18 @@ function dtypeOption(): Option {
   return new Option('--dtype <dtype>', meaning).argParser(parseDtype).default('auto');
 }
 
-/** One name, or a record of them; whether there are such graphs and variants is the runner's to say. */
-function parseDtype(text: string): DtypeChoice {
-  if (!text.includes('=')) return text as DtypeChoice;
-  const pairs = text.split(',').map((pair) => pair.split('='));
-  if (pairs.some((pair) => pair.length !== 2))
-    throw new InvalidArgumentError('Write graph=variant,graph=variant.');
-  return Object.fromEntries(pairs) as DtypeChoice;
-}
-
 function revisionOption(): Option {
   return new Option('--revision <revision>', 'branch, tag or commit of a model of the hub (default: main)');
+}
+
+function perOption(): Option {
+  return new Option('--per <unit>', 'what a budget is of, where the model cuts an image into crops')
+    .choices(['crop', 'image'])
+    .default('crop');
+}
+
+function deviceOption(): Option {
+  return new Option('--device <name>', 'where onnxruntime runs the graphs').choices(devices).default('cpu');
 }
 
 function backendOption(): Option {

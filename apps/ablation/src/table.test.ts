@@ -27,7 +27,11 @@ function row(reducer: string, changes: Partial<SummaryRow> = {}): SummaryRow {
 }
 
 const summary: Summary = {
-  model: { directory: '/m', sha256: 'm', modelType: 'llava', layers: 6, kvHeads: 5, headDim: 32 },
+  model: {
+    ...{ directory: '/m', sha256: 'm', modelType: 'llava', layers: 6, kvHeads: 5, headDim: 32 },
+    dtypes: { vision_encoder: 'fp32', embed_tokens: 'fp32', decoder_model_merged: 'fp32' },
+    device: 'cpu',
+  },
   data: { file: '/d', sha256: 'd', questions: 1088, limit: 300 },
   ...{
     seed: 0,
@@ -37,6 +41,7 @@ const summary: Summary = {
     latencyQuestions: 31,
     comparisons: [],
     backend: 'onnx',
+    per: 'crop',
     skipped: { questions: 0, images: [] },
   },
   machine: {

@@ -2,6 +2,7 @@
 import type { Comparison, Difference, Summary, SummaryRow } from '@foveate/eval';
 import Table from 'cli-table3';
 import type { PaperTable } from './paper-tables.js';
+import { writeDtype } from './dtype.js';
 import { findPreset, type Preset } from './presets.js';
 import { formatSpec, parseSpec } from './spec.js';
 
@@ -231,7 +232,7 @@ function paperTables({ model, source, columns, rows }: PaperTable, withRelative:
 
 /** What a reader of the tables has to know, a sentence or two each. */
 export function notesOf(summary: Summary): string[] {
-  const { rows, data, seed, latencyQuestions, machine, resamples, backend } = summary;
+  const { rows, data, seed, latencyQuestions, machine, resamples, backend, model, per } = summary;
   const [{ questions, byKind }] = rows;
   const crowded = Object.hasOwn(byKind, 'crowded')
     ? ['Crowded scenes count in "right %" and stand apart from the kinds.']
@@ -254,10 +255,16 @@ export function notesOf(summary: Summary): string[] {
     ...same,
     `Times and KV: medians of ${latencyQuestions} calls. Peak: one answer in a process of its own. MB: 10^6 bytes.`,
     ...paperNotes(findPreset(summary.preset)?.paper ?? []),
-    `Backend: ${backend}.`,
+    `Backend: ${backend}. Device: ${model.device}. Graphs: ${dtypeNames(model.dtypes)}.${per === 'image' ? ' Budgets are of an image, all of its crops together.' : ''}`,
     `${cpu || machine.arch}, ${cores} cores; Node ${versions.node}, onnxruntime ${versions.onnxruntime}, foveate ${versions.foveate}.`,
     ...warnings,
   ];
+}
+
+/** The variant of all graphs, or of each. */
+export function dtypeNames(dtypes: Summary['model']['dtypes']): string {
+  const all = [...new Set(Object.values(dtypes))];
+  return all.length === 1 ? all[0] : writeDtype(dtypes);
 }
 
 function skippedNotes({ skipped: { questions, images } }: Summary): string[] {

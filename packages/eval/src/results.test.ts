@@ -16,6 +16,7 @@ beforeEach(async () => {
 
 const configuration: RunConfiguration = {
   ...{ version: '1.0.0', model: 'm', data: 'd', limit: 2, seed: 0, backend: 'onnx', maxNewTokens: 16 },
+  ...{ device: 'cpu', per: 'crop' },
   reducers: ['none', 'half'],
 };
 const images = new Map([

@@ -24,6 +24,9 @@ export interface RunConfiguration {
   readonly maxNewTokens: number;
   /** See `backend` of a summary. */
   readonly backend: string;
+  readonly device: string;
+  /** What a budget is of: a crop, or an image. */
+  readonly per: string;
   /** Full SPECs, in the order of the table. */
   readonly reducers: readonly string[];
 }

@@ -1,4 +1,5 @@
 /** Adds up a run. */
+import type { Device, GraphDtypes } from '@foveate/lvlm';
 import { createBootstrap, type BootstrapInterval } from './bootstrap.js';
 import {
   compareEqualRows,
@@ -19,6 +20,10 @@ export interface Summary {
   readonly model: {
     readonly directory: string;
     readonly sha256: string;
+    /** The variant of each graph. */
+    readonly dtypes: GraphDtypes;
+    /** Where onnxruntime ran them. */
+    readonly device: Device;
     readonly modelType: string;
     readonly layers: number;
     readonly kvHeads: number;
@@ -43,6 +48,8 @@ export interface Summary {
   readonly preset: string | null;
   /** Where reducers before the language model computed; `onnx`: in the encoder's graph. */
   readonly backend: string;
+  /** What a budget was of. */
+  readonly per: 'crop' | 'image';
   /** How `ci95` is computed. */
   readonly interval: 'bootstrap';
   /** Draws of that bootstrap. */

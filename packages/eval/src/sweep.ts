@@ -7,7 +7,15 @@ import {
   type TensorBackend,
   type TokenReducer,
 } from '@foveate/core';
-import { ImageError, Lvlm, readImage, type GenerateOptions, type GenerateResult } from '@foveate/lvlm';
+import {
+  ImageError,
+  Lvlm,
+  readImage,
+  type Device,
+  type DtypeChoice,
+  type GenerateOptions,
+  type GenerateResult,
+} from '@foveate/lvlm';
 import { RESAMPLES } from './bootstrap.js';
 import { createBreather } from './breathe.js';
 import type { Dataset, Question } from './dataset.js';
@@ -62,6 +70,12 @@ export interface SweepOptions {
    * encoder's graph, `onnx`.
    */
   readonly backend?: { readonly name: string; readonly tensors: TensorBackend<unknown> };
+  /** Variant of the graphs, as `Lvlm.load` takes it. Default `'auto'`: what the bundle says, else fp32. */
+  readonly dtype?: DtypeChoice;
+  /** Where onnxruntime runs them, as `Lvlm.load` takes it. Default `'cpu'`. */
+  readonly device?: Device;
+  /** What a budget is of, as `generate` takes it. Default `'crop'`. */
+  readonly per?: 'crop' | 'image';
   /** Go on with what `out` holds. Default false. */
   readonly resume?: boolean;
   /**
@@ -104,13 +118,15 @@ const GRAPH = 'onnx';
  */
 export async function runSweep(options: SweepOptions): Promise<Summary> {
   const { dataset, rows, limit = 0, seed = 0, preset = null, backend, abortSignal } = options;
+  const { dtype = 'auto', device = 'cpu', per = 'crop' } = options;
   checkRows(rows);
   if (options.out === '')
     throw new InvalidArgumentError('out', options.out, 'the path of a folder ("." is the current one)');
   const questions = await stratifiedSample(dataset.questions, limit, seed, abortSignal);
-  await using lvlm = await Lvlm.load(options.model, backend ? { backend: backend.tensors } : {});
-  const { directory, modelType, layers, kvHeads, headDim } = lvlm.info;
-  const sha256 = await fingerprintBundle(directory);
+  const load = { dtype, device, ...(backend && { backend: backend.tensors }) };
+  await using lvlm = await Lvlm.load(options.model, load);
+  const { directory, dtypes, modelType, layers, kvHeads, headDim } = lvlm.info;
+  const sha256 = await fingerprintBundle(lvlm.info);
   using results = await openResults(options, sha256, questions);
   const pass = { lvlm, rows, options };
   const { asked, skipped } = await answerAll(pass, questions, results);
@@ -126,12 +142,13 @@ export async function runSweep(options: SweepOptions): Promise<Summary> {
     peakRssBytes: peaks[row],
   }));
   const summary: Summary = {
-    model: { directory, sha256, modelType, layers, kvHeads, headDim },
+    model: { directory, sha256, dtypes, device, modelType, layers, kvHeads, headDim },
     data: { file: dataset.file, sha256: dataset.sha256, questions: dataset.questions.length, limit },
     skipped: { questions: skipped.length, images: imagesOf(skipped, dataset) },
     seed,
     preset,
     backend: backend?.name ?? GRAPH,
+    per,
     interval: 'bootstrap',
     resamples: RESAMPLES,
     latencyQuestions: timed.length,
@@ -145,10 +162,12 @@ export async function runSweep(options: SweepOptions): Promise<Summary> {
 
 /** Opens the folder of the results for the run that the options describe. */
 async function openResults(
-  { dataset, rows, out, version, limit = 0, seed = 0, resume = false, backend, onMoved }: SweepOptions,
+  options: SweepOptions,
   model: string,
   questions: readonly Question[],
 ): Promise<ResultsFolder> {
+  const { dataset, rows, out, version, limit = 0, seed = 0, resume = false, backend, onMoved } = options;
+  const { device = 'cpu', per = 'crop' } = options;
   const configuration = {
     version,
     model,
@@ -157,6 +176,8 @@ async function openResults(
     seed,
     maxNewTokens: MAX_NEW_TOKENS,
     backend: backend?.name ?? GRAPH,
+    device,
+    per,
     reducers: rows.map(({ reducer }) => reducer),
   };
   const images = new Map(questions.map(({ id, imageBytes }) => [id, imageBytes]));
@@ -234,14 +255,14 @@ async function answerAll(
 }
 
 async function answerQuestion(
-  { lvlm, rows, options: { abortSignal } }: Pass,
+  { lvlm, rows, options: { abortSignal, per = 'crop' } }: Pass,
   question: Question,
   results: ResultsFolder,
   onAnswer: () => void,
 ): Promise<void> {
   const missing = unanswered(rows, question, results);
   if (missing.length === 0) return;
-  const options = { ...(await shareImage(question)), abortSignal };
+  const options = { ...(await shareImage(question)), abortSignal, per };
   for (const row of missing) {
     results.append(toRecord(row, question, await ask(lvlm, row, question, options)));
     onAnswer();
@@ -293,18 +314,18 @@ function stepTokens({ images }: GenerateResult): number[] {
  * @returns [rows][questions]
  */
 async function measureLatency(
-  { lvlm, rows, options: { abortSignal, onProgress } }: Pass,
+  { lvlm, rows, options: { abortSignal, onProgress, per = 'crop' } }: Pass,
   questions: readonly Question[],
 ): Promise<Latency[][]> {
   const total = questions.length * rows.length;
   const calls = rows.map((): Latency[] => []);
   const turns = rows.map((row, index) => ({ row, calls: calls[index] }));
-  for (const { row } of turns) await ask(lvlm, row, questions[0], { abortSignal }); // warms up: opens its encoder, fills caches
+  for (const { row } of turns) await ask(lvlm, row, questions[0], { abortSignal, per }); // warms up: opens its encoder, fills caches
   let done = 0;
   onProgress?.({ pass: 'latency', done, total });
   for (const question of questions) {
     for (const turn of turns) {
-      turn.calls.push(toLatency(await ask(lvlm, turn.row, question, { abortSignal })));
+      turn.calls.push(toLatency(await ask(lvlm, turn.row, question, { abortSignal, per })));
       onProgress?.({ pass: 'latency', done: ++done, total });
     }
     turns.reverse();
@@ -338,7 +359,7 @@ async function measureMemory(
   return peaks;
 }
 
-type CallOptions = Pick<GenerateOptions, 'images' | 'reuseEncoding'> & {
+type CallOptions = Pick<GenerateOptions, 'images' | 'reuseEncoding' | 'per'> & {
   readonly abortSignal?: AbortSignal | undefined;
 };
 

@@ -15,7 +15,7 @@ export { devices, type Device } from './platform/devices.js';
 export { readImage } from './platform/image-files.js';
 export { Lvlm } from './caller/lvlm.js';
 export { Chat, type AskOptions, type ChatOptions } from './caller/chat.js';
-export { dtypes, type Dtype, type DtypeChoice, type GraphName } from './bundle/dtypes.js';
+export { dtypes, type Dtype, type DtypeChoice, type GraphDtypes, type GraphName } from './bundle/dtypes.js';
 export type { Newlines } from './families/family.js';
 export type { Region } from './bundle/preprocessing.js';
 export type {

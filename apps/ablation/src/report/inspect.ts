@@ -10,7 +10,7 @@ import {
   identityPlan,
   type TokenReducer,
 } from '@foveate/core';
-import { fingerprintBundle, ResultsError, type Question } from '@foveate/eval';
+import { fingerprintBundle, ResultsError, type Question, type Summary } from '@foveate/eval';
 import { significance, significanceSignals } from '@foveate/fopru-significance';
 import { Lvlm, readImage, type CropReport, type RawImage } from '@foveate/lvlm';
 import { registry } from '../registry.js';
@@ -63,7 +63,8 @@ export interface MethodInspection {
 
 export interface InspectOptions {
   /** The bundle's folder, and the hash of the bundle that the run asked. */
-  readonly model: { readonly directory: string; readonly sha256: string };
+  readonly model: Pick<Summary['model'], 'directory' | 'sha256' | 'dtypes' | 'device'>;
+  readonly per: Summary['per'];
   readonly questions: readonly Question[];
   readonly answers: ReadonlyMap<string, AnswersByReducer>;
   /** The SPECs of the run's rows. */
@@ -82,8 +83,8 @@ const MAX_NEW_TOKENS = 16;
 export async function inspectQuestions(options: InspectOptions): Promise<Inspection[]> {
   const { model, questions, answers, abortSignal, onProgress } = options;
   const rows = options.reducers.map((reducer) => ({ reducer, reducers: createReducers(registry, reducer) }));
-  await using lvlm = await Lvlm.load(model.directory);
-  if ((await fingerprintBundle(lvlm.info.directory)) !== model.sha256)
+  await using lvlm = await Lvlm.load(model.directory, { dtype: model.dtypes, device: model.device });
+  if ((await fingerprintBundle(lvlm.info)) !== model.sha256)
     throw new ResultsError(
       `The model in ${model.directory} is not the one that the run asked. Name that one with --model, or leave the examples out with --no-questions.`,
     );
@@ -103,7 +104,7 @@ export async function inspectQuestions(options: InspectOptions): Promise<Inspect
         throw new ResultsError(
           `The run has no answer of ${reducer} to the question ${question.id}: it is not whole.`,
         );
-      const { text, report } = await ask(call, reducers);
+      const { text, report } = await ask({ ...call, per: options.per }, reducers);
       methods.push({
         reducer,
         text: recorded.text,
@@ -125,6 +126,7 @@ interface Call {
   readonly lvlm: Lvlm;
   readonly images: readonly RawImage[];
   readonly prompt: string;
+  readonly per?: Summary['per'];
   readonly abortSignal: AbortSignal;
 }
 

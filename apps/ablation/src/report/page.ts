@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Summary, SummaryRow } from '@foveate/eval';
 import { html, raw } from 'hono/html';
 import { script, style } from '../report-assets.js';
-import { notesOf, tablesOf } from '../table.js';
+import { dtypeNames, notesOf, tablesOf } from '../table.js';
 import { attentionSection } from './attention-section.js';
 import { examplesSection } from './examples-section.js';
 import type { Html } from './html.js';
@@ -167,6 +167,8 @@ function machineSection({ model, data, seed, machine, backend, latencyQuestions 
     ['Memory', `${(memoryBytes / 2 ** 30).toFixed(1)} GiB`],
     ['Versions', `Node ${versions.node}, onnxruntime ${versions.onnxruntime}, foveate ${versions.foveate}`],
     ['Backend', backend],
+    ['Device', model.device],
+    ['Graphs', dtypeNames(model.dtypes)],
     ['Model', `${model.modelType}, ${model.layers} layers in the language model`],
     ['Hash of the model', model.sha256],
     [

@@ -40,7 +40,7 @@ export async function report(folder: string, options: ReportOptions): Promise<vo
 
 async function inspect(
   folder: string,
-  { model, data, rows }: Summary,
+  { model, data, rows, per }: Summary,
   options: ReportOptions,
 ): Promise<Inspection[]> {
   const answers = await readAnswers(folder);
@@ -57,7 +57,8 @@ async function inspect(
   const { abortSignal, release } = abortOnSignals();
   try {
     return await inspectQuestions({
-      model: { directory: options.model ?? model.directory, sha256: model.sha256 },
+      model: { ...model, directory: options.model ?? model.directory },
+      per,
       ...{ questions, answers, reducers: rows.map(({ reducer }) => reducer), abortSignal },
       onProgress: (done, total) => {
         display.update({ pass: 'answers', done, total });

@@ -2,6 +2,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ResultsError, type AnswerRecord, type Summary } from '@foveate/eval';
+import { devices, dtypes, type Dtype } from '@foveate/lvlm';
 import { z } from 'zod';
 
 /** The answers to one question, by the SPEC of the row. */
@@ -30,15 +31,21 @@ const row = z.looseObject({
   ...{ tpotMs: amount.nullable(), kvBytes: amount, peakRssBytes: amount.nullable() },
   warnings: z.array(z.string()),
 });
+const dtype = z.enum(dtypes as readonly [Dtype, ...Dtype[]]);
 /** What the report reads of summary.json; further members are passed on. */
 const summarySchema = z.looseObject({
-  model: z.looseObject({ directory: z.string(), sha256: z.string(), modelType: z.string(), layers: amount }),
+  model: z.looseObject({
+    ...{ directory: z.string(), sha256: z.string(), modelType: z.string(), layers: amount },
+    dtypes: z.object({ vision_encoder: dtype, embed_tokens: dtype, decoder_model_merged: dtype }),
+    device: z.enum(devices),
+  }),
   data: z.looseObject({ file: z.string(), sha256: z.string(), questions: amount, limit: amount }),
   skipped: z
     .looseObject({ questions: amount, images: z.array(z.string()) })
     .default({ questions: 0, images: [] }), // what there was before it was recorded
   preset: z.string().nullable(),
   backend: z.string().default('onnx'), // what there was before it was recorded
+  per: z.enum(['crop', 'image']),
   ...{ seed: amount, resamples: amount },
   latencyQuestions: amount,
   machine: z.looseObject({

@@ -118,7 +118,7 @@ export class Lvlm implements AsyncDisposable {
       throw error;
     }
     const info = {
-      directory: bundle.directory,
+      ...{ directory: bundle.directory, graphs: bundle.graphs, dtypes: bundle.dtypes, device },
       modelType: bundle.family.modelType,
       imageToken: bundle.text.imageToken,
       visionLayers,

@@ -1,6 +1,6 @@
 /** What a caller says to a model, and what it gets back. */
 import type { Grid, ReductionPlan, Site, TensorBackend, TokenReducer } from '@foveate/core';
-import type { DtypeChoice } from '../bundle/dtypes.js';
+import type { DtypeChoice, GraphDtypes, GraphName } from '../bundle/dtypes.js';
 import type { Region } from '../bundle/preprocessing.js';
 import type { Newlines } from '../families/family.js';
 import type { HubOptions } from '../hub/bundle-folder.js';
@@ -288,6 +288,12 @@ export interface Memory {
 export interface LvlmInfo {
   /** The bundle's folder, absolute. */
   readonly directory: string;
+  /** Paths of the graphs. */
+  readonly graphs: Readonly<Record<GraphName, string>>;
+  /** The variant of each graph. */
+  readonly dtypes: GraphDtypes;
+  /** Where they run. */
+  readonly device: Device;
   /** `model_type` of config.json. */
   readonly modelType: string;
   /** Text of the token that stands for an image in a prompt. */
