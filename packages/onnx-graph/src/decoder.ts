@@ -1,6 +1,7 @@
 /** Finds the layers of a decoder in a graph by its structure, in the layout that transformers.js reads. */
 import type { NodeProto } from 'onnx-buf';
 import { findAttentions, type AttentionForm, type AttentionNodes } from './attention.js';
+import { withCacheBranch } from './cache-branch.js';
 import { strand } from './dominators.js';
 import { OnnxStructureError } from './errors.js';
 import { attribute, GraphIndex, operatorName, tensorShape } from './graph-index.js';
@@ -36,7 +37,9 @@ export interface DecoderLayer {
 
 /**
  * A decoder: inputs_embeds, attention_mask, [position_ids], past_key_values.{i}.{key,value} -> logits,
- * present.{i}.{key,value}.
+ * present.{i}.{key,value}. Where `use_cache_branch` chooses between branches of an If, as in decoders that Optimum
+ * merged, it is the branch for a filled cache: one patched here has no such input, and runs prompts through that
+ * branch too.
  */
 export interface Decoder {
   /** In order, from the embeddings on. */
@@ -94,7 +97,7 @@ export function findDecoder(model: OnnxModel): Decoder {
 
 /** {@link findDecoder}, with the nodes. */
 export function locateDecoder(model: OnnxModel): DecoderNodes {
-  const index = new GraphIndex(model);
+  const index = new GraphIndex(withCacheBranch(model));
   checkLayout(index);
   const hasPositions = index.inputs.some(({ name }) => name === POSITIONS);
   return locateStretch(index, {

@@ -14,6 +14,7 @@ import {
 import type { InferenceSession } from 'onnxruntime-common';
 import { BundleError } from '../platform/errors.js';
 import type { InnerSite, ModelDimensions } from './api.js';
+import { CACHE_BRANCH, checkCacheBranch } from './cache-branch.js';
 import type { Form, Forms } from './forms.js';
 import { isRuled, resolveInTurn, type RuledSite } from './rules.js';
 import { SingleGraphSequence, type Prunings, type Sequence } from './sequence.js';
@@ -22,7 +23,10 @@ import { SplitSequence, type PartSession } from './split-sequence.js';
 
 const PAST = 'past_key_values.';
 const PRESENT = 'present.';
-const INPUTS = ['inputs_embeds', 'attention_mask', 'position_ids', 'num_logits_to_keep', 'use_cache_branch'];
+const INPUTS = ['inputs_embeds', 'attention_mask', 'position_ids', 'num_logits_to_keep', CACHE_BRANCH];
+
+/** Tokens that a merged decoder is checked on. */
+const PROBE = 8;
 
 /** The decoder in one graph. */
 interface SingleForm extends Form {
@@ -48,6 +52,8 @@ export class Decoder {
   readonly #model: OnnxModel;
   readonly #weightBytes: number;
   readonly #embedding: InferenceSession;
+  /** Whether it may be patched as it is, or was checked. */
+  #patchable: boolean;
 
   private constructor(
     sessions: Sessions,
@@ -63,6 +69,7 @@ export class Decoder {
     this.#model = model;
     this.#weightBytes = description.weightBytes;
     this.#embedding = embedding;
+    this.#patchable = !description.inputs.some(({ name }) => name === CACHE_BRANCH);
     this.dimensions = readDimensions(description);
   }
 
@@ -126,7 +133,21 @@ export class Decoder {
     });
   }
 
-  #pruned(sites: readonly RuledSite[]): Promise<PrunedForm> {
+  /**
+   * To be called before the decoder is patched, and before its form is asked for: it may open another.
+   * @throws BundleError where what a patch leaves of a merged decoder cannot run prompts
+   */
+  async #checkBranch(): Promise<void> {
+    if (this.#patchable) return;
+    const { session } = await this.#whole();
+    const decoder = { tensor: this.#sessions.Tensor, dimensions: this.dimensions, session };
+    const ids = Array.from({ length: PROBE }, (_, id) => id);
+    await checkCacheBranch(decoder, await this.embed(ids), PROBE);
+    this.#patchable = true;
+  }
+
+  async #pruned(sites: readonly RuledSite[]): Promise<PrunedForm> {
+    await this.#checkBranch();
     const wanted = sites.map(({ layer, rule }) => ({ layer, rows: rowsOf(rule.score.parameters) }));
     const where = wanted.map(({ layer, rows }) => `${layer} ${rows}`).join(', ');
     return this.#form(`decoder pruned ${where}`, async () => {
@@ -136,7 +157,8 @@ export class Decoder {
     });
   }
 
-  #split(sites: readonly InnerSite[]): Promise<SplitForm> {
+  async #split(sites: readonly InnerSite[]): Promise<SplitForm> {
+    await this.#checkBranch();
     const id = sites.map(({ layer, signals }) => `${layer} ${signals.map(signalId).join(' ')}`).join(', ');
     return this.#form(`decoder split ${id}`, async () => {
       const cuts = sites.map(({ layer, signals }) => ({
