@@ -15,6 +15,8 @@ export const MASK = 'attention_mask';
 export const POSITIONS = 'position_ids';
 /** Output: logits [B, S, V]. */
 const LOGITS = 'logits';
+/** Inputs that hold what the layers of hybrid decoders keep: past_conv.0, past_recurrent.0 ... */
+const STATE = /^past_(?!key_values\.\d+\.(?:key|value)$)/;
 /** The fused operator with grouped keys. */
 const GROUP_QUERY = 'com.microsoft.GroupQueryAttention';
 
@@ -161,6 +163,15 @@ function cachedLayers(index: GraphIndex, first: number): number[] {
 /** Whether inputs and outputs are those of the layout. */
 function checkLayout(index: GraphIndex): void {
   const inputs = new Set(index.inputs.map(({ name }) => name));
+  const state = [...inputs].find((name) => STATE.test(name));
+  if (state !== undefined) {
+    throw new OnnxStructureError(
+      index.model.file,
+      'a decoder whose layers keep keys and values only',
+      `the input "${state}" of a hybrid one`,
+      'What such layers keep holds something of every token: drop tokens before the decoder.',
+    );
+  }
   const outputs = new Set(index.model.graph.output.map(({ name }) => name));
   const layers = cachedLayers(index, 0);
   const wanted = [EMBEDDINGS, MASK, pastName(0, 'key'), ...layers.map((i) => pastName(i, 'value'))].filter(

@@ -6,7 +6,6 @@ import {
   pruneDecoder,
   serializeModel,
   splitDecoder,
-  type ModelDescription,
   type OnnxModel,
   type PromptRows,
   type PrunedDecoder,
@@ -14,16 +13,13 @@ import {
 import type { InferenceSession } from 'onnxruntime-common';
 import { BundleError } from '../platform/errors.js';
 import type { InnerSite, ModelDimensions } from './api.js';
+import { checkPatchable, readDimensions } from './decoder-dimensions.js';
 import { CACHE_BRANCH, checkCacheBranch } from './cache-branch.js';
 import type { Form, Forms } from './forms.js';
 import { isRuled, resolveInTurn, type RuledSite } from './rules.js';
 import { SingleGraphSequence, type Prunings, type Sequence } from './sequence.js';
 import { floats, run, type Sessions } from './sessions.js';
 import { SplitSequence, type PartSession } from './split-sequence.js';
-
-const PAST = 'past_key_values.';
-const PRESENT = 'present.';
-const INPUTS = ['inputs_embeds', 'attention_mask', 'position_ids', 'num_logits_to_keep', CACHE_BRANCH];
 
 /** Tokens that a merged decoder is checked on. */
 const PROBE = 8;
@@ -52,8 +48,8 @@ export class Decoder {
   readonly #model: OnnxModel;
   readonly #weightBytes: number;
   readonly #embedding: InferenceSession;
-  /** Whether it may be patched as it is, or was checked. */
-  #patchable: boolean;
+  /** Whether it is not merged, or its branch for a filled cache was checked. */
+  #branchRuns: boolean;
 
   private constructor(
     sessions: Sessions,
@@ -69,7 +65,7 @@ export class Decoder {
     this.#model = model;
     this.#weightBytes = description.weightBytes;
     this.#embedding = embedding;
-    this.#patchable = !description.inputs.some(({ name }) => name === CACHE_BRANCH);
+    this.#branchRuns = !description.inputs.some(({ name }) => name === CACHE_BRANCH);
     this.dimensions = readDimensions(description);
   }
 
@@ -135,19 +131,21 @@ export class Decoder {
 
   /**
    * To be called before the decoder is patched, and before its form is asked for: it may open another.
-   * @throws BundleError where what a patch leaves of a merged decoder cannot run prompts
+   * @throws UnsupportedReducerError where layers keep more than keys and values; BundleError where what a patch
+   * leaves of a merged decoder cannot run prompts
    */
-  async #checkBranch(): Promise<void> {
-    if (this.#patchable) return;
+  async #checkPatchable(): Promise<void> {
+    checkPatchable(this.dimensions);
+    if (this.#branchRuns) return;
     const { session } = await this.#whole();
     const decoder = { tensor: this.#sessions.Tensor, dimensions: this.dimensions, session };
     const ids = Array.from({ length: PROBE }, (_, id) => id);
     await checkCacheBranch(decoder, await this.embed(ids), PROBE);
-    this.#patchable = true;
+    this.#branchRuns = true;
   }
 
   async #pruned(sites: readonly RuledSite[]): Promise<PrunedForm> {
-    await this.#checkBranch();
+    await this.#checkPatchable();
     const wanted = sites.map(({ layer, rule }) => ({ layer, rows: rowsOf(rule.score.parameters) }));
     const where = wanted.map(({ layer, rows }) => `${layer} ${rows}`).join(', ');
     return this.#form(`decoder pruned ${where}`, async () => {
@@ -158,7 +156,7 @@ export class Decoder {
   }
 
   async #split(sites: readonly InnerSite[]): Promise<SplitForm> {
-    await this.#checkBranch();
+    await this.#checkPatchable();
     const id = sites.map(({ layer, signals }) => `${layer} ${signals.map(signalId).join(' ')}`).join(', ');
     return this.#form(`decoder split ${id}`, async () => {
       const cuts = sites.map(({ layer, signals }) => ({
@@ -215,41 +213,4 @@ function patching<T>(patch: () => T): T {
     if (!OnnxGraphError.isInstance(cause)) throw cause;
     throw new BundleError(`The decoder cannot be read or patched. ${cause.message}`, { cause });
   }
-}
-
-/**
- * What the decoder's inputs say of it.
- * @throws BundleError where there are inputs that this runner cannot give, or no cache
- */
-function readDimensions({ inputs, outputs }: ModelDescription): ModelDimensions {
-  const inputNames = inputs.map(({ name }) => name);
-  const outputNames = outputs.map(({ name }) => name);
-  const unknown = inputNames.find((name) => !name.startsWith(PAST) && !INPUTS.includes(name));
-  if (unknown !== undefined)
-    throw new BundleError(
-      `decoder_model_merged needs the input ${unknown}, which this runner does not know.`,
-    );
-  const caches = inputs.filter(({ name }) => name.startsWith(PAST));
-  const names = Array.from({ length: Math.ceil(caches.length / 2) }, (_, layer) => [
-    `${layer}.key`,
-    `${layer}.value`,
-  ]).flat();
-  const missing = [
-    ...['inputs_embeds', ...names.map((name) => PAST + name)].filter((name) => !inputNames.includes(name)),
-    ...['logits', ...names.map((name) => PRESENT + name)].filter((name) => !outputNames.includes(name)),
-  ];
-  const first = caches.at(0);
-  const [, kvHeads, , headDim] = first?.shape ?? [];
-  const type = first?.type;
-  if (
-    missing.length > 0 ||
-    typeof kvHeads !== 'number' ||
-    typeof headDim !== 'number' ||
-    (type !== 'float32' && type !== 'float16')
-  ) {
-    throw new BundleError(
-      `decoder_model_merged is no decoder with a cache: it has ${missing.length > 0 ? `no ${missing[0]}` : 'no past_key_values.{layer}.{key,value} [batch, heads, length, size] of float32 or float16'}.`,
-    );
-  }
-  return { layers: caches.length / 2, kvHeads, headDim, kvBytes: type === 'float32' ? 4 : 2 };
 }
