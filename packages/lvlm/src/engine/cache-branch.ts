@@ -20,16 +20,18 @@ export async function checkCacheBranch(
   embeddings: Float32Array,
   count: number,
 ): Promise<void> {
-  const [expected, actual] = [
-    await promptLogits(decoder, embeddings, count, false),
-    // It may fail in the graph, too, where one token was taken for granted.
-    await promptLogits(decoder, embeddings, count, true).catch(() => new Float32Array()),
-  ];
+  const expected = await promptLogits(decoder, embeddings, count, false);
+  const different = (options?: ErrorOptions): BundleError =>
+    new BundleError(
+      `The decoder's branch for a filled cache (${CACHE_BRANCH}) computes something else for a prompt than its branch for an empty one, so that reducers inside the language model cannot run: choose one that acts before it, or export the decoder again without merging.`,
+      options,
+    );
+  const actual = await promptLogits(decoder, embeddings, count, true).catch((cause: unknown) => {
+    throw different({ cause }); // one token may have become part of the graph's shapes
+  });
   const largest = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  if (expected.every((value, i) => Math.abs(value - actual[i]) <= TOLERANCE * largest)) return;
-  throw new BundleError(
-    `The decoder's branch for a filled cache (${CACHE_BRANCH}) computes something else for a prompt than its branch for an empty one, so that reducers inside the language model cannot run: choose one that acts before it, or export the decoder again without merging.`,
-  );
+  const isClose = (value: number, i: number): boolean => Math.abs(value - actual[i]) <= TOLERANCE * largest;
+  if (!expected.every(isClose)) throw different();
 }
 
 async function promptLogits(

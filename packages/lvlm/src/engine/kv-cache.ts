@@ -15,8 +15,8 @@ export interface CacheRun {
 
 /**
  * Keys and values of some layers of the decoder, each of its own length, and the states of those that keep
- * something of a fixed size. onnxruntime writes each run's into
- * one of two sets of buffers while it reads the other: nothing is copied into JS or allocated a step.
+ * something of a fixed size. onnxruntime writes each run's into one of two sets of buffers while it reads the
+ * other: nothing is copied into JS or allocated a step.
  */
 export class KvCache {
   readonly #tensor: typeof Tensor;
