@@ -283,10 +283,16 @@ function angle(position: number, d: number, headDim: number): number {
 export class GraphWriter {
   readonly nodes: NodeProto[] = [];
   readonly constants: TensorProto[] = [];
+  readonly #prefix: string;
   #names = 0;
 
+  /** @param prefix of the names that it gives */
+  constructor(prefix: string = 't') {
+    this.#prefix = prefix;
+  }
+
   name(): string {
-    return `t${this.#names++}`;
+    return `${this.#prefix}${this.#names++}`;
   }
 
   /** Adds a node and returns its first output. */

@@ -30,6 +30,7 @@ import {
 } from '../fixtures/decoders/run.js';
 import { makeNode } from '../fixtures/make.js';
 import { difference } from '../fixtures/run.js';
+import { valueInfo } from './graph-editor.js';
 import {
   findDecoder,
   OnnxStructureError,
@@ -199,3 +200,14 @@ test('layers that share more than the hidden state cannot be parted', () => {
     /reads the values of "inputs_embeds"|more than the hidden state/,
   );
 });
+
+test.each(['past_conv.1', 'past_recurrent.0', 'past_key_values.0.conv_state'])(
+  'a hybrid decoder with the input %s is refused',
+  (name) => {
+    const model = changed('llama-eager', (graph) => {
+      graph.input.push(valueInfo(name, DataType.FLOAT, ['batch_size', 16, 3]));
+    });
+    expect(() => findDecoder(model)).toThrow(OnnxStructureError);
+    expect(() => findDecoder(model)).toThrow(`the input "${name}" of a hybrid one`);
+  },
+);

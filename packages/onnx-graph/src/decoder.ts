@@ -1,6 +1,7 @@
 /** Finds the layers of a decoder in a graph by its structure, in the layout that transformers.js reads. */
 import type { NodeProto } from 'onnx-buf';
 import { findAttentions, type AttentionForm, type AttentionNodes } from './attention.js';
+import { withCacheBranch } from './cache-branch.js';
 import { strand } from './dominators.js';
 import { OnnxStructureError } from './errors.js';
 import { attribute, GraphIndex, operatorName, tensorShape } from './graph-index.js';
@@ -14,6 +15,8 @@ export const MASK = 'attention_mask';
 export const POSITIONS = 'position_ids';
 /** Output: logits [B, S, V]. */
 const LOGITS = 'logits';
+/** Inputs that hold what the layers of hybrid decoders keep: past_conv.0, past_recurrent.0 ... */
+const STATE = /^past_(?!key_values\.\d+\.(?:key|value)$)/;
 /** The fused operator with grouped keys. */
 const GROUP_QUERY = 'com.microsoft.GroupQueryAttention';
 
@@ -36,7 +39,9 @@ export interface DecoderLayer {
 
 /**
  * A decoder: inputs_embeds, attention_mask, [position_ids], past_key_values.{i}.{key,value} -> logits,
- * present.{i}.{key,value}.
+ * present.{i}.{key,value}. Where `use_cache_branch` chooses between branches of an If, as in decoders that Optimum
+ * merged, it is the branch for a filled cache: one patched here has no such input, and runs prompts through that
+ * branch too.
  */
 export interface Decoder {
   /** In order, from the embeddings on. */
@@ -94,7 +99,7 @@ export function findDecoder(model: OnnxModel): Decoder {
 
 /** {@link findDecoder}, with the nodes. */
 export function locateDecoder(model: OnnxModel): DecoderNodes {
-  const index = new GraphIndex(model);
+  const index = new GraphIndex(withCacheBranch(model));
   checkLayout(index);
   const hasPositions = index.inputs.some(({ name }) => name === POSITIONS);
   return locateStretch(index, {
@@ -158,6 +163,15 @@ function cachedLayers(index: GraphIndex, first: number): number[] {
 /** Whether inputs and outputs are those of the layout. */
 function checkLayout(index: GraphIndex): void {
   const inputs = new Set(index.inputs.map(({ name }) => name));
+  const state = [...inputs].find((name) => STATE.test(name));
+  if (state !== undefined) {
+    throw new OnnxStructureError(
+      index.model.file,
+      'a decoder whose layers keep keys and values only',
+      `the input "${state}" of a hybrid one`,
+      'What such layers keep holds something of every token: drop tokens before the decoder.',
+    );
+  }
   const outputs = new Set(index.model.graph.output.map(({ name }) => name));
   const layers = cachedLayers(index, 0);
   const wanted = [EMBEDDINGS, MASK, pastName(0, 'key'), ...layers.map((i) => pastName(i, 'value'))].filter(

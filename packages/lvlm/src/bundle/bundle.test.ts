@@ -562,9 +562,21 @@ test("generation_config.json's repetition penalty is applied, and a call may set
   await using model = await Lvlm.load(bundle);
   expect((await model.generate(call)).tokenIds).toEqual(penalised.tokenIds);
   expect((await model.generate({ ...call, repetitionPenalty: 1 })).tokenIds).toEqual(without.tokenIds);
-  await expect(model.generate({ ...call, topP: 0 })).rejects.toThrow(/topP must be a number above 0/);
+  await expect(model.generate({ ...call, topP: -0.1 })).rejects.toThrow(/topP must be a number from 0 to 1/);
   await editJson(bundle, 'generation_config.json', { top_k: -1 });
   await expect(Lvlm.load(bundle)).rejects.toThrow(/top_k is -1; it must be a whole number/);
+});
+
+test('a top_p of 0, which transformers allows, samples the likeliest token alone', async () => {
+  const bundle = await copyOfFixture();
+  const call = { images: [picture(3)], prompt: 'What is this?', maxNewTokens: 6 };
+  await editJson(bundle, 'generation_config.json', { do_sample: true, top_p: 0 });
+  await using model = await Lvlm.load(bundle);
+  const greedy = await model.generate(call);
+  for (const seed of [1, 2, 3])
+    expect((await model.generate({ ...call, temperature: 5, seed })).tokenIds).toEqual(greedy.tokenIds);
+  await editJson(bundle, 'generation_config.json', { top_p: -0.5 });
+  await expect(Lvlm.load(bundle)).rejects.toThrow(/top_p is -0\.5; it must be a number from 0 to 1/);
 });
 
 describe('what is no bundle', () => {

@@ -8,7 +8,10 @@ export interface GenerationRules {
   readonly repetitionPenalty: number;
   /** Sampling is among that many of the likeliest tokens. 0: among all. */
   readonly topK: number;
-  /** Sampling is among the likeliest tokens whose probabilities sum to this. 1: among all. */
+  /**
+   * Sampling is among the likeliest tokens whose probabilities sum to this. 1: among all; 0, which transformers
+   * allows: the likeliest alone.
+   */
   readonly topP: number;
   /** Sampling is among tokens at least this many times as likely as the likeliest. 0: among all. */
   readonly minP: number;
@@ -35,7 +38,7 @@ export const ruleRanges: Readonly<
 > = {
   repetitionPenalty: { allows: (value) => value > 0, text: 'a number above 0' },
   topK: { allows: (value) => Number.isSafeInteger(value) && value >= 0, text: 'a whole number, 0 or more' },
-  topP: { allows: (value) => value > 0 && value <= 1, text: 'a number above 0, at most 1' },
+  topP: { allows: (value) => value >= 0 && value <= 1, text: 'a number from 0 to 1' },
   minP: { allows: (value) => value >= 0 && value <= 1, text: 'a number from 0 to 1' },
 };
 

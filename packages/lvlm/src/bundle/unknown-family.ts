@@ -6,8 +6,11 @@ import { familyTypes } from '../families/index.js';
 import { BundleError } from '../platform/errors.js';
 import { dtypes, graphFile, graphNames, type GraphName } from './dtypes.js';
 import { graphsIn } from './foreign-folders.js';
-import { unknownInputs } from './graph-inputs.js';
+import { graphInputs } from './graph-inputs.js';
 import { shown, type Json } from './json.js';
+
+/** Caches of decoders, of any kind. */
+const CACHE = /^past_[a-z_]+\.\d+/;
 
 /**
  * Refuses families that this runner does not know.
@@ -41,7 +44,8 @@ function inputsOf(folder: string, graph: GraphName, there: readonly string[]): s
     .find((name) => there.includes(path.basename(name)));
   if (file === undefined) return '';
   try {
-    const unknown = unknownInputs(graph, describeModel(readModel(path.join(folder, file))).inputs);
+    const names = describeModel(readModel(path.join(folder, file))).inputs.map(({ name }) => name);
+    const unknown = names.filter((name) => !graphInputs[graph].includes(name) && !CACHE.test(name));
     return unknown.length > 0 ? `${graph} takes ${unknown.join(', ')}, which it cannot give.` : '';
   } catch (error) {
     if (OnnxGraphError.isInstance(error)) return `${graph} cannot be read: ${error.message}`;

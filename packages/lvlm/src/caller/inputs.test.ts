@@ -1,6 +1,7 @@
 /** Images and prompts that cannot be read: a typed error each, and the model goes on. */
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { fopruRank } from '@foveate/fopru-rank';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CACHE, copyOfFixture, editJson, FIXTURE, picture, temporaryFolder } from '../../test/bundles.js';
@@ -152,15 +153,26 @@ describe('prompts', () => {
 
   test('longer than the context', async () => {
     expect(await refusal({ rawPrompt: 'x'.repeat(2000) })).toMatch(
-      /The prompt has 2001 tokens, visual ones included; the model's context holds 1024/,
+      /The prompt has 2001 tokens, visual ones included; the model's context holds 1024: 978 too many/,
     );
     expect(await refusal({ images, rawPrompt: '<image>' + 'x'.repeat(1000) })).toMatch(
-      /The prompt has 1065 tokens/,
+      /The prompt has 1065 tokens.* holds 1024: 42 too many\. Shorten it or keep fewer visual tokens\./,
     );
     expect(await refusal({ prompt: 'x'.repeat(100_000) })).toMatch(
       /100000 characters, more than the model's context of 1024 tokens can hold/,
     );
     expect(await refusal({ prompt: 'x'.repeat(3_000_000) })).toMatch(/3000000 characters/);
+  });
+
+  test('longer than the context by one token, and as long as it can be', async () => {
+    // The begin token, 64 visual ones and the text; one more has to be generated.
+    const rawPrompt = (letters: number): string => `<image>${'x'.repeat(letters)}`;
+    expect(await refusal({ images, rawPrompt: rawPrompt(959) })).toMatch(/has 1024 tokens.*: 1 too many/);
+    const fits = await lvlm.generate({ images, rawPrompt: rawPrompt(958) });
+    expect(fits.tokenIds.length).toBeLessThan(2);
+    const reducers = [fopruRank({ keepCount: 63 })];
+    expect(await refusal({ images, rawPrompt: rawPrompt(960), reducers })).toMatch(/has 1024 .*: 1 too many/);
+    await lvlm.generate({ images, rawPrompt: rawPrompt(959), reducers });
   });
 
   test('special tokens, which a prompt spells and a raw prompt means', async () => {

@@ -271,7 +271,8 @@ export interface Memory {
   /**
    * Keys and values that the decoder held at the end, a number a layer: `2 * kvHeads * headDim * bytes per
    * number * tokens`, where tokens is `cached.text + cached.visual + cached.generated`; from the layer of a
-   * reducer inside the language model on, what it kept in place of `cached.visual`.
+   * reducer inside the language model on, what it kept in place of `cached.visual`. 0 of a layer without keys
+   * and values, as hybrid models have them; the fixed sizes of what these keep are not counted.
    */
   readonly kvBytesPerLayer: readonly number[];
   /** The sum of `kvBytesPerLayer`. */

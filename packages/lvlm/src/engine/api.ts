@@ -91,10 +91,23 @@ export interface EngineSettings {
 export interface ModelDimensions {
   /** Layers of the language model. */
   readonly layers: number;
+  /** Numbers of the layers that have keys and values, ascending: all, but in hybrid models. */
+  readonly cachedLayers: readonly number[];
+  /** What other layers keep: none, but in hybrid models. */
+  readonly states: readonly LayerState[];
   readonly kvHeads: number;
   readonly headDim: number;
   /** Bytes of one number of the KV cache. */
   readonly kvBytes: number;
+}
+
+/** What a layer keeps of all tokens that it saw, however many: that of a convolution, or of a recurrence. */
+export interface LayerState {
+  /** Names of the graph's input and output. */
+  readonly past: string;
+  readonly present: string;
+  readonly type: 'float32' | 'float16';
+  readonly dims: readonly number[];
 }
 
 /** The forms of the graphs that a call needs. */

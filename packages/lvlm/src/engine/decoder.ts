@@ -8,23 +8,24 @@ import {
   splitDecoder,
   type DecoderCut,
   type DecoderPruning,
-  type ModelDescription,
   type OnnxModel,
   type PromptRows,
   type PrunedDecoder,
   type SplitDecoder,
 } from '@foveate/onnx-graph';
 import type { InferenceSession } from 'onnxruntime-common';
-import { PAST, unknownInputs } from '../bundle/graph-inputs.js';
 import { BundleError } from '../platform/errors.js';
 import type { InnerSite, ModelDimensions } from './api.js';
+import { checkPatchable, readDimensions } from './decoder-dimensions.js';
+import { CACHE_BRANCH, checkCacheBranch } from './cache-branch.js';
 import type { Form, Forms } from './forms.js';
 import { isRuled, resolveInTurn, type RuledSite } from './rules.js';
 import { SingleGraphSequence, type Past, type Prunings, type Sequence } from './sequence.js';
 import { floats, run, type Sessions } from './sessions.js';
 import { SplitSequence, type PartSession } from './split-sequence.js';
 
-const PRESENT = 'present.';
+/** Tokens that a merged decoder is checked on. */
+const PROBE = 8;
 
 /** The decoder in one graph. */
 interface SingleForm extends Form {
@@ -50,6 +51,8 @@ export class Decoder {
   readonly #model: OnnxModel;
   readonly #weightBytes: number;
   readonly #embedding: InferenceSession;
+  /** Whether it is not merged, or its branch for a filled cache was checked. */
+  #branchRuns: boolean;
 
   private constructor(
     sessions: Sessions,
@@ -65,6 +68,7 @@ export class Decoder {
     this.#model = model;
     this.#weightBytes = description.weightBytes;
     this.#embedding = embedding;
+    this.#branchRuns = !description.inputs.some(({ name }) => name === CACHE_BRANCH);
     this.dimensions = readDimensions(description);
   }
 
@@ -89,9 +93,21 @@ export class Decoder {
     else await (sites.every(isRuled) ? this.#pruned(sites) : this.#split(sites));
   }
 
-  /** Looks whether calls of a kind can be prepared, and opens nothing. @throws BundleError as {@link prepare} */
+  /** Whether several tokens can be run behind others, as the next turn of a chat is. */
+  async runsBehindOthers(): Promise<boolean> {
+    try {
+      await this.#checkBranch();
+      return true;
+    } catch (error) {
+      if (BundleError.isInstance(error)) return false;
+      throw error;
+    }
+  }
+
+  /** Looks whether calls of a kind can be prepared, and opens nothing. @throws as {@link prepare} */
   check(sites: readonly InnerSite[]): void {
     if (sites.length === 0) return;
+    checkPatchable(this.dimensions);
     if (sites.every(isRuled)) this.#pruning(sites);
     else this.#splitting(sites);
   }
@@ -136,11 +152,32 @@ export class Decoder {
     });
   }
 
+  /**
+   * To be called before the decoder is patched, and before its form is asked for: it may open another.
+   * @throws UnsupportedReducerError where layers keep more than keys and values; BundleError where what a patch
+   * leaves of a merged decoder cannot run prompts
+   */
+  async #checkPatchable(): Promise<void> {
+    checkPatchable(this.dimensions);
+    await this.#checkBranch();
+  }
+
+  /** @throws BundleError where a merged decoder's branch for a filled cache is for one token alone */
+  async #checkBranch(): Promise<void> {
+    if (this.#branchRuns) return;
+    const { session } = await this.#whole();
+    const decoder = { tensor: this.#sessions.Tensor, dimensions: this.dimensions, session };
+    const ids = Array.from({ length: PROBE }, (_, id) => id);
+    await checkCacheBranch(decoder, await this.embed(ids), PROBE);
+    this.#branchRuns = true;
+  }
+
   #pruning(sites: readonly RuledSite[]): PrunedDecoder {
     return patching(() => pruneDecoder(this.#model, sites.map(pruningOf)));
   }
 
-  #pruned(sites: readonly RuledSite[]): Promise<PrunedForm> {
+  async #pruned(sites: readonly RuledSite[]): Promise<PrunedForm> {
+    await this.#checkPatchable();
     const where = sites
       .map(pruningOf)
       .map(({ layer, rows }) => `${layer} ${rows}`)
@@ -156,7 +193,8 @@ export class Decoder {
     return patching(() => splitDecoder(this.#model, sites.map(cutOf)));
   }
 
-  #split(sites: readonly InnerSite[]): Promise<SplitForm> {
+  async #split(sites: readonly InnerSite[]): Promise<SplitForm> {
+    await this.#checkPatchable();
     const id = sites.map(({ layer, signals }) => `${layer} ${signals.map(signalId).join(' ')}`).join(', ');
     return this.#form(`decoder split ${id}`, async () => {
       const parts: PartSession[] = [];
@@ -214,41 +252,4 @@ function patching<T>(patch: () => T): T {
     if (!OnnxGraphError.isInstance(cause)) throw cause;
     throw new BundleError(`The decoder cannot be read or patched. ${cause.message}`, { cause });
   }
-}
-
-/**
- * What the decoder's inputs say of it.
- * @throws BundleError where there are inputs that this runner cannot give, or no cache
- */
-function readDimensions({ inputs, outputs }: ModelDescription): ModelDimensions {
-  const inputNames = inputs.map(({ name }) => name);
-  const outputNames = outputs.map(({ name }) => name);
-  const unknown = unknownInputs('decoder_model_merged', inputs).at(0);
-  if (unknown !== undefined)
-    throw new BundleError(
-      `decoder_model_merged needs the input ${unknown}, which this runner does not know.`,
-    );
-  const caches = inputs.filter(({ name }) => name.startsWith(PAST));
-  const names = Array.from({ length: Math.ceil(caches.length / 2) }, (_, layer) => [
-    `${layer}.key`,
-    `${layer}.value`,
-  ]).flat();
-  const missing = [
-    ...['inputs_embeds', ...names.map((name) => PAST + name)].filter((name) => !inputNames.includes(name)),
-    ...['logits', ...names.map((name) => PRESENT + name)].filter((name) => !outputNames.includes(name)),
-  ];
-  const first = caches.at(0);
-  const [, kvHeads, , headDim] = first?.shape ?? [];
-  const type = first?.type;
-  if (
-    missing.length > 0 ||
-    typeof kvHeads !== 'number' ||
-    typeof headDim !== 'number' ||
-    (type !== 'float32' && type !== 'float16')
-  ) {
-    throw new BundleError(
-      `decoder_model_merged is no decoder with a cache: it has ${missing.length > 0 ? `no ${missing[0]}` : 'no past_key_values.{layer}.{key,value} [batch, heads, length, size] of float32 or float16'}.`,
-    );
-  }
-  return { layers: caches.length / 2, kvHeads, headDim, kvBytes: type === 'float32' ? 4 : 2 };
 }

@@ -28,7 +28,8 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const stopIfAsked = (): void => {
     if (Atomics.load(request.stop, 0) === 1) throw new Stopped();
   };
-  const reused = reusedPart(request, context.keptTurns);
+  const goesOn = request.chat !== null && (await decoder.runsBehindOthers());
+  const reused = goesOn ? reusedPart(request, context.keptTurns) : NOTHING;
   const words = request.promptIds.filter((id) => id !== request.imageTokenId);
   const roomFor = promptLimit(request, words.length);
   roomFor(reused.images);
@@ -101,6 +102,7 @@ function reusedPart(
   const words = ids - images.length;
   const length = words + sum(images.map((image) => image.length));
   const next = words + sum(images.map(({ positions }) => positions));
+  if (length < turn.past.length && !turn.past.caches.every(({ isDivisible }) => isDivisible)) return NOTHING;
   const { languagePlans: plans, decidedOn } = turn;
   return { ids, images, plans, decidedOn, past: firstOf(turn.past, length, next) };
 }

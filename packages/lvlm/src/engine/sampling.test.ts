@@ -65,6 +65,7 @@ describe('rules', () => {
   const logits = Float32Array.of(2, 1.5, -1, 0.5, 1.4, -2, 0, 1.9);
   test.each<[Partial<GenerationRules>, number, number[]]>([
     [{ topK: 3 }, 1, [0, 1, 7]],
+    [{ topP: 0 }, 1, [0]],
     [{ topP: 0.6 }, 1, [0, 1, 7]],
     [{ topP: 0.6 }, 0.5, [0, 7]],
     [{ minP: 0.5 }, 1, [0, 1, 4, 7]],
