@@ -2,7 +2,13 @@
  * One call, as the engine sees the caller's thread: its images are made ready, its reducers asked, its tokens
  * passed on.
  */
-import { createTokens, type ReductionPlan, type TensorBackend, type TokenSource } from '@foveate/core';
+import {
+  createTokens,
+  planChain,
+  type ReductionPlan,
+  type TensorBackend,
+  type TokenSource,
+} from '@foveate/core';
 import type {
   CallerApi,
   CropTokens,
@@ -14,7 +20,6 @@ import type {
 import { DisposedError, WorkerError } from '../platform/errors.js';
 import { reduceOnBackend } from './backend-reduction.js';
 import { cropTokens, withoutPadding, type AskEngine } from './crop-tokens.js';
-import { planSite } from './plan-chain.js';
 import type { LayerReducers, ReductionChain } from './reduction-chain.js';
 
 /** What a call is made of. */
@@ -82,7 +87,8 @@ export class Call implements CallerApi {
       const { chain } = this.#parts;
       const { site } = message;
       const acting = site.layer === 'features' ? chain.features : actingBefore(site.layer, chain.encoder);
-      const plans = await planSite(acting, withoutPadding(this.#tokensOf(message), message), chain.layers);
+      const tokens = withoutPadding(this.#tokensOf(message), message);
+      const plans = await planChain(acting.reducers, tokens, acting.site, chain.layers);
       if (site.layer === 'features') this.#plans[message.image][message.crop] = plans;
       return plans;
     });
@@ -109,7 +115,8 @@ export class Call implements CallerApi {
         ...given,
         signal: (request) => (request.signal.of === 'prompt' ? ask.signal(request) : given.signal(request)),
       };
-      return planSite(actingBefore(layer, chain.language), tokens, chain.layers);
+      const { reducers, site } = actingBefore(layer, chain.language);
+      return planChain(reducers, tokens, site, chain.layers);
     });
   }
 

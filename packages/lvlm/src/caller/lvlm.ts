@@ -1,12 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { TensorBackend } from '@foveate/core';
+import { UnsupportedReducerError, type TensorBackend, type TowerLayers } from '@foveate/core';
 import { readBundle, type Bundle } from '../bundle/bundle.js';
 import type { GenerateRequest, Outcome, PreparedImage } from '../engine/api.js';
 import type { FamilySettings } from '../families/family.js';
 import { familyOf } from '../families/index.js';
 import { bundleFolder } from '../hub/bundle-folder.js';
 import { defaultCacheDirectory } from '../platform/cache-directory.js';
-import { DisposedError, PromptError, UnsupportedReducerError } from '../platform/errors.js';
+import { DisposedError, PromptError } from '../platform/errors.js';
 import { decodeImage, hashImage } from '../platform/image-files.js';
 import { startEngineThread } from '../platform/node-thread.js';
 import { measurePeakRss } from '../platform/peak-memory.js';
@@ -18,13 +18,7 @@ import { answerStream } from './answer-stream.js';
 import { Call } from './call.js';
 import { EngineClient } from './engine-client.js';
 import { checkGenerateOptions, checkLoadOptions, type CheckedCall } from './options.js';
-import {
-  chainWarnings,
-  formsRequest,
-  reductionChain,
-  type ReductionChain,
-  type TowerLayers,
-} from './reduction-chain.js';
+import { chainWarnings, formsRequest, reductionChain, type ReductionChain } from './reduction-chain.js';
 import { equivalentTokens, imageReports } from './reports.js';
 import { createTokenStream } from './token-stream.js';
 import type {
