@@ -116,13 +116,12 @@ describe.each([
   });
 
   test('restored it answers as before', async () => {
-    const { forward } = loaded.model;
     const options = { visionEncoder: encoderOf(bundle) };
     const reduction = await reduceVisualTokens(loaded.model, METHODS.uniform(), options);
-    expect(loaded.model.forward).not.toBe(forward);
+    expect(Object.hasOwn(loaded.model, 'forward')).toBe(true);
     await answers();
     await reduction.restore();
-    expect(loaded.model.forward).toBe(forward);
+    expect(Object.hasOwn(loaded.model, 'forward')).toBe(false);
     expect(await answers()).toEqual(whole);
   });
 
