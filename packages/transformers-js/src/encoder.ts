@@ -1,6 +1,13 @@
 /** The vision encoder with signals, open on the runtime that the model itself runs on. */
-import { InvalidArgumentError, type GivenSignal, type SignalRequest } from '@foveate/core';
-import { OnnxGraphError, parseModel, serializeModel, type OnnxModel } from '@foveate/onnx-graph';
+import { InvalidArgumentError, type GivenSignal, type RowProducts, type SignalRequest } from '@foveate/core';
+import {
+  OnnxGraphError,
+  parseModel,
+  rowProductsGraph,
+  serializeModel,
+  type OnnxModel,
+  type SerializedModel,
+} from '@foveate/onnx-graph';
 import { Tensor } from '@huggingface/transformers';
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-common';
 import { cutEncoder, OUTPUT, type EncoderGraphs } from './encoder-graph.js';
@@ -27,7 +34,9 @@ export interface Encoder {
   encode(pixels: Tensor): Promise<EncodedPicture>;
   /** From features (reduced or not) to what the language model reads. */
   project(features: Rows): Promise<Rows>;
-  release(): Promise<void>;
+  /** Products of rows, which are many times as fast in the runtime as in JS. */
+  readonly products: RowProducts;
+  readonly release: () => Promise<void>;
 }
 
 /** How the encoder is opened. */
@@ -49,13 +58,22 @@ export async function openEncoder(
   requests: readonly SignalRequest[],
 ): Promise<Encoder> {
   const graphs = await readGraphs(visionEncoder, requests, layers.vision);
-  const open = (graph: OnnxModel): Promise<InferenceSession> => openSession(own, graph, sessionOptions);
-  const encoder = await open(graphs.encoder);
-  const projector = await open(graphs.projector).catch(async (cause: unknown) => {
-    await encoder.release();
-    throw cause;
-  });
-  const { input, features, signals } = graphs;
+  const sessions = createSessions(own, sessionOptions);
+  try {
+    const encoder = await sessions.open(serializeModel(graphs.encoder));
+    const projector = await sessions.open(serializeModel(graphs.projector));
+    return { ...runsOf(graphs, encoder, projector), ...productsOf(sessions), release: sessions.release };
+  } catch (error) {
+    await sessions.release();
+    throw error;
+  }
+}
+
+function runsOf(
+  { input, features, signals }: EncoderGraphs,
+  encoder: InferenceSession,
+  projector: InferenceSession,
+): Pick<Encoder, 'encode' | 'project'> {
   return {
     encode: async (pixels) => {
       const outputs = await encoder.run({ [input]: pixels.ort_tensor });
@@ -66,14 +84,27 @@ export async function openEncoder(
     },
     project: async ({ data, length }) => {
       if (length === 0) return { data: new Float32Array(), length };
-      const tensor = new Tensor('float32', data, [1, length, data.length / length]);
-      return rowsOf(await projector.run({ [features]: tensor.ort_tensor }), OUTPUT);
-    },
-    release: async () => {
-      await encoder.release();
-      await projector.release();
+      const tensor = ortTensor(data, [1, length, data.length / length]);
+      return rowsOf(await projector.run({ [features]: tensor }), OUTPUT);
     },
   };
+}
+
+/** The session is opened when a reducer first asks which tokens are alike. */
+function productsOf(sessions: Sessions): Pick<Encoder, 'products'> {
+  let session: Promise<InferenceSession> | undefined;
+  return {
+    products: async (rows, others, channels) => {
+      session ??= sessions.open({ bytes: rowProductsGraph() });
+      const matrix = (data: Float32Array): OrtTensor => ortTensor(data, [data.length / channels, channels]);
+      const outputs = await (await session).run({ rows: matrix(rows), others: matrix(others) });
+      return floats(outputs, 'products');
+    },
+  };
+}
+
+function ortTensor(data: Float32Array, dims: number[]): OrtTensor {
+  return new Tensor('float32', data, dims).ort_tensor;
 }
 
 async function readGraphs(
@@ -99,31 +130,45 @@ async function readFile(file: string | Uint8Array): Promise<OnnxModel> {
   return readModel(file);
 }
 
+/** Sessions that are released together. */
+interface Sessions {
+  /** @throws VisionEncoderError */
+  open(graph: SerializedModel): Promise<InferenceSession>;
+  readonly release: () => Promise<void>;
+}
+
 /**
- * Opens a graph on the runtime of another session: onnxruntime-node or onnxruntime-web, as transformers.js
+ * Opens graphs on the runtime of another session: onnxruntime-node or onnxruntime-web, as transformers.js
  * chose, and no second copy of either.
  */
-async function openSession(
+function createSessions(
   { constructor: runtime }: InferenceSession,
-  graph: OnnxModel,
   options: InferenceSession.SessionOptions,
-): Promise<InferenceSession> {
-  const { bytes, folder } = serializeModel(graph);
-  const own = folder !== undefined && { model_external_initializers_file_folder_path: folder };
-  const extra = { ...options.extra, session: { ...(options.extra?.session as object | undefined), ...own } };
-  try {
-    // What goes wrong is thrown; onnxruntime need not write to stderr too.
-    return await (runtime as unknown as typeof InferenceSession).create(bytes, {
-      logSeverityLevel: 4,
-      ...options,
-      extra,
-    });
-  } catch (cause) {
-    throw new VisionEncoderError(
-      `onnxruntime cannot load the vision encoder with signals: ${(cause as Error).message}`,
-      { cause },
-    );
-  }
+): Sessions {
+  const opened: InferenceSession[] = [];
+  return {
+    open: async ({ bytes, folder }) => {
+      const own = folder !== undefined && { model_external_initializers_file_folder_path: folder };
+      const extra = {
+        ...options.extra,
+        session: { ...(options.extra?.session as object | undefined), ...own },
+      };
+      // What goes wrong is thrown; onnxruntime need not write to stderr too.
+      const all = { logSeverityLevel: 4 as const, ...options, extra };
+      try {
+        const session = await (runtime as unknown as typeof InferenceSession).create(bytes, all);
+        opened.push(session);
+        return session;
+      } catch (cause) {
+        const problem = (cause as Error).message;
+        const message = `onnxruntime cannot load the vision encoder with signals: ${problem}`;
+        throw new VisionEncoderError(message, { cause });
+      }
+    },
+    release: async () => {
+      for (const session of opened.splice(0)) await session.release();
+    },
+  };
 }
 
 /** [1, N, D] or [N, D] */

@@ -4,6 +4,7 @@ import {
   atFeatures,
   createTokens,
   features as featuresSignal,
+  nearestRowsWith,
   planChain,
   projectedFeatures,
   signalId,
@@ -11,6 +12,7 @@ import {
   type GivenSignal,
   type ReductionPlan,
   type SignalRequest,
+  type TokenSource,
 } from '@foveate/core';
 import type { Tensor } from '@huggingface/transformers';
 import type { Chain } from './chain.js';
@@ -52,9 +54,10 @@ export interface ReducedPicture {
  * @throws UnsupportedCallError where the prompt has another number of image tokens; what a reducer throws
  */
 export async function readPicture(
-  { llava, chain, encoder, imageHash }: PictureReader,
+  reader: PictureReader,
   { pixels, text, placeholders }: PictureInPrompt,
 ): Promise<ReducedPicture> {
+  const { llava, chain, encoder } = reader;
   const encoded = await encoder.encode(pixels);
   const { length } = encoded.features;
   if (length !== placeholders) {
@@ -62,15 +65,32 @@ export async function readPicture(
       `The prompt has ${placeholders} image tokens; its picture has ${length} visual tokens. The processor of the model writes the right number.`,
     );
   }
-  const grid = gridOf(pixels, llava.patchSize, length);
-  const signals = await givenSignals(chain.requests, encoded, text, encoder);
-  const tokens = createTokens({ length, ...(grid && { grid }), signals, imageHash: await imageHash(pixels) });
+  const tokens = await tokensOf(reader, pixels, encoded, text);
   const plans = await planChain(chain.reducers, tokens, atFeatures, llava.layers);
   const reduced = plans.reduce<Rows>(
     ({ data }, plan) => ({ data: applyPlan(plan, data), length: plan.outputLength }),
     encoded.features,
   );
   return { rows: await encoder.project(reduced), plans };
+}
+
+/** The tokens as reducers see them. */
+async function tokensOf(
+  { llava, chain, encoder, imageHash }: PictureReader,
+  pixels: Tensor,
+  encoded: EncodedPicture,
+  text: Float32Array,
+): Promise<TokenSource> {
+  const { length } = encoded.features;
+  const grid = gridOf(pixels, llava.patchSize, length);
+  const signals = await givenSignals(chain.requests, encoded, text, encoder);
+  const layout = { length, ...(grid && { grid }), imageHash: await imageHash(pixels) };
+  const tokens = createTokens({ ...layout, signals });
+  return {
+    ...tokens,
+    nearest: async (rows, of, k) =>
+      nearestRowsWith(encoder.products, await tokens.signal(rows), length, of, k),
+  };
 }
 
 /** Row-major patches, where they fill a grid. */
