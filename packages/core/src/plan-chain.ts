@@ -25,7 +25,8 @@ export function requestInModel(request: SignalRequest, layers: TowerLayers): Sig
  * @param site where all of them act, its layer counted from the start
  * @throws what {@link planTokens} throws; InvalidArgumentError where a plan mixes the order of several spans
  * @example
- * const [kept, pooled] = await planChain([fopruRow(), pooling()], tokens, atFeatures, { vision: 24, language: 32 });
+ * const layers = { vision: 24, language: 32 };
+ * const [rows, pooled] = await planChain([fopruRow(), pooling()], tokens, atFeatures, layers);
  */
 export async function planChain(
   reducers: readonly TokenReducer[],
