@@ -106,6 +106,12 @@ export class GridRequiredError extends FoveateError {
   }
 }
 
+/** A reducer does something that a runner, or the model in it, cannot do. */
+export class UnsupportedReducerError extends FoveateError {
+  static override readonly marker: symbol = Symbol.for('@foveate/UnsupportedReducerError');
+  override readonly name = 'UnsupportedReducerError';
+}
+
 /** No reducer of that name is registered. */
 export class UnknownReducerError extends FoveateError {
   static override readonly marker: symbol = Symbol.for('@foveate/UnknownReducerError');

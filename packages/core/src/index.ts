@@ -13,6 +13,7 @@ export {
   PlanCompositionError,
   SignalUnavailableError,
   UnknownReducerError,
+  UnsupportedReducerError,
 } from './errors.js';
 export { mapGives, mapGivesExactly } from './map-signals.js';
 export { nearestRowsWith } from './nearest-rows.js';
@@ -37,6 +38,8 @@ export type {
   OptionsSchema,
   ScoreBudgetOptions,
 } from './options.js';
+export { planChain, requestInModel } from './plan-chain.js';
+export type { TowerLayers } from './plan-chain.js';
 export { applyPlan, composePlans } from './plan-algebra.js';
 export {
   createPlan,

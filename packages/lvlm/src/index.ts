@@ -6,7 +6,6 @@ export {
   ImageError,
   PlatformError,
   PromptError,
-  UnsupportedReducerError,
   WorkerError,
 } from './platform/errors.js';
 export { bundleFolder, pullBundle } from './hub/bundle-folder.js';

@@ -1,6 +1,6 @@
 /**
- * Who may import whom in code that ships. Arrows point one way: reducers and tfjs -> core, lvlm -> core +
- * onnx-graph, eval -> core + lvlm, the app -> everything. ESLint and the package check both read this table.
+ * Who may import whom in code that ships. Arrows point one way: reducers and tfjs -> core, lvlm and
+ * transformers-js -> core + onnx-graph, eval -> core + lvlm, the app -> everything. ESLint and the package check both read this table.
  *
  * @typedef {object} ImportRule
  * @property {string[]} [internal] packages of this repository; absent: all of them
@@ -40,6 +40,11 @@ const rules = {
     internal: ['@foveate/core'],
     builtins: true,
     tests: [...reducers, '@foveate/onnx-graph'],
+  },
+  '@foveate/transformers-js': {
+    internal: ['@foveate/core', '@foveate/onnx-graph'],
+    builtins: false,
+    tests: [...reducers, '@foveate/fastervlm', '@foveate/lvlm', '@foveate/tiny-llava'],
   },
   '@foveate/tiny-llava': { internal: [], external: [], builtins: true },
   '@foveate/eval': {

@@ -17,12 +17,15 @@ const heavy = [
 ];
 
 const runner = ['onnxruntime-node', 'sharp', '@huggingface/*'];
+/** Peers, which npm installs along. */
+const transformersJs = [...runner, 'onnxruntime-web'];
 
 /** A package without a line here brings nothing heavy. @type {Record<string, string[]>} */
 const allowed = {
   '@foveate/tiny-llava': ['@foveate/tiny-llava'],
   '@foveate/tfjs': ['@tensorflow/*'],
   '@foveate/lvlm': runner,
+  '@foveate/transformers-js': transformersJs,
   '@foveate/eval': runner,
   foveate: [...runner, '@foveate/tiny-llava', '@tensorflow/*'],
 };

@@ -6,6 +6,8 @@ import {
   attentionMap,
   createBackendTokens,
   mapGivesExactly,
+  planChain,
+  requestInModel,
   requestsOf,
   signalId,
   type AttentionTensor,
@@ -14,11 +16,11 @@ import {
   type TensorBackend,
   type TensorSignal,
   type TokenSource,
+  type TowerLayers,
 } from '@foveate/core';
 import type { CropTokens, Features, ReducedCrop } from '../engine/api.js';
 import { withoutPadding } from './crop-tokens.js';
-import { planSite } from './plan-chain.js';
-import { requestInModel, type SiteReducers, type TowerLayers } from './reduction-chain.js';
+import type { SiteReducers } from './reduction-chain.js';
 
 /** A crop whose features were handed out. */
 interface HandedOutCrop extends Pick<CropTokens, 'left' | 'grid'> {
@@ -36,7 +38,7 @@ interface HandedOutCrop extends Pick<CropTokens, 'left' | 'grid'> {
  */
 export async function reduceOnBackend<Tensor>(
   backend: TensorBackend<Tensor>,
-  site: SiteReducers,
+  { site, reducers }: SiteReducers,
   crop: HandedOutCrop,
   layers: TowerLayers,
 ): Promise<ReducedCrop> {
@@ -46,15 +48,12 @@ export async function reduceOnBackend<Tensor>(
     held.push(tensor);
     return tensor;
   };
-  const requests = site.reducers.flatMap(({ requires }) =>
-    requestsOf(requires, site.site).map((request) => requestInModel(request, layers)),
+  const requests = reducers.flatMap(({ requires }) =>
+    requestsOf(requires, site).map((request) => requestInModel(request, layers)),
   );
   try {
-    const plans = await planSite(
-      site,
-      withoutPadding(await backendTokens(backend, crop, requests, hold), crop),
-      layers,
-    );
+    const tokens = withoutPadding(await backendTokens(backend, crop, requests, hold), crop);
+    const plans = await planChain(reducers, tokens, site, layers);
     return { plans, features: await applyPlans(backend, crop.features, plans) };
   } finally {
     for (const tensor of held) backend.dispose(tensor);

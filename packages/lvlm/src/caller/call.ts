@@ -2,7 +2,13 @@
  * One call, as the engine sees the caller's thread: its images are made ready, its reducers asked, its tokens
  * passed on.
  */
-import { createTokens, type ReductionPlan, type TensorBackend, type TokenSource } from '@foveate/core';
+import {
+  createTokens,
+  planChain,
+  type ReductionPlan,
+  type TensorBackend,
+  type TokenSource,
+} from '@foveate/core';
 import type {
   CallerApi,
   CropTokens,
@@ -16,7 +22,6 @@ import { DisposedError, WorkerError } from '../platform/errors.js';
 import { reduceOnBackend } from './backend-reduction.js';
 import { askAmong, cropTokens, withoutPadding } from './crop-tokens.js';
 import { joinTokens, plansByCrop } from './crops-together.js';
-import { planSite } from './plan-chain.js';
 import type { LayerReducers, ReductionChain } from './reduction-chain.js';
 
 /** [images][crops] The plans on the features, in the order of the chain; nothing where none acts there. */
@@ -88,7 +93,7 @@ export class Call implements CallerApi {
       const [{ site }] = messages;
       const acting = site.layer === 'features' ? chain.features : actingBefore(site.layer, chain.encoder);
       const crops = messages.map((one, among) => withoutPadding(this.#tokensOf(one, among), one));
-      const made = await planSite(acting, joinTokens(crops), chain.layers);
+      const made = await planChain(acting.reducers, joinTokens(crops), acting.site, chain.layers);
       const lengths = crops.map(({ length }) => length);
       const plans = plansByCrop(made, lengths, acting.reducers);
       if (site.layer === 'features') {
@@ -120,7 +125,8 @@ export class Call implements CallerApi {
         signal: (request) =>
           request.signal.of === 'prompt' ? ask.signal(request, 0) : given.signal(request),
       };
-      return planSite(actingBefore(layer, chain.language), tokens, chain.layers);
+      const { reducers, site } = actingBefore(layer, chain.language);
+      return planChain(reducers, tokens, site, chain.layers);
     });
   }
 

@@ -6,6 +6,7 @@ import {
   createTokens,
   signalId,
   SignalUnavailableError,
+  UnsupportedReducerError,
   type ReductionPlan,
   type SignalRequest,
   type Span,
@@ -13,7 +14,6 @@ import {
   type TokenSource,
 } from '@foveate/core';
 import { partialPlan } from '../engine/partial-plan.js';
-import { UnsupportedReducerError } from '../platform/errors.js';
 
 /**
  * The tokens of several crops one after the other. They fill no grid; signals that are about a

@@ -1,5 +1,5 @@
 /** Language models some of whose layers keep a state of fixed size in place of keys and values. */
-import type { TokenReducer } from '@foveate/core';
+import { UnsupportedReducerError, type TokenReducer } from '@foveate/core';
 import { fastv } from '@foveate/fastv';
 import { fopruRank } from '@foveate/fopru-rank';
 import { prumerge } from '@foveate/prumerge';
@@ -16,7 +16,7 @@ import { forward } from '../../test/llama.js';
 import { END, type Rows } from '../../test/plain-decoding.js';
 import { readBundle } from '../bundle/bundle.js';
 import { preprocess } from '../bundle/preprocessing.js';
-import { BundleError, Lvlm, UnsupportedReducerError } from '../index.js';
+import { BundleError, Lvlm } from '../index.js';
 import { decodeImage } from '../platform/image-files.js';
 import { resize } from '../platform/node.js';
 

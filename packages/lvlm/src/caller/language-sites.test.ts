@@ -15,6 +15,7 @@ import {
   selectionPlan,
   topIndicesAscending,
   topK,
+  UnsupportedReducerError,
   type ReductionPlan,
   type Requirements,
   type Site,
@@ -37,7 +38,7 @@ import {
 import type { Rows } from '../../test/plain-decoding.js';
 import { readBundle, type Bundle } from '../bundle/bundle.js';
 import { decodeImage } from '../platform/image-files.js';
-import { Lvlm, UnsupportedReducerError, type GenerateResult, type RawImage } from '../index.js';
+import { Lvlm, type GenerateResult, type RawImage } from '../index.js';
 import { preprocess } from '../bundle/preprocessing.js';
 import { resize } from '../platform/node.js';
 

@@ -1,5 +1,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { TensorBackend, TokenReducer } from '@foveate/core';
+import {
+  UnsupportedReducerError,
+  type TensorBackend,
+  type TokenReducer,
+  type TowerLayers,
+} from '@foveate/core';
 import { readBundle, type Bundle } from '../bundle/bundle.js';
 import type { Dtype } from '../bundle/dtypes.js';
 import type { GenerateRequest, Outcome, PreparedImage } from '../engine/api.js';
@@ -8,7 +13,7 @@ import { familyOf } from '../families/index.js';
 import { bundleFolder } from '../hub/bundle-folder.js';
 import { defaultCacheDirectory } from '../platform/cache-directory.js';
 import type { Device } from '../platform/devices.js';
-import { DisposedError, PromptError, UnsupportedReducerError } from '../platform/errors.js';
+import { DisposedError, PromptError } from '../platform/errors.js';
 import { decodeImage, hashImage } from '../platform/image-files.js';
 import { startEngineThread } from '../platform/node-thread.js';
 import { measurePeakRss } from '../platform/peak-memory.js';
@@ -21,13 +26,7 @@ import { Call, type FeaturePlans } from './call.js';
 import { Chat, checkChatOptions, type AnsweredTurn, type ChatOptions, type TurnBehind } from './chat.js';
 import { EngineClient } from './engine-client.js';
 import { checkGenerateOptions, checkLoadOptions, checkReducers, type CheckedCall } from './options.js';
-import {
-  chainWarnings,
-  formsRequest,
-  reductionChain,
-  type ReductionChain,
-  type TowerLayers,
-} from './reduction-chain.js';
+import { chainWarnings, formsRequest, reductionChain, type ReductionChain } from './reduction-chain.js';
 import { equivalentTokens, imageReports } from './reports.js';
 import { createTokenStream } from './token-stream.js';
 import type {

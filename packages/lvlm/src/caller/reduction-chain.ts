@@ -8,21 +8,17 @@ import {
   beforeLanguageLayer,
   beforeVisionLayer,
   mapGivesExactly,
+  requestInModel,
   requestsOf,
   signalId,
   siteId,
+  UnsupportedReducerError,
   type SignalRequest,
   type Site,
   type TokenReducer,
+  type TowerLayers,
 } from '@foveate/core';
 import type { FormsRequest, InnerSite, Rule, VisionRequest } from '../engine/api.js';
-import { UnsupportedReducerError } from '../platform/errors.js';
-
-/** Layers of the two towers. */
-export interface TowerLayers {
-  readonly vision: number;
-  readonly language: number;
-}
 
 /** The reducers that act at one site, in the order of the chain. */
 export interface SiteReducers {
@@ -108,13 +104,6 @@ function siteInModel(site: Site, layers: TowerLayers, { name }: TokenReducer): S
   throw new UnsupportedReducerError(
     `${name} reduces tokens before layer ${given}; this ${model} has the layers 0 to ${count - 1}. Choose a layer from 1 to ${count - 1}.`,
   );
-}
-
-/** A request whose layer is counted from the start. */
-export function requestInModel(request: SignalRequest, layers: TowerLayers): SignalRequest {
-  const { layer, signal } = request;
-  if (typeof layer !== 'number' || layer >= 0) return request;
-  return { ...request, layer: layers[signal.of === 'language-layer' ? 'language' : 'vision'] + layer };
 }
 
 /**

@@ -1,7 +1,8 @@
 /** What a decoder's inputs and outputs say of it. */
+import { UnsupportedReducerError } from '@foveate/core';
 import type { ModelDescription, TensorDescription } from '@foveate/onnx-graph';
 import { graphInputs } from '../bundle/graph-inputs.js';
-import { BundleError, UnsupportedReducerError } from '../platform/errors.js';
+import { BundleError } from '../platform/errors.js';
 import type { LayerState, ModelDimensions } from './api.js';
 
 const PAST = 'past_key_values.';

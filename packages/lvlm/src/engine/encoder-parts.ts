@@ -2,7 +2,7 @@
  * The graphs that a vision encoder falls into for a call: signals added, rules built in, cut where the
  * caller's thread decides and at the projector.
  */
-import { SignalUnavailableError, signalId, type SignalRequest } from '@foveate/core';
+import { SignalUnavailableError, UnsupportedReducerError, signalId, type SignalRequest } from '@foveate/core';
 import {
   addSignals,
   describeModel,
@@ -17,7 +17,6 @@ import {
   type SignalRequest as GraphSignal,
   type VisionEncoder,
 } from '@foveate/onnx-graph';
-import { UnsupportedReducerError } from '../platform/errors.js';
 import type { VisionRequest } from './api.js';
 import { isRuled } from './rules.js';
 

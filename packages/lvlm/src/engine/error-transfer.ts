@@ -1,11 +1,10 @@
 /** Errors between threads: `postMessage` keeps the message of an error but not its class. */
-import { FoveateError, SignalUnavailableError } from '@foveate/core';
+import { FoveateError, SignalUnavailableError, UnsupportedReducerError } from '@foveate/core';
 import {
   BundleError,
   IdentityCheckError,
   PlatformError,
   PromptError,
-  UnsupportedReducerError,
   WorkerError,
 } from '../platform/errors.js';
 

@@ -4,6 +4,7 @@
  * processing_llava_onevision.py and pack_image_features of modeling_llava_onevision.py make it. Bundles made
  * for transformers.js, whose config.json has no image_newline, read every picture as one view.
  */
+import { UnsupportedReducerError } from '@foveate/core';
 import {
   preprocess,
   type DecodedImage,
@@ -11,7 +12,7 @@ import {
   type Resize,
   type Size,
 } from '../bundle/preprocessing.js';
-import { BundleError, UnsupportedReducerError } from '../platform/errors.js';
+import { BundleError } from '../platform/errors.js';
 import { shown } from '../bundle/json.js';
 import type {
   ArrangedCrop,

@@ -40,12 +40,6 @@ export class PromptError extends FoveateError {
   override readonly name = 'PromptError';
 }
 
-/** A reducer does something that this runner, or this bundle, cannot do. */
-export class UnsupportedReducerError extends FoveateError {
-  static override readonly marker: symbol = Symbol.for('@foveate/UnsupportedReducerError');
-  override readonly name = 'UnsupportedReducerError';
-}
-
 /**
  * The encoder with signals, or cut at its projector, does not compute what the bundle's own encoder computes.
  */
