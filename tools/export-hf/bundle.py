@@ -85,7 +85,9 @@ class Decoder(torch.nn.Module):
         cache = Cache([past[2 * i : 2 * i + 2] for i in range(len(past) // 2)])
         new, total = inputs_embeds.shape[1], attention_mask.shape[1]
         index = torch.arange(total)
-        allowed = (index[None] <= index[total - new :, None])[None, None] & attention_mask[:, None, None].bool()
+        # The dynamo exporter does not know how long a slice between symbolic ends is.
+        queries = torch.arange(new) + (total - new) if WAY["dynamo"] else index[total - new :]
+        allowed = (index[None] <= queries[:, None])[None, None] & attention_mask[:, None, None].bool()
         mask = torch.where(allowed, 0.0, torch.finfo(torch.float32).min)
         rotary = self.text.rotary_emb(inputs_embeds, position_ids)
         hidden = inputs_embeds
@@ -94,8 +96,17 @@ class Decoder(torch.nn.Module):
         return self.head(self.text.norm(hidden)), *[part for pair in cache.present for part in pair]
 
 
+WAY = dict(opset_version=17, dynamo=False)  # how graphs are exported: routes.py changes it
+
+
 def write_graph(module, arguments, inputs, outputs, axes, path: Path) -> None:
-    options = dict(input_names=inputs, output_names=outputs, dynamic_axes=axes, opset_version=17, dynamo=False)
+    options = dict(input_names=inputs, output_names=outputs, **WAY)
+    if WAY["dynamo"]:
+        shapes = [axes.get(name) for name in inputs]
+        # What a module takes as *past is one argument.
+        options.update(dynamic_shapes=(*shapes[:3], tuple(shapes[3:])) if len(shapes) > 3 else tuple(shapes), external_data=False)
+    else:
+        options.update(dynamic_axes=axes)
     with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
         torch.onnx.export(module.eval(), arguments, str(path), **options)
     graph = onnx.load(path)

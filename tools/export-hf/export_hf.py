@@ -14,6 +14,7 @@ import llava
 import qwen2_vl
 from bundle import FIXTURES, PROMPT, TEMPLATE, answer, budget, highest, picture, scale, tokenizer, write_json, write_language_model
 from precisions import write_variants
+from routes import write_routes
 
 FAMILIES = {family.NAME: family for family in (*llava.FAMILIES, *idefics3.FAMILIES, *qwen2_vl.FAMILIES)}
 
@@ -100,6 +101,8 @@ def write(family) -> None:
     write_language_model(folder / "onnx", model.get_input_embeddings(), family.language(model), model.lm_head, family.POSITION_AXES)
     if family.NAME == "llava":
         write_variants(folder / "onnx")
+    if family.NAME == "llava":
+        write_routes(family, model, folder / "routes")
     template = TEMPLATE.replace("IMAGE", family.PLACEHOLDER)
     PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", chat_template=template).save_pretrained(folder)
     for name, value in family.files(model, made).items():
