@@ -99,7 +99,7 @@ def write(family) -> None:
         raise SystemExit(f"{family.NAME}: no seed gives margins")
     family.write_encoder(model, folder / "onnx")
     write_language_model(folder / "onnx", model.get_input_embeddings(), family.language(model), model.lm_head, family.POSITION_AXES)
-    if family.NAME == "llava":
+    if family.NAME in ("llava", "qwen2_vl"):
         write_variants(folder / "onnx")
     if family.NAME == "llava":
         write_routes(family, model, folder / "routes")

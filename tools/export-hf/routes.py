@@ -18,6 +18,8 @@ EXPORTS = [
     ("torchscript", "sdpa", 14),
     ("torchscript", "sdpa", 18),
     ("dynamo", "eager", 18),
+    ("dynamo", "sdpa", 18),
+    ("dynamo", "sdpa", 23),
 ]
 # What onnxruntime makes of the graphs of a route.
 SESSIONS = {"session-basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, "session-extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED}

@@ -17,6 +17,11 @@ const LLAVA = familyBundle('llava');
 const ROUTES = path.join(LLAVA, 'routes');
 const WEIGHTS = 'weights.onnx_data';
 
+/** Routes whose decoders have ai.onnx.Attention, in which nothing is dropped: FastV is refused, and says why. */
+const DECODER_UNREAD: ReadonlySet<string> = new Set(['dynamo-sdpa-23']);
+const REFUSED =
+  /decoder cannot be read or patched.*looked for the attention that reads "past_key_values\.0\.key"/;
+
 /** The bundle with the graphs of a route: external data has to lie beside them. */
 function routeBundle(route: string): string {
   const folder = mkdtempSync(path.join(tmpdir(), 'foveate-route-'));
@@ -63,6 +68,7 @@ describe.each(readdirSync(ROUTES).filter((name) => name !== WEIGHTS))('%s', (rou
     const { at, requires } = ruled;
     const plan: TokenReducer['plan'] = (tokens, site) => ruled.plan(tokens, site);
     for (const one of familyCases('llava')) {
+      if (DECODER_UNREAD.has(route)) return expect(ask(one, [ruled])).rejects.toThrow(REFUSED);
       for (const reducer of [ruled, defineReducer({ name: 'fastv', at, requires, plan })])
         expect((await ask(one, [reducer])).tokenIds).toEqual(one.fastvTokens);
     }
