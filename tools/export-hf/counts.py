@@ -1,6 +1,6 @@
 """Writes what the image processors of transformers say of pictures of many sizes: a list of [height, width, ...] a
 family, with rows and columns of tiles (Idefics3, SmolVLM) or of tokens (Qwen2-VL), or the number of tokens
-(LLaVA-OneVision). Their own functions are called; no picture is made.
+(LLaVA-NeXT, LLaVA-OneVision). Their own functions are called; no picture is made.
 
     python counts.py ../../packages/lvlm/fixtures/families/counts.json
 """
@@ -13,11 +13,13 @@ import torch
 
 from transformers import (
     Idefics3ImageProcessor,
+    LlavaNextImageProcessor,
     LlavaOnevisionImageProcessor,
     Qwen2VLImageProcessor,
     SmolVLMImageProcessor,
 )
 from transformers.models.idefics3.image_processing_idefics3 import get_resize_output_image_size
+from transformers.models.llava_next.processing_llava_next import LlavaNextProcessor
 from transformers.models.llava_onevision.processing_llava_onevision import LlavaOnevisionProcessor
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
@@ -63,6 +65,15 @@ def grid_of(processor, height, width):
     return target_height // 14, target_width // 14
 
 
+def next_(edges):
+    processor = LlavaNextProcessor.__new__(LlavaNextProcessor)
+    processor.image_processor = LlavaNextImageProcessor()
+    processor.patch_size, processor.num_additional_image_tokens = 14, 0
+    return [
+        [height, width, processor._get_number_of_features(height, width, 336, 336)] for height, width in sizes(edges)
+    ]
+
+
 def onevision(edges):
     processor = LlavaOnevisionProcessor.__new__(LlavaOnevisionProcessor)
     processor.image_processor = LlavaOnevisionImageProcessor()
@@ -81,6 +92,7 @@ def main(path):
             [512, 1024, 1536, 2048],
         ),
         "qwen2_vl": qwen(Qwen2VLImageProcessor(), [28 * n // 2 for n in range(1, 40)]),
+        "llava_next": next_([336, 672, 1008]),
         "llava_onevision": onevision([384 * n for n in range(1, 7)]),
     }
     with open(path, "w") as file:

@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 import type { BundleJson, FamilySettings } from './family.js';
 import { familyOf, readFamily } from './index.js';
 
-type Family = 'idefics3' | 'smolvlm' | 'qwen2_vl' | 'llava_onevision';
+type Family = 'idefics3' | 'smolvlm' | 'qwen2_vl' | 'llava_next' | 'llava_onevision';
 
 const counts = JSON.parse(
   readFileSync(new URL('../../fixtures/families/counts.json', import.meta.url), 'utf8'),
@@ -77,42 +77,66 @@ test('qwen2_vl: the grid of tokens', () => {
   }
 });
 
-test('llava_onevision: the number of tokens', () => {
-  const settings = settingsOf(
+const EDGE_OF_NEXT = 336;
+const PINPOINTS = [
+  [336, 672],
+  [672, 336],
+  [672, 672],
+  [1008, 336],
+  [336, 1008],
+];
+const anyres = (type: string, side: number, more: Record<string, unknown>): FamilySettings =>
+  settingsOf(
     {
-      model_type: 'llava_onevision',
+      model_type: type,
       image_token_index: 1,
       image_newline: [0],
       vision_config: { patch_size: 14 },
+      ...more,
     },
-    { size: { width: 384, height: 384 } },
+    { size: { width: side, height: side }, ...more },
   );
-  for (const [height, width, tokens] of counts.llava_onevision) {
-    const pixels = { width: 384, height: 384 };
+
+test.each([
+  [
+    'llava_next',
+    anyres('llava_next', EDGE_OF_NEXT, { image_grid_pinpoints: PINPOINTS }),
+    EDGE_OF_NEXT,
+    PINPOINTS.map(([height, width]) => [height / EDGE_OF_NEXT, width / EDGE_OF_NEXT]),
+  ],
+  [
+    'llava_onevision',
+    anyres('llava_onevision', 384, {}),
+    384,
+    Array.from({ length: 36 }, (_, i) => [Math.floor(i / 6) + 1, (i % 6) + 1]),
+  ],
+] as const)('%s: the number of tokens', (name, settings, side, grids) => {
+  const family = familyOf(settings);
+  const tokens = Math.floor(side / 14) ** 2;
+  const crop = { pixels: { width: side, height: side }, tokens };
+  for (const [height, width, expected] of counts[name]) {
     const size = { width, height };
-    const family = familyOf(settings);
-    const arranged = family.arrange(
+    const crops = Array.from({ length: cropsOf(height, width, side, grids) + 1 }, () => crop);
+    const left = family.arrange(size, crops, settings).map((one) => one.left?.length ?? tokens);
+    const image = {
       size,
-      Array.from({ length: cropsOf(height, width) + 1 }, () => ({ pixels, tokens: 729 })),
-      settings,
-    );
-    const crops = arranged.map(({ left }) => [...new Array(left?.length ?? 729).keys()]);
-    const image = { size, crops, written: [], reduced: false };
-    expect(family.layOut(image, settings), `${height} x ${width}`).toHaveLength(tokens);
+      crops: left.map((count) => [...new Array(count).keys()]),
+      written: [],
+      reduced: false,
+    };
+    expect(family.layOut(image, settings), `${height} x ${width}`).toHaveLength(expected);
   }
 });
 
-/** select_best_resolution over 1 to 6 crops each way, by hand: most pixels of the picture, then fewest wasted. */
-function cropsOf(height: number, width: number): number {
+/** select_best_resolution over grids of crops, by hand: most pixels of the picture, then fewest wasted. */
+function cropsOf(height: number, width: number, side: number, grids: readonly (readonly number[])[]): number {
   let best = { crops: 0, effective: 0, wasted: Infinity };
-  for (let rows = 1; rows <= 6; rows++) {
-    for (let columns = 1; columns <= 6; columns++) {
-      const scale = Math.min((384 * columns) / width, (384 * rows) / height);
-      const effective = Math.min(Math.trunc(width * scale) * Math.trunc(height * scale), width * height);
-      const wasted = 384 ** 2 * rows * columns - effective;
-      if (effective > best.effective || (effective === best.effective && wasted < best.wasted))
-        best = { crops: rows * columns, effective, wasted };
-    }
+  for (const [rows, columns] of grids) {
+    const scale = Math.min((side * columns) / width, (side * rows) / height);
+    const effective = Math.min(Math.trunc(width * scale) * Math.trunc(height * scale), width * height);
+    const wasted = side ** 2 * rows * columns - effective;
+    if (effective > best.effective || (effective === best.effective && wasted < best.wasted))
+      best = { crops: rows * columns, effective, wasted };
   }
   return best.crops;
 }
