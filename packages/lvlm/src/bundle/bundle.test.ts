@@ -623,7 +623,7 @@ describe('what is no bundle', () => {
     await writeFile(path.join(bundle, 'onnx/vision_encoder.onnx'), toBinary(ModelProtoSchema, encoder));
     await writeFile(path.join(bundle, 'onnx/decoder_model_merged.onnx'), 'not a graph');
     const message = await refusal(bundle);
-    expect(message).toMatch(/model_type "florence2"; this runner knows llava, .*qwen2_5_vl\. /);
+    expect(message).toMatch(/model_type "florence2"; this runner knows llava, .*qwen3_vl\. /);
     expect(message).toContain(
       'It reads the graphs vision_encoder, embed_tokens, decoder_model_merged; not encoder_model.onnx. There is no embed_tokens. vision_encoder takes pixel_position_ids, which it cannot give. decoder_model_merged cannot be read: ',
     );
