@@ -115,7 +115,8 @@ function givenTensors(decoder: DecoderNodes, layer: number): ReadonlySet<string>
 /** The layer whose attention is this fused node. */
 function groupQueryLayer({ attentions, layers }: DecoderNodes, node: NodeProto): DecoderLayer | undefined {
   for (const [layer, attention] of attentions) {
-    if (attention.form !== 'softmax' && attention.node === node) return layers.get(layer);
+    if (attention.form === 'com.microsoft.GroupQueryAttention' && attention.node === node)
+      return layers.get(layer);
   }
   return undefined;
 }

@@ -21,7 +21,8 @@ const STATE = /^past_(?!key_values\.\d+\.(?:key|value)$)/;
 const GROUP_QUERY = 'com.microsoft.GroupQueryAttention';
 
 /** How the attention of a decoder layer is written. */
-export type DecoderAttentionForm = Extract<AttentionForm, 'softmax'> | 'com.microsoft.GroupQueryAttention';
+export type DecoderAttentionForm =
+  Extract<AttentionForm, 'softmax' | 'ai.onnx.Attention'> | 'com.microsoft.GroupQueryAttention';
 
 /** One layer of a decoder. */
 export interface DecoderLayer {
@@ -84,7 +85,7 @@ export interface DecoderNodes {
 /** An attention that is written out, or the fused node. */
 type DecoderAttention =
   | { readonly form: 'softmax'; readonly nodes: AttentionNodes }
-  | { readonly form: 'com.microsoft.GroupQueryAttention'; readonly node: NodeProto };
+  | { readonly form: Exclude<DecoderAttentionForm, 'softmax'>; readonly node: NodeProto };
 
 /**
  * Finds the layers of a decoder.
@@ -116,11 +117,11 @@ export function locateStretch(index: GraphIndex, stretch: Stretch): DecoderNodes
   const { model } = index;
   const attentions = locateAttentions(index, stretch);
   const end = stretch.first + attentions.size;
-  if (stretch.positions === null && [...attentions.values()].some(({ form }) => form === 'softmax')) {
+  if (stretch.positions === null && [...attentions.values()].some(({ form }) => form !== GROUP_QUERY)) {
     throw new OnnxStructureError(
       model.file,
       `the input "${POSITIONS}"`,
-      'none, and attention that is written out',
+      'none, and attention that leaves positions to others',
       'Export the decoder with position_ids as an input: pruned prompts have gaps in them.',
     );
   }
@@ -199,29 +200,31 @@ function locateAttentions(
   { first, hidden }: Stretch,
 ): ReadonlyMap<number, DecoderAttention> {
   const flow = index.dependents(hidden);
-  const writtenOut = new Map(
-    findAttentions(index, flow)
-      .filter(({ form }) => form === 'softmax')
-      .map((nodes) => [nodes.node, nodes]),
-  );
+  const found = new Map(findAttentions(index, flow).map((nodes) => [nodes.node, nodes]));
   const used = new Set<NodeProto>();
   const attentionOf = (layer: number): DecoderAttention => {
     const cached = index.dependents([pastName(layer, 'key')]);
     for (const node of index.nodes) {
-      const nodes = writtenOut.get(node);
-      if (!nodes && operatorName(node) !== GROUP_QUERY) continue;
-      if (used.has(node) || !node.input.some((input) => cached.has(input))) continue;
+      const attention = decoderAttention(node, found.get(node));
+      if (!attention || used.has(node) || !node.input.some((input) => cached.has(input))) continue;
       used.add(node);
-      return nodes ? { form: 'softmax', nodes } : { form: GROUP_QUERY, node };
+      return attention;
     }
     throw new OnnxStructureError(
       index.model.file,
       `the attention that reads "${pastName(layer, 'key')}"`,
-      'none written as MatMul, Softmax, MatMul or as com.microsoft.GroupQueryAttention',
+      'none written as MatMul, Softmax, MatMul, as ai.onnx.Attention or as com.microsoft.GroupQueryAttention',
       'Export the decoder with eager attention, or with the model builder of onnxruntime-genai.',
     );
   };
   return new Map(cachedLayers(index, first).map((layer) => [layer, attentionOf(layer)]));
+}
+
+/** The node as an attention of a decoder; undefined where it is none. */
+function decoderAttention(node: NodeProto, found: AttentionNodes | undefined): DecoderAttention | undefined {
+  if (found?.form === 'softmax') return { form: 'softmax', nodes: found };
+  if (found?.form === 'ai.onnx.Attention') return { form: 'ai.onnx.Attention', node };
+  return operatorName(node) === GROUP_QUERY ? { form: GROUP_QUERY, node } : undefined;
 }
 
 /** What the last node that all paths into the attention go through puts out: the sum of residuals. */

@@ -1,5 +1,6 @@
 /** How much the text of a prompt attends to each of its tokens, inside the decoder graph. */
 import { AttentionTap } from './attention-tap.js';
+import { standardProbabilities } from './decoder-attention.js';
 import { pastName, rotatesItself, type DecoderNodes } from './decoder.js';
 import { OnnxArgumentError } from './errors.js';
 import type { GraphEditor } from './graph-editor.js';
@@ -64,6 +65,7 @@ function rowsOf(
     return editor.toFloat32(editor.last(map, 2, count));
   }
   const { node } = attention;
+  if (attention.form === 'ai.onnx.Attention') return standardProbabilities(editor, node, count);
   checkGroupQuery(editor, node);
   return probabilities(editor, node, description, count, rotatesItself(node) ? positions : undefined);
 }

@@ -2,25 +2,22 @@
  * One LLaVA by the routes from PyTorch to ONNX that people take (tools/export-hf/routes.py): its answers, what
  * FoPru keeps and what FastV leaves are PyTorch's, whichever operators a graph has.
  */
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { defineReducer, type TokenReducer } from '@foveate/core';
 import { fastv } from '@foveate/fastv';
 import { fopruRank } from '@foveate/fopru-rank';
-import { copyFileSync, cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { AttributeProto_AttributeType, AttributeProtoSchema, ModelProtoSchema } from 'onnx-buf';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CACHE } from '../../test/bundles.js';
 import { familyBundle, familyCases, familyPicture, type FamilyCase } from '../../test/families.js';
-import { Lvlm, type GenerateOptions, type GenerateResult } from '../index.js';
+import { BundleError, Lvlm, type GenerateOptions, type GenerateResult } from '../index.js';
 
 const LLAVA = familyBundle('llava');
 const ROUTES = path.join(LLAVA, 'routes');
 const WEIGHTS = 'weights.onnx_data';
-
-/** Routes whose decoders have ai.onnx.Attention, in which nothing is dropped: FastV is refused, and says why. */
-const DECODER_UNREAD: ReadonlySet<string> = new Set(['dynamo-sdpa-23']);
-const REFUSED =
-  /decoder cannot be read or patched.*looked for the attention that reads "past_key_values\.0\.key"/;
 
 /** The bundle with the graphs of a route: external data has to lie beside them. */
 function routeBundle(route: string): string {
@@ -68,9 +65,28 @@ describe.each(readdirSync(ROUTES).filter((name) => name !== WEIGHTS))('%s', (rou
     const { at, requires } = ruled;
     const plan: TokenReducer['plan'] = (tokens, site) => ruled.plan(tokens, site);
     for (const one of familyCases('llava')) {
-      if (DECODER_UNREAD.has(route)) return expect(ask(one, [ruled])).rejects.toThrow(REFUSED);
       for (const reducer of [ruled, defineReducer({ name: 'fastv', at, requires, plan })])
         expect((await ask(one, [reducer])).tokenIds).toEqual(one.fastvTokens);
     }
   });
+});
+
+test.each([
+  ['is_causal', { name: 'is_causal', type: AttributeProto_AttributeType.INT, i: 1n }, /with "is_causal"/],
+  ['softcap', { name: 'softcap', type: AttributeProto_AttributeType.FLOAT, f: 30 }, /with "softcap"/],
+])('ai.onnx.Attention with %s: FastV is refused, and says why', async (_, attribute, message) => {
+  const folder = routeBundle('dynamo-sdpa-23');
+  const file = path.join(folder, 'onnx/decoder_model_merged.onnx');
+  const proto = fromBinary(ModelProtoSchema, readFileSync(file));
+  for (const node of proto.graph!.node.filter(({ opType }) => opType === 'Attention')) {
+    node.attribute = node.attribute.filter(({ name }) => name !== attribute.name);
+    node.attribute.push(create(AttributeProtoSchema, attribute));
+  }
+  writeFileSync(file, toBinary(ModelProtoSchema, proto));
+  const model = await Lvlm.load(folder, { cacheDirectory: CACHE });
+  await expect(model.check([fastv({ layer: 1 })])).rejects.toThrow(BundleError);
+  await expect(model.check([fastv({ layer: 1 })])).rejects.toThrow(message);
+  await expect(model.check([fopruRank()])).resolves.toBeUndefined();
+  await model.dispose();
+  rmSync(folder, { recursive: true });
 });
