@@ -72,6 +72,8 @@ class SharedTurn {
   }
 }
 
+const GONE = 'The chat was disposed: begin another with its messages to go on.';
+
 /** What a chat is at one time. */
 interface ChatState {
   readonly messages: readonly Message[];
@@ -152,7 +154,7 @@ export class Chat implements Disposable {
    * @throws DisposedError
    */
   fork(): Chat {
-    if (this.#disposed) throw new DisposedError();
+    if (this.#disposed) throw new DisposedError(GONE);
     const { messages, last } = this.#state;
     const options = { images: this.#images, reducers: this.#reducers, messages };
     return new Chat(options, this.#model, last?.share() ?? null);
@@ -173,7 +175,7 @@ export class Chat implements Disposable {
     { images = [], ...options }: AskOptions,
     calledAt: number,
   ): Promise<GenerateResult> {
-    if (this.#disposed) throw new DisposedError();
+    if (this.#disposed) throw new DisposedError(GONE);
     options.abortSignal?.throwIfAborted();
     const { messages, last } = this.#state;
     const question: Message = { role: 'user', content: prompt, images: [...this.#images, ...images] };

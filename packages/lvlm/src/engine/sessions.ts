@@ -52,7 +52,7 @@ export async function checkDevice(platform: EnginePlatform, options: SessionOpti
     await session.release();
   } catch (cause) {
     throw new PlatformError(
-      `onnxruntime cannot use the device ${device} here: ${(cause as Error).message.split('\n')[0]}. ${deviceNeeds[device]} Or choose the device cpu.`,
+      `onnxruntime cannot use the device ${device} here. ${deviceNeeds[device]} Or choose the device cpu. onnxruntime says: ${(cause as Error).message.split('\n')[0]}`,
       { cause },
     );
   }

@@ -60,12 +60,12 @@ export class WorkerError extends FoveateError {
   override readonly name = 'WorkerError';
 }
 
-/** The model was disposed before the call, or while it waited. */
+/** The model, or the chat, was disposed before the call or while it waited. */
 export class DisposedError extends FoveateError {
   static override readonly marker: symbol = Symbol.for('@foveate/DisposedError');
   override readonly name = 'DisposedError';
 
-  constructor() {
-    super('The model was disposed: load it again to go on.');
+  constructor(message: string = 'The model was disposed: load it again to go on.') {
+    super(message);
   }
 }
