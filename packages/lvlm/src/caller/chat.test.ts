@@ -70,6 +70,16 @@ describe.each(['llava', 'llava_onevision', 'idefics3', 'qwen2_vl', 'qwen2_5_vl']
     chat.dispose();
   });
 
+  test('an image alone, then another', async () => {
+    const chat = model.chat({ images: [familyPicture([4, 96, 48])] });
+    for (const images of [[], [familyPicture([5, 48, 96])], []]) {
+      const { turn, whole } = await bothWays(model, chat, QUESTIONS[0], { images });
+      expect(turn.tokenIds).toEqual(whole.tokenIds);
+      expect(turn.images).toEqual(whole.images);
+      expect(turn.memory.cached).toEqual(whole.memory.cached);
+    }
+  });
+
   test('what FastV dropped stays dropped, in one graph and in two', async () => {
     const ruled = fastv({ layer: 1, keepRatio: 0.25 });
     const { at, requires } = ruled;

@@ -20,12 +20,14 @@ export interface ChatOptions {
   readonly images?: readonly ImageInput[];
   /** What reduces the visual tokens, as in {@link GenerateOptions}; the same in every turn. Default `[]`. */
   readonly reducers?: readonly TokenReducer[];
+  /** What has a budget of its own, as in {@link GenerateOptions}; the same in every turn. Default `'crop'`. */
+  readonly per?: 'crop' | 'image';
   /** What was said before, such as a system message or a conversation that was saved. Default `[]`. */
   readonly messages?: readonly Message[];
 }
 
 /** Options of {@link Chat.ask}: those of {@link Lvlm.generate} that are not the chat's. */
-export type AskOptions = Omit<GenerateOptions, 'prompt' | 'rawPrompt' | 'messages' | 'reducers'>;
+export type AskOptions = Omit<GenerateOptions, 'prompt' | 'rawPrompt' | 'messages' | 'reducers' | 'per'>;
 
 /** What the engine keeps of a turn, and the plans that its images were reduced by. */
 export interface TurnBehind {
@@ -84,6 +86,7 @@ interface ChatState {
 export function checkChatOptions({
   images = [],
   reducers = [],
+  per = 'crop',
   messages = [],
 }: ChatOptions): Required<ChatOptions> {
   const isList: boolean = Array.isArray(messages);
@@ -94,8 +97,8 @@ export function checkChatOptions({
       messages,
       'what was said before the first question, which ask takes',
     );
-  checkGenerateOptions({ messages: [...messages, { role: 'user', content: '?', images }], reducers });
-  return { images: [...images], reducers: [...reducers], messages: [...messages] };
+  checkGenerateOptions({ messages: [...messages, { role: 'user', content: '?', images }], reducers, per });
+  return { images: [...images], reducers: [...reducers], per, messages: [...messages] };
 }
 
 /**
@@ -107,7 +110,8 @@ export function checkChatOptions({
  */
 export class Chat implements Disposable {
   readonly #model: ChatModel;
-  readonly #reducers: readonly TokenReducer[];
+  /** Of every turn. */
+  readonly #reduction: Pick<Required<ChatOptions>, 'reducers' | 'per'>;
   #images: readonly ImageInput[];
   #state: ChatState;
   #queue: Promise<unknown> = Promise.resolve();
@@ -115,12 +119,12 @@ export class Chat implements Disposable {
 
   /** Made by {@link Lvlm.chat}. */
   constructor(
-    { images, reducers, messages }: Required<ChatOptions>,
+    { images, messages, reducers, per }: Required<ChatOptions>,
     model: ChatModel,
     last: SharedTurn | null = null,
   ) {
     this.#model = model;
-    this.#reducers = reducers;
+    this.#reduction = { reducers, per };
     this.#images = images;
     this.#state = { messages, last };
   }
@@ -156,7 +160,7 @@ export class Chat implements Disposable {
   fork(): Chat {
     if (this.#disposed) throw new DisposedError(GONE);
     const { messages, last } = this.#state;
-    const options = { images: this.#images, reducers: this.#reducers, messages };
+    const options = { ...this.#reduction, images: this.#images, messages };
     return new Chat(options, this.#model, last?.share() ?? null);
   }
 
@@ -180,7 +184,7 @@ export class Chat implements Disposable {
     const { messages, last } = this.#state;
     const question: Message = { role: 'user', content: prompt, images: [...this.#images, ...images] };
     const asked = [...messages, question];
-    const call = { ...options, messages: asked, reducers: this.#reducers };
+    const call = { ...options, ...this.#reduction, messages: asked };
     const { result, behind } = await this.#model.answer(call, calledAt, last?.behind ?? null);
     const next = behind && new SharedTurn(behind, this.#model.forget);
     this.#images = [];

@@ -234,8 +234,9 @@ export class Lvlm implements AsyncDisposable {
     const chain = reductionChain(options.reducers, this.#layers);
     const promptIds = this.#promptIds(options);
     const promptMs = now() - startedAt;
-    const call = this.#call(options, chain, chat?.behind?.plans ?? []);
-    const turn = chat && { behind: chat.behind?.turn ?? null, keepAs: ++this.#turns };
+    const behind = this.#usable(chat?.behind ?? null, options.images.length);
+    const call = this.#call(options, chain, behind?.plans ?? []);
+    const turn = chat && { behind: behind?.turn ?? null, keepAs: ++this.#turns };
     const request = this.#request(options, chain, promptIds, { stop: call.stop, chat: turn });
     const outcome = await this.#run(call, options, request);
     const result = {
@@ -269,6 +270,12 @@ export class Lvlm implements AsyncDisposable {
       ]),
     };
     return { result, behind: turn && { turn: turn.keepAs, plans: call.plans } };
+  }
+
+  /** The turn before, unless its image would be read in another way now. */
+  #usable(behind: TurnBehind | null, images: number): TurnBehind | null {
+    const wasAlone = behind?.plans.length === 1 && images > 1;
+    return wasAlone && familyOf(this.#bundle.family).readsOneOtherwise ? null : behind;
   }
 
   get #layers(): TowerLayers {

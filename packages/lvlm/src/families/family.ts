@@ -57,6 +57,8 @@ export interface Family<Settings extends FamilySettings = FamilySettings> {
    * @throws ImageError, PlatformError
    */
   preprocess(image: DecodedImage, settings: Settings, resize: Resize, images: number): Promise<PixelValues[]>;
+  /** Whether an image that comes alone is read in another way than one of several. Absent: it is not. */
+  readonly readsOneOtherwise?: true;
   /**
    * What the encoder reads of one crop, by the name of the input. It takes what it has inputs for.
    */

@@ -50,6 +50,7 @@ export const llavaOnevision: Family<LlavaOnevisionSettings> = {
   modelTypes: ['llava_onevision'],
   readSettings,
   preprocess: preprocessPicture,
+  readsOneOtherwise: true,
   feeds: pictureFeeds,
   arrange,
   layOut,
