@@ -147,7 +147,7 @@ export class Decoder {
   /** The bundle's own graph. */
   #whole(): Promise<SingleForm> {
     return this.#form('decoder', async () => {
-      const session = await this.#sessions.open(this.#file, this.#file);
+      const session = await this.#sessions.open(serializeModel(this.#model), this.#file);
       return { session, ...this.#formOf([session]) };
     });
   }

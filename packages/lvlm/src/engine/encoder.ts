@@ -76,7 +76,7 @@ export interface EncoderSettings extends EncoderModel {
  */
 export async function openOriginalEncoder(sessions: Sessions, settings: EncoderSettings): Promise<Encoder> {
   const { file, weightBytes } = settings;
-  const session = await sessions.open(file, file);
+  const session = await sessions.open(serializeModel(settings.model), file);
   return {
     weightBytes,
     classToken: false,

@@ -138,11 +138,14 @@ async function readImages(
   roomFor: (images: readonly PlacedImage[]) => number,
 ): Promise<ReadImage[]> {
   const images: ReadImage[] = [];
+  const known = [...reused];
   for (let index = reused.length; index < request.images; index++) {
     context.stopIfAsked();
     const prepared = await context.caller.image(index);
-    images.push(await context.vision.readImage({ index, prepared, request, text }, context));
-    roomFor([...reused, ...images.map(placed)]);
+    const image = await context.vision.readImage({ index, prepared, request, text }, context);
+    images.push(image);
+    known.push(placed(image));
+    roomFor(known);
   }
   return images;
 }

@@ -60,6 +60,7 @@ export class KeptTurns {
 
   /** Keeps a turn, where it has room at all. */
   keep(id: number, turn: KeptTurn): void {
+    if (heldBytes(turn) > this.#room) return; // nor are others forgotten for it
     this.#turns.set(id, turn);
     let held = [...this.#turns.values()].reduce((sum, kept) => sum + heldBytes(kept), 0);
     for (const [oldest, kept] of this.#turns) {
