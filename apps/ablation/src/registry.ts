@@ -1,6 +1,7 @@
 /** The methods that the command knows: the one table that `methods`, `ask` and `ablate` read. */
 import { randomEntry, uniformEntry } from '@foveate/baselines';
 import { createRegistry, type ReducerRegistry } from '@foveate/core/registry';
+import { earlyDropEntry } from '@foveate/early-drop';
 import { fastvEntry } from '@foveate/fastv';
 import { fopruRankEntry } from '@foveate/fopru-rank';
 import { fopruRowEntry } from '@foveate/fopru-row';
@@ -18,4 +19,5 @@ export const registry: ReducerRegistry = createRegistry([
   uniformEntry,
   randomEntry,
   fastervlmEntry,
+  earlyDropEntry,
 ]);
