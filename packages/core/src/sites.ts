@@ -117,7 +117,8 @@ export function checkSite(argument: string, site: DeclaredSite): DeclaredSite {
 }
 
 /** Whether a layer that scales has one before it. */
-function isScaled({ layer, of }: Partial<ScaledLayer>): boolean {
+function isScaled(value: Partial<ScaledLayer> | null): boolean {
+  const { layer, of } = value ?? {};
   return (
     Number.isSafeInteger(layer) &&
     Number.isSafeInteger(of) &&
