@@ -1,7 +1,7 @@
 import type { AttentionMarginals, TensorBackend } from './backend.js';
 import { InvalidArgumentError, SignalUnavailableError } from './errors.js';
 import { mapGives, readFromMap } from './map-signals.js';
-import { signalId, type SignalRequest, type VisionLayer } from './signals/define-signal.js';
+import { signalId, type SignalRequest } from './signals/define-signal.js';
 import { createTokens, type TokensInit, type TokenSource } from './token-source.js';
 
 /** A signal whose values are a tensor, shaped as it is declared. */
@@ -10,7 +10,7 @@ export type TensorSignal<Tensor> = SignalRequest & { readonly values: Tensor };
 /** The attention maps of one layer: the signals that they give are read off them, each map once. */
 export interface AttentionTensor<Tensor> {
   /** Default `'features'`. */
-  readonly layer?: VisionLayer;
+  readonly layer?: SignalRequest['layer'];
   /** [H, S, S] or [1, H, S, S], S = N, or N + 1 with CLS. */
   readonly values: Tensor;
   /** Whether row and column 0 are the CLS token's. Default false. */
@@ -58,6 +58,15 @@ export function createBackendTokens<Tensor>(
       return (marginals && readFromMap(request, marginals)) ?? backend.download(held(request));
     },
     nearest: async (rows, of, k) => backend.nearest(held(rows), of, k),
+    similarity: async (rows, to, measure) => backend.similarity(held(rows), to, measure),
+    products: async (rows, others, channels) => {
+      const tensor = backend.upload(others, [others.length / channels, channels]);
+      try {
+        return await backend.similarity(tensor, rows, 'dot');
+      } finally {
+        backend.dispose(tensor);
+      }
+    },
   };
 }
 
@@ -67,8 +76,10 @@ function marginalsReader<Tensor>(
   attention: readonly AttentionTensor<Tensor>[],
   length: number,
 ): (request: SignalRequest) => Promise<AttentionMarginals | undefined> {
-  const maps = new Map(attention.map((map) => [map.layer ?? 'features', map]));
-  const read = new Map<VisionLayer, Promise<AttentionMarginals>>();
+  const maps = new Map<SignalRequest['layer'], AttentionTensor<Tensor>>(
+    attention.map((map) => [map.layer ?? 'features', map]),
+  );
+  const read = new Map<SignalRequest['layer'], Promise<AttentionMarginals>>();
   return async ({ layer = 'features' }) => {
     const map = maps.get(layer);
     if (!map) return undefined;

@@ -1,4 +1,5 @@
 import type { ReductionPlan } from './plan.js';
+import type { ComparedRows, SimilarityMeasure } from './row-similarity.js';
 
 /** What is read of one layer's attention maps, mean over heads, CLS taken out and rows NOT renormalised. */
 export interface AttentionMarginals {
@@ -42,13 +43,22 @@ export interface TensorBackend<Tensor> {
    */
   marginals(attention: Tensor, options: MarginalsOptions): Promise<AttentionMarginals>;
   /**
-   * As {@link Neighbours.nearest}.
+   * As {@link Similarity.nearest}.
    * @param rows [N, D]; a row of norm 0 has cosine 0 with every other
    * @returns [of.length, min(k, N - 1)] row-major
    * @throws InvalidArgumentError on another shape, `of` out of range, k below 1; InvalidSignalError on NaN or
    * Infinity in the rows
    */
   nearest(rows: Tensor, of: Uint32Array, k: number): Promise<Uint32Array>;
+  /**
+   * As {@link Similarity.cosines}, or with dot products.
+   * @param rows [N, D]; a row of norm 0 has cosine 0 with every other
+   * @param to indices [Q] of rows, or other rows [Q, D]
+   * @returns [Q, N] row-major
+   * @throws InvalidArgumentError on another shape, `to` out of range or of another width; InvalidSignalError
+   * on NaN or Infinity
+   */
+  similarity(rows: Tensor, to: ComparedRows, measure: SimilarityMeasure): Promise<Float32Array>;
   /**
    * @param features [N, D]
    * @returns [M, D]

@@ -55,6 +55,8 @@ export {
 export type { Grid, PlanNotes, PlanParts, ReductionPlan, WeightedSources } from './plan.js';
 export { checkReducer, defineReducer, planTokens } from './reducer.js';
 export type { ReducerDefinition, TokenReducer } from './reducer.js';
+export { plainProducts, similarityWith } from './row-similarity.js';
+export type { ComparedRows, SimilarityMeasure } from './row-similarity.js';
 export { referenceBackend } from './reference-backend.js';
 export type { HostTensor } from './reference-backend.js';
 export { topK } from './rules.js';
@@ -79,18 +81,31 @@ export type {
   VisionLayer,
 } from './signals/define-signal.js';
 export { features } from './signals/features.js';
+export { hiddenChange } from './signals/hidden-change.js';
+export { hiddenStates, questionStates } from './signals/hidden-states.js';
+export { keyMagnitude, questionKeyMagnitude } from './signals/key-magnitude.js';
 export { keys } from './signals/keys.js';
 export { projectedFeatures } from './signals/projected-features.js';
 export { promptAttention } from './signals/prompt-attention.js';
 export { queries } from './signals/queries.js';
+export { questionAttention } from './signals/question-attention.js';
+export { questionRelevance } from './signals/question-relevance.js';
 export { textEmbeddings } from './signals/text-embeddings.js';
-export { atFeatures, beforeLanguageLayer, beforeVisionLayer, checkSite, siteId } from './sites.js';
-export type { LanguageSite, Site, VisionSite } from './sites.js';
-export { createTokens, neighboursBy, readTokens, requestsOf } from './token-source.js';
+export {
+  atFeatures,
+  beforeLanguageLayer,
+  beforeVisionLayer,
+  checkSite,
+  layerInTower,
+  scaledLayer,
+  siteId,
+} from './sites.js';
+export type { DeclaredSite, LanguageSite, ScaledLayer, Site, VisionSite } from './sites.js';
+export { createTokens, similarityBy, readTokens, requestsOf } from './token-source.js';
 export type {
   GivenSignal,
-  NeighbourRequest,
-  Neighbours,
+  SimilarityRequest,
+  Similarity,
   Requirements,
   SignalsOf,
   Span,

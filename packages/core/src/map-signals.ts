@@ -10,14 +10,14 @@ import type { Signal, SignalRequest } from './signals/define-signal.js';
 /** How a signal is read off a map's marginals. */
 interface MapProvider {
   readonly signal: Pick<Signal, 'declaration'>;
-  readonly read: (marginals: AttentionMarginals) => Float32Array | undefined;
+  readonly read: (marginals: AttentionMarginals, request: SignalRequest) => Float32Array | undefined;
   /** Why what is read is not quite what was asked for; absent where it is. A sentence. */
   readonly approximation?: (request: SignalRequest) => string | undefined;
 }
 
 const providers: readonly MapProvider[] = [
   { signal: attentionGiven, read: ({ given }) => given },
-  { signal: attentionReceived, read: ({ received }) => received },
+  { signal: attentionReceived, read: receivedFrom },
   {
     signal: classAttention,
     read: ({ classAttention: row }) => row,
@@ -28,11 +28,21 @@ const providers: readonly MapProvider[] = [
   },
 ];
 
+/** The class token's query joins those of the patches where it is asked for. */
+function receivedFrom(
+  { received, classAttention: row }: AttentionMarginals,
+  { parameters }: SignalRequest,
+): Float32Array {
+  if (parameters.queries !== 'all' || !row) return received;
+  const { length } = received;
+  return received.map((mean, token) => (mean * length + row[token]) / (length + 1));
+}
+
 const byName = new Map(providers.map((provider) => [provider.signal.declaration.name, provider]));
 
 /** The signal's values from the marginals of its layer's maps; undefined where maps do not give it. */
 export function readFromMap(request: SignalRequest, marginals: AttentionMarginals): Float32Array | undefined {
-  return byName.get(request.signal.name)?.read(marginals);
+  return byName.get(request.signal.name)?.read(marginals, request);
 }
 
 /** Whether attention maps give a signal exactly as it is declared. */

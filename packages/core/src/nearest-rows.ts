@@ -10,7 +10,7 @@ export type RowProducts = (
 ) => Promise<Float32Array>;
 
 /**
- * In plain JS, for each token of `of` its min(k, N - 1) nearest other tokens; see {@link Neighbours.nearest}.
+ * In plain JS, for each token of `of` its min(k, N - 1) nearest other tokens; see {@link Similarity.nearest}.
  * @param rows [length, D]
  * @throws InvalidArgumentError on a shape that does not fit, `of` out of range, k below 1; InvalidSignalError
  * on NaN or Infinity
@@ -36,7 +36,7 @@ export function nearestRows(rows: Float32Array, length: number, of: Uint32Array,
 }
 
 /**
- * The same tokens as {@link Neighbours.nearest} gives, most of the work done by `products`: only cosines that
+ * The same tokens as {@link Similarity.nearest} gives, most of the work done by `products`: only cosines that
  * float32 cannot tell apart are computed again, exactly.
  * @param products must be as near as float32 sums in any order are
  * @param rows [length, D]
@@ -98,19 +98,27 @@ function checkRows(
   of: Uint32Array,
   k: number,
 ): { channels: number; inverseNorms: Float64Array; neighbours: number } {
-  const channels = rows.length / length; // D
-  if (!(Number.isInteger(channels) && channels > 0)) {
-    throw new InvalidArgumentError('rows.length', rows.length, `a positive multiple of ${length} tokens`);
-  }
+  const channels = rowWidth(rows, length);
   if (!(Number.isSafeInteger(k) && k >= 1)) throw new InvalidArgumentError('k', k, 'a positive integer');
-  const wrong = of.find((token) => token >= length);
-  if (wrong !== undefined) throw new InvalidArgumentError('of', wrong, `token indices below ${length}`);
-
+  checkIndices(of, length);
   return { channels, inverseNorms: inverseRowNorms(rows, channels), neighbours: Math.min(k, length - 1) };
 }
 
+/** D of rows [length, D]. @throws InvalidArgumentError */
+export function rowWidth(rows: Float32Array, length: number): number {
+  const channels = rows.length / length;
+  if (Number.isInteger(channels) && channels > 0) return channels;
+  throw new InvalidArgumentError('rows.length', rows.length, `a positive multiple of ${length} tokens`);
+}
+
+/** @throws InvalidArgumentError on an index out of range */
+export function checkIndices(of: Uint32Array, length: number): void {
+  const wrong = of.find((token) => token >= length);
+  if (wrong !== undefined) throw new InvalidArgumentError('of', wrong, `token indices below ${length}`);
+}
+
 /** Rows [N, D], each times its factor. */
-function scaleRows(rows: Float32Array, factors: Float64Array): Float32Array {
+export function scaleRows(rows: Float32Array, factors: Float64Array): Float32Array {
   const channels = rows.length / factors.length;
   const scaled = new Float32Array(rows.length);
   let at = 0;
@@ -186,7 +194,7 @@ function dotProducts(
 }
 
 /** 1 / ||row|| of each token, 0 for a row of norm 0, so that its cosines are 0. */
-function inverseRowNorms(rows: Float32Array, channels: number): Float64Array {
+export function inverseRowNorms(rows: Float32Array, channels: number): Float64Array {
   return Float64Array.from({ length: rows.length / channels }, (_, token) => {
     let square = 0;
     for (let d = token * channels; d < (token + 1) * channels; d++) square += rows[d] * rows[d];

@@ -2,11 +2,11 @@
 import type { ReductionPlan } from './plan.js';
 import { planTokens, type TokenReducer } from './reducer.js';
 import type { SignalRequest } from './signals/define-signal.js';
-import type { Site } from './sites.js';
+import { layerInTower, type Site } from './sites.js';
 import type { TokenSource } from './token-source.js';
 import { carryTokens } from './tokens-behind-plan.js';
 
-/** How many layers the two towers of a model have: negative layers count from there. */
+/** How many layers the two towers of a model have: layers from the end count from there, and layers that scale scale by it. */
 export interface TowerLayers {
   readonly vision: number;
   readonly language: number;
@@ -15,8 +15,9 @@ export interface TowerLayers {
 /** A request whose layer is counted from the start. */
 export function requestInModel(request: SignalRequest, layers: TowerLayers): SignalRequest {
   const { layer, signal } = request;
-  if (typeof layer !== 'number' || layer >= 0) return request;
-  return { ...request, layer: layers[signal.of === 'language-layer' ? 'language' : 'vision'] + layer };
+  if (layer === undefined || typeof layer === 'string') return request;
+  const tower = signal.of === 'language-layer' ? 'language' : 'vision';
+  return { ...request, layer: layerInTower(layer, layers[tower], tower) };
 }
 
 /**
@@ -50,5 +51,6 @@ function inModel(tokens: TokenSource, layers: TowerLayers): TokenSource {
     ...tokens,
     signal: (request) => tokens.signal(requestInModel(request, layers)),
     nearest: (rows, of, k) => tokens.nearest(requestInModel(rows, layers), of, k),
+    similarity: (rows, to, measure) => tokens.similarity(requestInModel(rows, layers), to, measure),
   };
 }

@@ -21,8 +21,8 @@ import { promptAttention } from './signals/prompt-attention.js';
 import { atFeatures, beforeLanguageLayer, beforeVisionLayer, siteId, type Site } from './sites.js';
 import {
   createTokens,
-  neighboursBy,
-  type Neighbours,
+  similarityBy,
+  type Similarity,
   type Requirements,
   type TokenSource,
 } from './token-source.js';
@@ -53,10 +53,10 @@ describe('defineReducer', () => {
     const reducer = defineReducer({
       name: 'mine',
       at: [atFeatures],
-      requires: { received: attentionReceived(), similar: neighboursBy(keys()) },
+      requires: { received: attentionReceived(), similar: similarityBy(keys()) },
       plan: async ({ signals, length }) => {
         expectTypeOf(signals.received).toEqualTypeOf<Float32Array>();
-        expectTypeOf(signals.similar).toEqualTypeOf<Neighbours>();
+        expectTypeOf(signals.similar).toEqualTypeOf<Similarity>();
         expectTypeOf(signals).not.toHaveProperty('given');
         return selectionPlan([signals.received.indexOf(0.75)], length);
       },
@@ -127,7 +127,7 @@ describe('defineReducer', () => {
     ['a score that is not required', { rule }, 'rule.score must be the name of a signal [N] in requires'],
     ['an inherited name as score', { rule: topK('toString', { keepCount: 1 }) }, 'rule.score'],
     ['a score of rows', { requires: { attention: keys() }, rule }, 'rule.score'],
-    ['a score of neighbours', { requires: { attention: neighboursBy(keys()) }, rule }, 'rule.score'],
+    ['a score of neighbours', { requires: { attention: similarityBy(keys()) }, rule }, 'rule.score'],
     [
       'a rule without a budget',
       { requires: { attention: attentionGiven() }, rule: { ...rule, budget: {} } as GraphRule },

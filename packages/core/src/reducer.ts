@@ -3,11 +3,11 @@ import { InvalidArgumentError, InvalidPlanError } from './errors.js';
 import { createPlan, type ReductionPlan } from './plan.js';
 import type { GraphRule } from './rules.js';
 import type { SignalRequest } from './signals/define-signal.js';
-import { checkSite, siteId, type Site } from './sites.js';
+import { checkSite, siteId, siteMadeFor, type DeclaredSite, type Site } from './sites.js';
 import {
   readTokens,
   requestsOf,
-  type NeighbourRequest,
+  type SimilarityRequest,
   type Requirements,
   type TokenSource,
   type VisualTokens,
@@ -22,22 +22,32 @@ export interface TokenReducer<R extends Requirements = Requirements> {
   readonly specificationVersion: 2;
   /** Lower-case letters, digits and hyphens, e.g. `fopru-rank`. */
   readonly name: string;
-  /** Where it acts, in the order of the data; most methods at one site. */
-  readonly at: readonly Site[];
+  /**
+   * Where it acts, in the order of the data; most methods at one site. Where layers that scale meet in a
+   * shallow model, each site comes at least one layer behind the one before it.
+   */
+  readonly at: readonly DeclaredSite[];
   /** The signals that `plan` reads, at each of its sites. A runner provides exactly these. */
   readonly requires: R;
   /**
    * Decides what becomes of the tokens at one of its sites; the same tokens always give the same plan. Call
    * it through {@link planTokens}, which reads the signals and checks what comes back.
    * @param site with its layer counted from the start
+   * @param stage index of the site in `at`
    * @throws FoveateError of the kind that fits, where the tokens are not what the method needs
    */
-  plan(tokens: VisualTokens<R>, site: Site): Promise<ReductionPlan>;
+  plan(tokens: VisualTokens<R>, site: Site, stage: number): Promise<ReductionPlan>;
   /**
    * The same decision as a rule, for a runner that lowers it into its graph; it gives the same tokens. Absent
    * where no rule says it.
    */
   readonly rule?: GraphRule;
+  /**
+   * What positions the tokens have that its plans leave inside the language model. `'original'`, the default:
+   * those of their anchors, where they also stand. `'renumbered'`: the outputs of an image stand in the
+   * plan's order, and all tokens behind are counted anew from there.
+   */
+  readonly positions?: 'original' | 'renumbered';
 }
 
 /** What {@link defineReducer} defines. */
@@ -64,7 +74,7 @@ export function defineReducer<const R extends Requirements>(
   checkSites('at', at);
   if (new Set(at.map(siteId)).size < at.length) throw new InvalidArgumentError('at', at, 'different sites');
   checkRequires('requires', requires);
-  for (const site of at) requestsOf(requires, site); // throws where a signal cannot be read at the site
+  for (const site of at) requestsOf(requires, site); // throws where a signal cannot be read there
   if (rule) checkRule(rule, requires);
   return Object.freeze({ ...definition, specificationVersion: 2 });
 }
@@ -87,16 +97,16 @@ function checkRequires(argument: string, requires: Requirements): void {
 
 /** A signal that was not called is a function, and has none. */
 function isRequirement(value: unknown): boolean {
-  const { signal, neighboursBy = { signal } } = Object(value) as Partial<SignalRequest & NeighbourRequest>;
-  return typeof neighboursBy.signal === 'object';
+  const { signal, similarityBy = { signal } } = Object(value) as Partial<SignalRequest & SimilarityRequest>;
+  return typeof similarityBy.signal === 'object';
 }
 
 function isRecord(value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function checkSites(argument: string, sites: readonly Site[]): void {
-  const listed: readonly Site[] = Array.isArray(sites) ? sites : [];
+function checkSites(argument: string, sites: readonly DeclaredSite[]): void {
+  const listed: readonly DeclaredSite[] = Array.isArray(sites) ? sites : [];
   if (listed.length === 0) throw new InvalidArgumentError(argument, sites, 'a list of at least one site');
   for (const [index, site] of listed.entries()) checkSite(`${argument}[${index}]`, site);
 }
@@ -141,7 +151,9 @@ export function checkReducer(argument: string, value: unknown): asserts value is
  * Has a reducer plan for tokens: reads the signals that it asks for, and checks the plan that comes back. The
  * reducer may be anyone's, and its plan decides what is read from memory: this is the one place where plans
  * are checked.
- * @param site one of the reducer's, its layer counted from the start. Default: its first
+ * @param site one of the reducer's, its layer counted from the start; one that scales is that of the model
+ * which the method was made for. Default: its first
+ * @param stage index of the site in the reducer's `at`. Default: the one that says the same, or else 0
  * @throws SignalUnavailableError, InvalidSignalError, InvalidArgumentError on tokens that do not fit;
  * InvalidPlanError where the reducer breaks the rules of a plan; what the reducer throws
  * @example
@@ -152,10 +164,15 @@ export function checkReducer(argument: string, value: unknown): asserts value is
 export async function planTokens(
   reducer: TokenReducer,
   source: TokenSource,
-  site: Site = reducer.at[0],
+  site: DeclaredSite = reducer.at[0],
+  stage: number = Math.max(
+    0,
+    reducer.at.findIndex((one) => siteId(one) === siteId(site)),
+  ),
 ): Promise<ReductionPlan> {
-  const tokens = await readTokens(source, reducer.requires, site);
-  const plan = createPlan(await reducer.plan(tokens, site));
+  const there = siteMadeFor(site);
+  const tokens = await readTokens(source, reducer.requires, there);
+  const plan = createPlan(await reducer.plan(tokens, there, stage));
   if (plan.inputLength === source.length) return plan;
   throw new InvalidPlanError(
     `${reducer.name} made a plan for ${plan.inputLength} tokens; there are ${source.length}.`,

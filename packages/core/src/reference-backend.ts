@@ -3,6 +3,12 @@ import { InvalidArgumentError, InvalidSignalError } from './errors.js';
 import { nearestRows } from './nearest-rows.js';
 import { applyPlan } from './plan-algebra.js';
 import type { ReductionPlan } from './plan.js';
+import {
+  plainProducts,
+  similarityWith,
+  type ComparedRows,
+  type SimilarityMeasure,
+} from './row-similarity.js';
 
 /** A tensor in the memory of JS: row-major data and its shape. */
 export interface HostTensor {
@@ -29,6 +35,10 @@ export const referenceBackend: TensorBackend<HostTensor> = Object.freeze({
   nearest: async ({ data, shape }: HostTensor, of: Uint32Array, k: number) => {
     if (shape.length !== 2) throw new InvalidArgumentError('rows.shape', shape, '[N, D]');
     return nearestRows(data, shape[0], of, k);
+  },
+  similarity: async ({ data, shape }: HostTensor, to: ComparedRows, measure: SimilarityMeasure) => {
+    if (shape.length !== 2) throw new InvalidArgumentError('rows.shape', shape, '[N, D]');
+    return similarityWith(plainProducts, data, shape[0], to, measure);
   },
   applyPlan: async ({ data, shape }: HostTensor, plan: ReductionPlan) => {
     if (shape.length !== 2 || shape[0] !== plan.inputLength) {

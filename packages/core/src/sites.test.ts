@@ -1,6 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from './errors.js';
-import { atFeatures, beforeLanguageLayer, beforeVisionLayer, checkSite, siteId, type Site } from './sites.js';
+import {
+  atFeatures,
+  beforeLanguageLayer,
+  beforeVisionLayer,
+  checkSite,
+  layerInTower,
+  scaledLayer,
+  siteId,
+  siteMadeFor,
+  type Site,
+} from './sites.js';
 
 const sites = [
   atFeatures,
@@ -10,6 +20,7 @@ const sites = [
   beforeLanguageLayer(1),
   beforeLanguageLayer(-1),
   beforeLanguageLayer(2),
+  beforeLanguageLayer(scaledLayer(2, 32)),
 ];
 
 it('a site is its tower and its layer', () => {
@@ -23,6 +34,36 @@ it('siteId tells sites apart', () => {
   expect(siteId(beforeLanguageLayer(2))).toBe('language@2');
   expect(new Set(sites.map(siteId)).size).toBe(sites.length);
   expect(siteId(structuredClone(atFeatures))).toBe(siteId(atFeatures));
+});
+
+describe('a layer that scales', () => {
+  it('is as far on the way in a shallower model', () => {
+    expect([6, 24, 32].map((count) => layerInTower(scaledLayer(8, 32), count, 'language'))).toEqual([
+      2, 6, 8,
+    ]);
+  });
+
+  it('stays where it is in a deeper language model, not in a deeper encoder', () => {
+    expect(layerInTower(scaledLayer(8, 32), 40, 'language')).toBe(8);
+    expect(layerInTower(scaledLayer(8, 24), 27, 'vision')).toBe(9);
+  });
+
+  it('is not one that counts from an end', () => {
+    expect(layerInTower(3, 6, 'language')).toBe(3);
+    expect(layerInTower(-1, 6, 'vision')).toBe(5);
+    for (const [layer, of] of [
+      [-1, 32],
+      [32, 32],
+      [1.5, 32],
+      [0, 0],
+    ]) {
+      expect(() => scaledLayer(layer, of)).toThrow(InvalidArgumentError);
+    }
+  });
+
+  it('is itself in the model that it was made for', () => {
+    expect(siteMadeFor(beforeLanguageLayer(scaledLayer(8, 32)))).toEqual(beforeLanguageLayer(8));
+  });
 });
 
 describe('checkSite', () => {
@@ -39,6 +80,10 @@ describe('checkSite', () => {
     { tower: 'vision' },
     { tower: 'language', layer: 'features' },
     { tower: 'language', layer: 0 },
+    { tower: 'language', layer: { layer: 0, of: 32 } },
+    { tower: 'language', layer: { layer: 32, of: 32 } },
+    { tower: 'language', layer: {} },
+    { tower: 'language', layer: null },
     { tower: 'language', layer: 2 ** 60 },
     { tower: 'audio', layer: 2 },
     { layer: 2 },

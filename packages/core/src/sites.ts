@@ -25,6 +25,42 @@ export interface LanguageSite {
 /** A place where visual tokens can be reduced. */
 export type Site = VisionSite | LanguageSite;
 
+/**
+ * Layer `layer` of a tower of `of` layers, for which a method was made; in a tower of another depth the layer
+ * as far on the way, see {@link layerInTower}.
+ */
+export interface ScaledLayer {
+  /** Counted from 0. */
+  readonly layer: number;
+  readonly of: number;
+}
+
+/** A site as a method declares it: its layer may be one that scales with the depth of the model. */
+export type DeclaredSite = Site | { readonly tower: Site['tower']; readonly layer: ScaledLayer };
+
+/**
+ * A layer that scales with the depth of the model.
+ * @throws InvalidArgumentError unless 0 <= layer < of, whole numbers both
+ * @example
+ * beforeLanguageLayer(scaledLayer(8, 32)) // before layer 8 of 32 or more, 6 of 24, 2 of 6
+ */
+export function scaledLayer(layer: number, of: number): ScaledLayer {
+  const isLayer = Number.isSafeInteger(of) && Number.isSafeInteger(layer) && layer >= 0 && layer < of;
+  if (isLayer) return Object.freeze({ layer, of });
+  throw new InvalidArgumentError('layer', { layer, of }, 'a layer from 0 to of - 1, whole numbers both');
+}
+
+/**
+ * The number of a layer in a tower of `count` layers, counted from the start. One that scales is
+ * round(layer * count / of); in a language model of more than `of` layers it stays where it is, as the
+ * official codes have it.
+ */
+export function layerInTower(layer: number | ScaledLayer, count: number, tower: Site['tower']): number {
+  if (typeof layer === 'number') return layer < 0 ? count + layer : layer;
+  const depth = tower === 'language' ? Math.min(count, layer.of) : count;
+  return Math.round((layer.layer * depth) / layer.of);
+}
+
 /** The site of methods that work between the encoder and the language model, which most do. */
 export const atFeatures: VisionSite = Object.freeze({ tower: 'vision', layer: 'features' });
 
@@ -33,7 +69,9 @@ export const atFeatures: VisionSite = Object.freeze({ tower: 'vision', layer: 'f
  * @example
  * beforeVisionLayer(8) // layers 0 to 7 see every patch
  */
-export function beforeVisionLayer(layer: number): VisionSite {
+export function beforeVisionLayer<Layer extends number | ScaledLayer>(
+  layer: Layer,
+): { readonly tower: 'vision'; readonly layer: Layer } {
   return { tower: 'vision', layer };
 }
 
@@ -42,16 +80,23 @@ export function beforeVisionLayer(layer: number): VisionSite {
  * @example
  * beforeLanguageLayer(2) // layers 0 and 1 see every visual token
  */
-export function beforeLanguageLayer(layer: number): LanguageSite {
+export function beforeLanguageLayer<Layer extends number | ScaledLayer>(
+  layer: Layer,
+): { readonly tower: 'language'; readonly layer: Layer } {
   return { tower: 'language', layer };
 }
 
 /**
- * A site in a few characters, e.g. `vision@features`, `language@2`: equal exactly where two sites are the
- * same.
+ * A site in a few characters, e.g. `vision@features`, `language@2`, `language@8/32`: equal exactly where two
+ * sites are declared the same.
  */
-export function siteId({ tower, layer }: Site): string {
-  return `${tower}@${layer}`;
+export function siteId({ tower, layer }: DeclaredSite): string {
+  return `${tower}@${typeof layer === 'object' ? `${layer.layer}/${layer.of}` : layer}`;
+}
+
+/** The site in a model of the depth that the method was made for. */
+export function siteMadeFor(site: DeclaredSite): Site {
+  return typeof site.layer === 'object' ? ({ ...site, layer: site.layer.layer }) : (site as Site);
 }
 
 /**
@@ -59,14 +104,25 @@ export function siteId({ tower, layer }: Site): string {
  * @param argument its name in the error
  * @throws InvalidArgumentError on another tower, and on layer 0, before which no layer could say what matters
  */
-export function checkSite(argument: string, site: Site): Site {
-  const { tower, layer } = Object(site) as Partial<Site>;
-  const numbered = Number.isSafeInteger(layer) && layer !== 0;
+export function checkSite(argument: string, site: DeclaredSite): DeclaredSite {
+  const { tower, layer } = Object(site) as Partial<DeclaredSite>;
+  const numbered = typeof layer === 'object' ? isScaled(layer) : Number.isSafeInteger(layer) && layer !== 0;
   if ((tower === 'vision' && (numbered || layer === 'features')) || (tower === 'language' && numbered))
     return site;
   throw new InvalidArgumentError(
     argument,
     site,
-    "{ tower: 'vision', layer: 'features' } or { tower: 'vision' | 'language', layer } with a whole number that is not 0",
+    "{ tower: 'vision', layer: 'features' } or { tower: 'vision' | 'language', layer } with a whole number that is not 0, or scaledLayer(layer, of)",
+  );
+}
+
+/** Whether a layer that scales has one before it. */
+function isScaled(value: Partial<ScaledLayer> | null): boolean {
+  const { layer, of } = value ?? {};
+  return (
+    Number.isSafeInteger(layer) &&
+    Number.isSafeInteger(of) &&
+    Number(layer) >= 1 &&
+    Number(layer) < Number(of)
   );
 }

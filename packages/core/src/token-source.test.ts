@@ -12,7 +12,7 @@ import { textEmbeddings } from './signals/text-embeddings.js';
 import { atFeatures, beforeLanguageLayer, beforeVisionLayer } from './sites.js';
 import {
   createTokens,
-  neighboursBy,
+  similarityBy,
   readTokens,
   requestsOf,
   type TokensInit,
@@ -116,14 +116,14 @@ describe('createTokens', () => {
   });
 });
 
-describe('neighboursBy', () => {
+describe('similarityBy', () => {
   it('asks by rows, one a token', () => {
-    expect(neighboursBy(keys({ layer: -1 }))).toEqual({ neighboursBy: keys({ layer: -1 }) });
+    expect(similarityBy(keys({ layer: -1 }))).toEqual({ similarityBy: keys({ layer: -1 }) });
   });
 
   it.each([attentionGiven(), textEmbeddings(), attentionMap()])('refuses $signal.name', (request) => {
-    expect(() => neighboursBy(request)).toThrow(InvalidArgumentError);
-    expect(() => neighboursBy(request)).toThrow(
+    expect(() => similarityBy(request)).toThrow(InvalidArgumentError);
+    expect(() => similarityBy(request)).toThrow(
       `rows must be a signal of the shape [N, D]; received "${signalId(request)}"`,
     );
   });
@@ -162,7 +162,7 @@ describe('readTokens', () => {
     const { signals } = await readTokens(createTokens(init), { received }, beforeVisionLayer(5));
     expect([...signals.received]).toEqual([3, 4]);
     const other = readTokens(createTokens(init), { received }, beforeVisionLayer(4));
-    await expect(other).rejects.toThrow('attentionReceived@3 is not available');
+    await expect(other).rejects.toThrow('attentionReceived@3:patches is not available');
   });
 
   it('answers for neighbours where their rows are, and only when asked', async () => {
@@ -174,7 +174,7 @@ describe('readTokens', () => {
         return Uint32Array.of(1);
       },
     };
-    const requires = { similar: neighboursBy(keys({ layer: 'before' })) };
+    const requires = { similar: similarityBy(keys({ layer: 'before' })) };
     const { signals } = await readTokens(source, requires, beforeVisionLayer(3));
     expect(asked).toEqual([]);
     expect([...(await signals.similar.nearest(Uint32Array.of(0), 7))]).toEqual([1]);
@@ -191,7 +191,7 @@ describe('readTokens', () => {
         return tokens.signal(request);
       },
     };
-    const requires = { given: attentionGiven(), rows: keys(), similar: neighboursBy(keys()) };
+    const requires = { given: attentionGiven(), rows: keys(), similar: similarityBy(keys()) };
     await readTokens(source, requires, atFeatures);
     expect(asked).toEqual(['attentionGiven@features', 'keys@features:joined']);
   });
@@ -222,8 +222,8 @@ it('requestsOf lists the signals behind requirements at a site, each once', () =
   const requires = {
     attention: promptAttention(),
     rows: keys(),
-    similar: neighboursBy(keys()),
-    others: neighboursBy(features()),
+    similar: similarityBy(keys()),
+    others: similarityBy(features()),
   };
   expect(requestsOf(requires, beforeLanguageLayer(3))).toEqual([
     promptAttention({ layer: 2 }),

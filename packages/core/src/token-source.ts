@@ -1,9 +1,15 @@
 /** Visual tokens: their layout, what a method sees of them, and where their signals are read. */
 import { InvalidArgumentError, SignalUnavailableError } from './errors.js';
-import { nearestRows } from './nearest-rows.js';
+import { nearestRows, type RowProducts } from './nearest-rows.js';
 import type { Grid } from './plan.js';
+import {
+  plainProducts,
+  similarityWith,
+  type ComparedRows,
+  type SimilarityMeasure,
+} from './row-similarity.js';
 import { checkSignal, requestAt, signalId, type SignalRequest } from './signals/define-signal.js';
-import type { Site } from './sites.js';
+import { siteMadeFor, type DeclaredSite, type Site } from './sites.js';
 
 /** A run of tokens that belong to one image or crop. */
 export interface Span {
@@ -25,37 +31,47 @@ export interface TokenLayout {
   readonly spans: readonly Span[];
   /** [N] the patches that each token stands for. Absent: one each. */
   readonly sizes?: Float32Array;
+  /**
+   * How many tokens entered the tower, where methods before this one left fewer. Absent: as many as there
+   * are.
+   */
+  readonly entered?: number;
+  /**
+   * [N] Where each token stands among all that this place in the language model sees, text included,
+   * ascending. Absent outside the language model.
+   */
+  readonly places?: Uint32Array;
   /** Hash of the decoded image: the seed of anything random. */
   readonly imageHash: string;
 }
 
 /** The signals that a method asks for, each under the name by which the method reads it. */
-export type Requirements = Readonly<Record<string, SignalRequest | NeighbourRequest>>;
+export type Requirements = Readonly<Record<string, SignalRequest | SimilarityRequest>>;
 
 /**
- * Which tokens are alike by a signal [N, D]; answered where its values are, which are wide and stay there.
+ * How alike tokens are by a signal [N, D]; answered where its values are, which are wide and stay there.
  */
-export interface NeighbourRequest {
-  readonly neighboursBy: SignalRequest;
+export interface SimilarityRequest {
+  readonly similarityBy: SignalRequest;
 }
 
 /**
- * Asks for the {@link Neighbours} by a signal.
+ * Asks for the {@link Similarity} by a signal.
  * @param rows a signal [N, D]
  * @throws InvalidArgumentError on a signal of another shape
  * @example
- * defineReducer({ requires: { similar: neighboursBy(keys()) }, ... })
+ * defineReducer({ requires: { similar: similarityBy(keys()) }, ... })
  * // and in plan: await tokens.signals.similar.nearest(kept, 32)
  */
-export function neighboursBy(rows: SignalRequest): NeighbourRequest {
+export function similarityBy(rows: SignalRequest): SimilarityRequest {
   if (rows.signal.shape.join() !== 'N,D') {
     throw new InvalidArgumentError('rows', signalId(rows), 'a signal of the shape [N, D]');
   }
-  return { neighboursBy: rows };
+  return { similarityBy: rows };
 }
 
-/** Answers which tokens are alike. */
-export interface Neighbours {
+/** Answers which tokens are alike, and how much. */
+export interface Similarity {
   /**
    * For each token of `of`, its min(k, N - 1) nearest OTHER tokens by cosine, nearest first, ties to the
    * lower index.
@@ -64,11 +80,21 @@ export interface Neighbours {
    * the rows
    */
   nearest(of: Uint32Array, k: number): Promise<Uint32Array>;
+  /**
+   * The cosine of every token's row with each of `to`: tokens by their indices [Q], or rows [Q, D] from
+   * elsewhere; 0 where a row has norm 0. In float32.
+   * @returns [Q, N] row-major
+   * @throws InvalidArgumentError on an index out of range, on rows of another width; InvalidSignalError on
+   * NaN or Infinity in the rows
+   */
+  cosines(to: ComparedRows): Promise<Float32Array>;
+  /** The same with dot products. */
+  dots(to: ComparedRows): Promise<Float32Array>;
 }
 
 /** The values of {@link Requirements}, under the same names. */
 export type SignalsOf<R extends Requirements> = {
-  readonly [Name in keyof R]: R[Name] extends NeighbourRequest ? Neighbours : Float32Array;
+  readonly [Name in keyof R]: R[Name] extends SimilarityRequest ? Similarity : Float32Array;
 };
 
 /**
@@ -89,8 +115,12 @@ export interface TokenSource extends TokenLayout {
    * @throws SignalUnavailableError where there is no such signal
    */
   signal(request: SignalRequest): Promise<Float32Array>;
-  /** As {@link Neighbours}, by the rows of a signal [N, D]. */
+  /** As {@link Similarity}, by the rows of a signal [N, D]. */
   nearest(rows: SignalRequest, of: Uint32Array, k: number): Promise<Uint32Array>;
+  /** As {@link Similarity.cosines} and `dots`, by the rows of a signal [N, D]. [Q, N] */
+  similarity(rows: SignalRequest, to: ComparedRows, measure: SimilarityMeasure): Promise<Float32Array>;
+  /** Multiplies rows that are carried behind a plan, where this runner does it fast. */
+  readonly products: RowProducts;
 }
 
 /** A request with its values. */
@@ -106,6 +136,10 @@ export interface TokensInit {
   readonly spans?: readonly Span[];
   /** Default: one patch a token. */
   readonly sizes?: Float32Array;
+  /** Default: `length`. */
+  readonly entered?: number;
+  /** Default: none. */
+  readonly places?: Uint32Array;
   /** Default: the empty string. */
   readonly imageHash?: string;
   /** Default: none. Values are checked when a method reads them. */
@@ -135,14 +169,25 @@ export function createTokens(init: TokensInit): TokenSource {
       );
     },
     nearest: async (rows, of, k) => nearestRows(await tokens.signal(rows), length, of, k),
+    similarity: async (rows, to, measure) =>
+      similarityWith(plainProducts, await tokens.signal(rows), length, to, measure),
+    products: plainProducts,
   };
   checkLayout(tokens);
   return tokens;
 }
 
 /** The layout alone, without what else an object has. */
-function layoutOf({ length, grid, spans, sizes, imageHash }: TokenLayout): TokenLayout {
-  return { length, ...(grid && { grid }), spans, ...(sizes && { sizes }), imageHash };
+function layoutOf({ length, grid, spans, sizes, entered, places, imageHash }: TokenLayout): TokenLayout {
+  return {
+    length,
+    ...(grid && { grid }),
+    spans,
+    ...(sizes && { sizes }),
+    ...(entered !== undefined && { entered }),
+    ...(places && { places }),
+    imageHash,
+  };
 }
 
 /**
@@ -157,13 +202,17 @@ export async function readTokens<R extends Requirements>(
 ): Promise<VisualTokens<R>> {
   checkLayout(source);
   const read = Object.entries(requires).map(async ([name, required]) => {
-    if (!('neighboursBy' in required)) {
+    if (!('similarityBy' in required)) {
       const request = requestAt(required, site);
       return [name, checkSignal(request, await source.signal(request), source.length)] as const;
     }
-    const rows = requestAt(required.neighboursBy, site);
-    const neighbours: Neighbours = { nearest: (of, k) => source.nearest(rows, of, k) };
-    return [name, neighbours] as const;
+    const rows = requestAt(required.similarityBy, site);
+    const similarity: Similarity = {
+      nearest: (of, k) => source.nearest(rows, of, k),
+      cosines: (to) => source.similarity(rows, to, 'cosine'),
+      dots: (to) => source.similarity(rows, to, 'dot'),
+    };
+    return [name, similarity] as const;
   });
   return { ...layoutOf(source), signals: Object.fromEntries(await Promise.all(read)) as SignalsOf<R> };
 }
@@ -171,9 +220,10 @@ export async function readTokens<R extends Requirements>(
 /**
  * The signals behind requirements, neighbours' rows included, as a method reads them at a site; each once.
  */
-export function requestsOf(requires: Requirements, site: Site): SignalRequest[] {
+export function requestsOf(requires: Requirements, declared: DeclaredSite): SignalRequest[] {
+  const site = siteMadeFor(declared);
   const requests = Object.values(requires).map((required) =>
-    requestAt('neighboursBy' in required ? required.neighboursBy : required, site),
+    requestAt('similarityBy' in required ? required.similarityBy : required, site),
   );
   return [...new Map(requests.map((request) => [signalId(request), request])).values()];
 }
@@ -181,9 +231,9 @@ export function requestsOf(requires: Requirements, site: Site): SignalRequest[] 
 /**
  * Checks a layout.
  * @throws InvalidArgumentError on a length below 1, a grid that does not hold the tokens, spans that do not
- * tile them, sizes that are not one a token, a hash that is no string
+ * tile them, sizes or places that are not one a token, a hash that is no string
  */
-function checkLayout({ length, grid, spans, sizes, imageHash }: TokenLayout): void {
+function checkLayout({ length, grid, spans, sizes, entered = length, places, imageHash }: TokenLayout): void {
   if (!(Number.isSafeInteger(length) && length >= 1)) {
     throw new InvalidArgumentError('tokens.length', length, 'a positive integer');
   }
@@ -210,6 +260,16 @@ function checkLayout({ length, grid, spans, sizes, imageHash }: TokenLayout): vo
       'tokens.sizes',
       sizes,
       `a positive number for each of the ${length} tokens`,
+    );
+  }
+  if (!(Number.isSafeInteger(entered) && entered >= 1)) {
+    throw new InvalidArgumentError('tokens.entered', entered, 'a positive integer');
+  }
+  if (places && (places.length !== length || places.some((place, i) => i > 0 && place <= places[i - 1]))) {
+    throw new InvalidArgumentError(
+      'tokens.places',
+      places,
+      `ascending, one for each of the ${length} tokens`,
     );
   }
   if (typeof imageHash !== 'string')

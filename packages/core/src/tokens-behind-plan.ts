@@ -1,7 +1,8 @@
 /** The tokens that a plan leaves, with their signals. */
 import { InvalidArgumentError, SignalUnavailableError } from './errors.js';
-import { nearestRows } from './nearest-rows.js';
-import { isIdentity, isSelection, type ReductionPlan } from './plan.js';
+import { checkIndices, nearestRowsWith } from './nearest-rows.js';
+import { isIdentity, isSelection, picksTokens, type ReductionPlan } from './plan.js';
+import { similarityWith } from './row-similarity.js';
 import { checkSignal, signalId, type SignalRequest } from './signals/define-signal.js';
 import { createTokens, type Span, type TokenSource } from './token-source.js';
 
@@ -11,8 +12,8 @@ import { createTokens, type Span, type TokenSource } from './token-source.js';
  *
  * The grid survives exactly where the plan names the one that its outputs fill (`plan.grid`: whole rows,
  * pooling) or is the identity. Each output belongs to the span of its anchor; a span that lost all tokens has
- * length 0. A merged token's size is the sum of its sources'. Neighbours are found among the carried rows, in
- * plain JS. The image's hash stays.
+ * length 0. A merged token's size is the sum of its sources'. Merged rows are compared as they were carried,
+ * by the source's `products`. The image's hash stays.
  * @throws InvalidArgumentError where the plan is for another number of tokens, or mixes the order of several
  * spans
  */
@@ -28,13 +29,29 @@ export function carryTokens(tokens: TokenSource, plan: ReductionPlan): TokenSour
       ...(grid && { grid }),
       ...(sizes && { sizes }),
       spans: carrySpans(tokens.spans, plan),
+      ...(tokens.entered !== undefined && { entered: tokens.entered }),
+      ...(tokens.places &&
+        isAscending(plan.anchors) && { places: plan.anchors.map((anchor) => tokens.places?.[anchor] ?? 0) }),
       imageHash: tokens.imageHash,
     }),
     signal: async (request) => {
       refuseToCarry(request);
       return carrySignal(request, checkSignal(request, await tokens.signal(request), tokens.length), plan);
     },
-    nearest: async (rows, of, k) => nearestRows(await carried.signal(rows), plan.outputLength, of, k),
+    nearest: async (rows, of, k) =>
+      nearestRowsWith(tokens.products, await carried.signal(rows), plan.outputLength, of, k),
+    similarity: async (rows, to, measure) => {
+      if (!picksTokens(plan)) {
+        const values = await carried.signal(rows);
+        return similarityWith(tokens.products, values, plan.outputLength, to, measure);
+      }
+      refuseToCarry(rows);
+      const isIndex = to instanceof Uint32Array;
+      if (isIndex) checkIndices(to, plan.outputLength);
+      const before = isIndex ? to.map((token) => plan.sources[token]) : to;
+      return pickColumns(await tokens.similarity(rows, before, measure), tokens.length, plan.sources);
+    },
+    products: tokens.products,
   };
   return carried;
 }
@@ -57,6 +74,20 @@ function carrySignal({ signal }: SignalRequest, values: Float32Array, plan: Redu
     case 'sum':
       return combineRows(values, plan, (m) => ones(plan, m));
   }
+}
+
+/** Columns of [Q, N] in the order of `sources` [M]: [Q, M]. */
+function pickColumns(values: Float32Array, length: number, sources: Uint32Array): Float32Array {
+  const rows = values.length / length;
+  const result = new Float32Array(rows * sources.length);
+  for (let row = 0, at = 0; row < rows; row++) {
+    for (const source of sources) result[at++] = values[row * length + source];
+  }
+  return result;
+}
+
+function isAscending(values: Uint32Array): boolean {
+  return values.every((value, i) => i === 0 || value > values[i - 1]);
 }
 
 /** Absent as long as every token stands for one patch. */

@@ -6,7 +6,7 @@ import {
   createTokens,
   InvalidArgumentError,
   keys as keysSignal,
-  neighboursBy,
+  similarityBy,
   planTokens,
   selectionPlan,
   SignalUnavailableError,
@@ -119,7 +119,7 @@ describe('prumerge', () => {
   it('reads the layer that it is told to', async () => {
     expect(prumerge({ layer: 'last' }).requires).toEqual({
       attention: classAttention({ layer: -1, heads: 'joined' }),
-      similar: neighboursBy(keysSignal({ layer: -1, heads: 'joined' })),
+      similar: similarityBy(keysSignal({ layer: -1, heads: 'joined' })),
     });
     const tokens = attendedTokens(attention, attention, -1);
     expect([...(await planTokens(prumerge({ layer: 'last' }), tokens)).anchors]).toEqual([6, 4, 2]);
@@ -158,7 +158,7 @@ describe('prumerge', () => {
     }
     expect(prumerge().requires).toEqual({
       attention: classAttention({ layer: 'features', heads: 'joined' }),
-      similar: neighboursBy(keysSignal({ layer: 'features', heads: 'joined' })),
+      similar: similarityBy(keysSignal({ layer: 'features', heads: 'joined' })),
     });
   });
 

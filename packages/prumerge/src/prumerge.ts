@@ -10,10 +10,10 @@ import {
   identityPlan,
   keys,
   mergePlan,
-  neighboursBy,
+  similarityBy,
   resolveBudget,
   topIndices,
-  type Neighbours,
+  type Similarity,
   type OptionsOf,
   type ReductionPlan,
   type TokenReducer,
@@ -113,7 +113,7 @@ function define(name: string, given: PrumergeOptions, { keepOutliers, keepCount 
   return defineReducer({
     name,
     at: [atFeatures],
-    requires: { attention: classAttention({ layer }), similar: neighboursBy(keys({ layer })) },
+    requires: { attention: classAttention({ layer }), similar: similarityBy(keys({ layer })) },
     plan: async ({ length, signals: { attention, similar } }) => {
       const fixed = budget && resolveBudget(budget, length);
       if (fixed?.count === length) return identityPlan(length, { warnings: fixed.warnings });
@@ -130,7 +130,7 @@ function nothingStandsOut(length: number): string {
 }
 
 /** For each kept token its 32 nearest others, or all others where there are fewer. */
-async function nearestTokens(similar: Neighbours, kept: readonly number[]): Promise<Uint32Array[]> {
+async function nearestTokens(similar: Similarity, kept: readonly number[]): Promise<Uint32Array[]> {
   if (kept.length === 0) return [];
   const nearest = await similar.nearest(Uint32Array.from(kept), 32); // [kept, width]
   const width = nearest.length / kept.length;

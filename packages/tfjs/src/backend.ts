@@ -2,8 +2,10 @@ import {
   InvalidArgumentError,
   InvalidSignalError,
   type AttentionMarginals,
+  type ComparedRows,
   type MarginalsOptions,
   type ReductionPlan,
+  type SimilarityMeasure,
   type TensorBackend,
 } from '@foveate/core';
 import * as tf from '@tensorflow/tfjs-core';
@@ -30,6 +32,7 @@ export const tfjsBackend: TensorBackend<tf.Tensor> = Object.freeze({
   },
   marginals: readMarginals,
   nearest,
+  similarity,
   applyPlan: async (features: tf.Tensor, plan: ReductionPlan) => applyPlan(features, plan),
 });
 
@@ -101,16 +104,68 @@ async function nearest(rows: tf.Tensor, of: Uint32Array, k: number): Promise<Uin
     return [norms, neighbours > 0 && of.length > 0 ? nearestOf(unit, of, neighbours) : undefined];
   });
   try {
-    const values = await norms.data();
-    const broken = values.findIndex((value) => !Number.isFinite(value));
-    if (broken >= 0) {
-      throw new InvalidSignalError('rows', `has NaN or Infinity in the row of token ${broken}`);
-    }
+    refuseBroken(await norms.data());
     return Uint32Array.from(indices ? await indices.data() : []);
   } finally {
     norms.dispose();
     indices?.dispose();
   }
+}
+
+/** See {@link TensorBackend.similarity}. */
+async function similarity(
+  rows: tf.Tensor,
+  to: ComparedRows,
+  measure: SimilarityMeasure,
+): Promise<Float32Array> {
+  checkTensor('rows', rows, [2], '[N, D]');
+  const [length, channels] = rows.shape;
+  if (length < 1 || channels < 1) throw new InvalidArgumentError('rows.shape', rows.shape, '[N, D]');
+  checkCompared(to, length, channels);
+  const [norms, values] = tf.tidy(() => {
+    const { unit, norms } = normalise(rows as tf.Tensor2D);
+    if (to.length === 0) return [norms, undefined];
+    const compared = measure === 'dot' ? (rows as tf.Tensor2D) : unit;
+    return [norms, tf.matMul(comparedRows(compared, to, measure), tf.transpose(compared))]; // [Q, N]
+  });
+  try {
+    refuseBroken(await norms.data());
+    return values ? ((await values.data()) as Float32Array) : new Float32Array(0);
+  } finally {
+    norms.dispose();
+    values?.dispose();
+  }
+}
+
+/** @throws InvalidArgumentError, InvalidSignalError */
+function checkCompared(to: ComparedRows, length: number, channels: number): void {
+  if (to instanceof Uint32Array) {
+    const wrong = to.find((token) => token >= length);
+    if (wrong !== undefined) throw new InvalidArgumentError('to', wrong, `token indices below ${length}`);
+    return;
+  }
+  if (!(to instanceof Float32Array) || to.length % channels > 0) {
+    throw new InvalidArgumentError('to', to, `token indices (Uint32Array), or rows of ${channels} numbers`);
+  }
+  const broken = to.findIndex((value) => !Number.isFinite(value));
+  if (broken >= 0)
+    throw new InvalidSignalError('to', `has NaN or Infinity in row ${Math.floor(broken / channels)}`);
+}
+
+/** [Q, D]: some of the rows, or others, of norm 1 where cosines are asked for. */
+function comparedRows(rows: tf.Tensor2D, to: ComparedRows, measure: SimilarityMeasure): tf.Tensor2D {
+  if (to instanceof Uint32Array) {
+    return tf.gatherND(rows, tf.expandDims(tf.tensor1d(Int32Array.from(to), 'int32'), 1)) as tf.Tensor2D;
+  }
+  const others = tf.tensor2d(to, [to.length / rows.shape[1], rows.shape[1]]);
+  return measure === 'dot' ? others : normalise(others).unit;
+}
+
+/** @throws InvalidSignalError where a row's norm is no number */
+function refuseBroken(norms: ArrayLike<number>): void {
+  const broken = Array.from(norms).findIndex((value) => !Number.isFinite(value));
+  if (broken < 0) return;
+  throw new InvalidSignalError('rows', `has NaN or Infinity in the row of token ${broken}`);
 }
 
 /**

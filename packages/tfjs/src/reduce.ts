@@ -221,7 +221,7 @@ function approximations(
   signals: readonly TensorSignal<tf.Tensor>[],
 ): string[] {
   const given = new Set(signals.map(signalId));
-  const layers = new Set(attention.map(({ layer = 'features' }) => layer));
+  const layers = new Set<SignalRequest['layer']>(attention.map(({ layer = 'features' }) => layer));
   return readBy(reducer)
     .filter((request) => !given.has(signalId(request)) && layers.has(request.layer ?? 'features'))
     .flatMap((request) => mapGives(request)?.approximation ?? []);

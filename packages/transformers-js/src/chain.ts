@@ -50,7 +50,7 @@ function checkSites({ name, at }: TokenReducer): void {
   if (!inside) return;
   const tower = inside.tower === 'vision' ? 'vision encoder' : 'language model';
   throw new UnsupportedReducerError(
-    `${name} reduces tokens before layer ${inside.layer} of the ${tower}; transformers.js runs its layers as one graph, so that only methods that act on the features of the encoder work here. ${ELSEWHERE}`,
+    `${name} reduces tokens inside the ${tower} (${siteId(inside)}); transformers.js runs its layers as one graph, so that only methods that act on the features of the encoder work here. ${ELSEWHERE}`,
   );
 }
 

@@ -8,6 +8,7 @@ import {
   planChain,
   projectedFeatures,
   signalId,
+  similarityWith,
   textEmbeddings,
   type GivenSignal,
   type ReductionPlan,
@@ -90,6 +91,9 @@ async function tokensOf(
     ...tokens,
     nearest: async (rows, of, k) =>
       nearestRowsWith(encoder.products, await tokens.signal(rows), length, of, k),
+    similarity: async (rows, to, measure) =>
+      similarityWith(encoder.products, await tokens.signal(rows), length, to, measure),
+    products: encoder.products,
   };
 }
 

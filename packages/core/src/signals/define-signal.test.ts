@@ -91,13 +91,13 @@ describe('defineSignal', () => {
     ['null', queries, { heads: null }, 'queries.heads must be joined or mean; received null'],
     ['a layer where there is none', features, { layer: 3 }, 'features.layer must be absent'],
     ['a layer of all layers', attentionShare, { layer: 'features' }, 'attentionShare.layer must be absent'],
-    ['half a layer', queries, { layer: 1.5 }, "a whole number, 'features' or 'before'; received 1.5"],
+    ['half a layer', queries, { layer: 1.5 }, "a whole number, 'features', 'before' or scaledLayer(layer, of); received 1.5"],
     ['a layer in words', queries, { layer: 'last' }, 'queries.layer must be a whole number'],
     [
       'features of a language model',
       promptAttention,
       { layer: 'features' },
-      "promptAttention.layer must be a whole number, or 'before'; received",
+      "promptAttention.layer must be a whole number, 'before' or 'next'; received",
     ],
     ['text in place of options', queries, 'last', 'option of queries must be one of layer'],
   ])('refuses %s', (_, signal, options, message) => {

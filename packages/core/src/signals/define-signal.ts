@@ -1,6 +1,6 @@
 /** What a signal is: its declaration, the request that a method writes, and the check of its values. */
 import { InvalidArgumentError, InvalidSignalError } from '../errors.js';
-import { siteId, type Site } from '../sites.js';
+import { siteId, type ScaledLayer, type Site } from '../sites.js';
 
 /**
  * One axis of a signal: `N` visual tokens, `D` channels, `H` heads, `S` tokens with the class token (and
@@ -10,7 +10,7 @@ export type SignalAxis = 'N' | 'D' | 'H' | 'S' | 'T' | 'L';
 
 /**
  * What a signal is about, which says who can provide it: a layer of the vision encoder; all of its layers;
- * the features, which enter the language model; a layer of the language model; the text of the prompt.
+ * the features, which enter the language model; a layer of the language model; the prompt as it enters it.
  */
 export type SignalSource = 'vision-layer' | 'vision' | 'features' | 'language-layer' | 'prompt';
 
@@ -44,21 +44,22 @@ type NoParameters = Record<never, never>;
  * A layer of the vision encoder. `'features'`: the one whose output makes the features (LLaVA's
  * `vision_feature_layer`), which in an exported graph is the attention nearest upstream of the projector. A
  * number counts from 0, or from the end where it is below 0: -1 is the last layer that the encoder was
- * trained with, which exports often lack. `'before'`: the one just before the site where the method acts.
+ * trained with, which exports often lack. `'before'`: the one just before the site where the method acts. A
+ * `scaledLayer` is as far on the way in a tower of another depth.
  */
-export type VisionLayer = number | 'features' | 'before';
+export type VisionLayer = number | 'features' | 'before' | ScaledLayer;
 
 /**
  * A layer of the language model, from 0, or from the end where it is below 0. `'before'`: the one just before
- * the site where the method acts.
+ * the site where the method acts; `'next'`: the one just behind it, run on the tokens as they are there.
  */
-export type LanguageLayer = number | 'before';
+export type LanguageLayer = number | 'before' | 'next';
 
 /** One signal of one layer, as a method asks for it: plain data that survives `structuredClone`. */
 export interface SignalRequest {
   readonly signal: SignalDeclaration;
   /** Absent where the signal is of no layer. */
-  readonly layer?: VisionLayer;
+  readonly layer?: VisionLayer | LanguageLayer;
   /** All of the signal's further parameters. */
   readonly parameters: Readonly<Record<string, string>>;
 }
@@ -132,14 +133,14 @@ export function defineSignal<
     });
     return Object.freeze({
       signal: known,
-      ...(layer !== undefined && { layer: layer as VisionLayer }),
+      ...(layer !== undefined && { layer: layer as VisionLayer | LanguageLayer }),
       parameters: Object.freeze(Object.fromEntries(parameters)),
     });
   };
   return Object.assign(request, { declaration: known });
 }
 
-const defaultLayers: Readonly<Record<SignalSource, VisionLayer | undefined>> = {
+const defaultLayers: Readonly<Record<SignalSource, 'features' | 'before' | undefined>> = {
   'vision-layer': 'features',
   vision: undefined,
   features: undefined,
@@ -163,9 +164,10 @@ function checkLayer({ name, of }: SignalDeclaration, layer: unknown): void {
     if (layer === undefined) return;
     throw new InvalidArgumentError(`${name}.layer`, layer, 'absent: the signal is of no single layer');
   }
-  if (Number.isSafeInteger(layer) || layer === 'before' || (of === 'vision-layer' && layer === 'features'))
-    return;
-  const words = of === 'vision-layer' ? "'features' or 'before'" : "or 'before'";
+  const isVision = of === 'vision-layer';
+  if (Number.isSafeInteger(layer) || layer === 'before' || layer === (isVision ? 'features' : 'next')) return;
+  if (isVision && typeof layer === 'object' && layer !== null && 'of' in layer) return;
+  const words = isVision ? "'features', 'before' or scaledLayer(layer, of)" : "'before' or 'next'";
   throw new InvalidArgumentError(`${name}.layer`, layer, `a whole number, ${words}`);
 }
 
@@ -174,23 +176,25 @@ function checkLayer({ name, of }: SignalDeclaration, layer: unknown): void {
  * requests mean the same.
  */
 export function signalId({ signal, layer, parameters }: SignalRequest): string {
-  const details = [...(layer === undefined ? [] : [String(layer)]), ...Object.values(parameters)].join(':');
+  const name = typeof layer === 'object' ? `${layer.layer}/${layer.of}` : layer;
+  const details = [...(name === undefined ? [] : [String(name)]), ...Object.values(parameters)].join(':');
   return details === '' ? signal.name : `${signal.name}@${details}`;
 }
 
 /**
- * The same request with `'before'` replaced by the layer just before a site: the layer whose output the site
- * reduces.
+ * The same request with `'before'` replaced by the layer just before a site, whose output the site reduces,
+ * and `'next'` by the one behind it.
  * @param site of a layer counted from the start
  * @throws InvalidArgumentError where the signal's layers are not in the site's tower
  */
 export function requestAt(request: SignalRequest, site: Site): SignalRequest {
-  if (request.layer !== 'before') return request;
-  const { name, of } = request.signal;
-  if (of !== `${site.tower}-layer`) {
-    throw new InvalidArgumentError(`${name}.layer`, 'before', `the number of a layer at ${siteId(site)}`);
+  const { layer, signal } = request;
+  if (layer !== 'before' && layer !== 'next') return request;
+  if (signal.of !== `${site.tower}-layer`) {
+    throw new InvalidArgumentError(`${signal.name}.layer`, layer, `the number of a layer at ${siteId(site)}`);
   }
-  return { ...request, layer: site.layer === 'features' ? 'features' : site.layer - 1 };
+  if (site.layer === 'features') return { ...request, layer: 'features' };
+  return { ...request, layer: layer === 'next' ? site.layer : site.layer - 1 };
 }
 
 /**

@@ -2,6 +2,7 @@ import * as fc from 'fast-check';
 import type { AttentionMarginals, TensorBackend } from '../backend.js';
 import { FoveateError } from '../errors.js';
 import { createPlan, maxPlan, mergePlan, selectionPlan, type ReductionPlan } from '../plan.js';
+import type { ComparedRows, SimilarityMeasure } from '../row-similarity.js';
 import { arbitraryAttention, arbitraryFeatures, arbitraryPlan } from './arbitraries.js';
 import { ensure, ensureRejects, type ConformanceCase } from './conformance-case.js';
 import { withTensor } from './on-backend.js';
@@ -29,6 +30,12 @@ interface Harness {
     of: readonly number[],
     k: number,
   ) => Promise<number[]>;
+  readonly similarity: (
+    data: Float32Array,
+    shape: readonly number[],
+    to: ComparedRows,
+    measure: SimilarityMeasure,
+  ) => Promise<Float32Array>;
   readonly applyPlan: (
     data: Float32Array,
     shape: readonly number[],
@@ -63,6 +70,7 @@ export function backendConformance<Tensor>(options: BackendConformanceOptions<Te
     },
     ...marginalCases(test, tolerance, runs),
     ...nearestCases(test, tolerance, runs),
+    ...similarityCases(test, tolerance, runs),
     ...applyCases(test, tolerance, runs),
   ];
 }
@@ -212,6 +220,64 @@ function nearestCases(test: Test, tolerance: number, runs: number): ConformanceC
   ];
 }
 
+function similarityCases(test: Test, tolerance: number, runs: number): ConformanceCase[] {
+  // [3, 2]: lengths 5, 2 and 0
+  const rows = Float32Array.of(3, 4, -2, 0, 0, 0);
+  return [
+    test('similarity: cosines and dot products with rows by their indices', async ({ similarity }) => {
+      const cosines = await similarity(rows, [3, 2], Uint32Array.of(1, 0, 1), 'cosine');
+      ensureClose(cosines, [-0.6, 1, 0, 1, -0.6, 0, -0.6, 1, 0], tolerance, 'cosines');
+      const dots = await similarity(rows, [3, 2], Uint32Array.of(0), 'dot');
+      ensureClose(dots, [25, -6, 0], tolerance, 'dots');
+      ensureClose(await similarity(rows, [3, 2], new Uint32Array(0), 'dot'), [], 0, 'dots with none');
+    }),
+    test('similarity: with other rows', async ({ similarity }) => {
+      const others = Float32Array.of(0, 2, 0, 0);
+      const cosines = await similarity(rows, [3, 2], others, 'cosine');
+      ensureClose(cosines, [0.8, 0, 0, 0, 0, 0], tolerance, 'cosines');
+      const dots = await similarity(rows, [3, 2], others, 'dot');
+      ensureClose(dots, [8, 0, 0, 0, 0, 0], tolerance, 'dots');
+    }),
+    test('similarity: as its definition', async ({ similarity }) => {
+      const inputs = fc
+        .record({ length: fc.integer({ min: 1, max: 9 }), channels: fc.integer({ min: 1, max: 4 }) })
+        .chain((shape) =>
+          fc.record({
+            shape: fc.constant(shape),
+            data: arbitraryFeatures(shape.length, shape.channels),
+            of: fc.array(fc.nat({ max: shape.length - 1 }), { maxLength: 5 }),
+          }),
+        );
+      await fc.assert(
+        fc.asyncProperty(inputs, async ({ shape: { length, channels }, data, of }) => {
+          const actual = await similarity(data, [length, channels], Uint32Array.from(of), 'cosine');
+          const expected = of.flatMap((token) =>
+            Array.from({ length }, (_, other) => cosine(data, token, other, channels)),
+          );
+          ensureClose(actual, expected, tolerance, 'cosines');
+        }),
+        { numRuns: runs },
+      );
+    }),
+    test('similarity: refuses other shapes, indices out of range, NaN', async ({ similarity }) => {
+      const refuse = (
+        shape: readonly number[],
+        to: ComparedRows,
+        data: Float32Array = rows,
+      ): Promise<void> => {
+        const what = `rows [${shape.join()}], to ${to.join()}`;
+        return ensureRejects(FoveateError, () => similarity(data, shape, to, 'cosine'), what);
+      };
+      await refuse([6], Uint32Array.of(0));
+      await refuse([1, 3, 2], Uint32Array.of(0));
+      await refuse([3, 2], Uint32Array.of(3));
+      await refuse([3, 2], Float32Array.of(1, 2, 3));
+      await refuse([3, 2], Float32Array.of(1, NaN));
+      await refuse([3, 2], Uint32Array.of(0), rows.with(3, NaN));
+    }),
+  ];
+}
+
 function applyCases(test: Test, tolerance: number, runs: number): ConformanceCase[] {
   const features = Float32Array.of(1, 10, 2, -20, 3, 30, -4, 40); // [4, 2]
   const expectApplied = (
@@ -283,6 +349,8 @@ function createHarness<Tensor>(backend: TensorBackend<Tensor>): Harness {
       withTensor(backend, data, shape, async (rows) => [
         ...(await backend.nearest(rows, Uint32Array.from(of), k)),
       ]),
+    similarity: (data, shape, to, measure) =>
+      withTensor(backend, data, shape, (rows) => backend.similarity(rows, to, measure)),
     applyPlan: (data, shape, plan) =>
       withTensor(backend, data, shape, async (features) => {
         const result = await backend.applyPlan(features, plan);

@@ -1,23 +1,29 @@
 import type { TensorBackend } from '../backend.js';
+import type { SignalRequest } from '../signals/define-signal.js';
 import type { TokenSource } from '../token-source.js';
 
 /**
- * The same tokens, whose signals a backend holds while they are read, and `nearest` answered there: how
+ * The same tokens, whose signals a backend holds while they are read, and what is alike answered there: how
  * `reducerConformance` tries a reducer on that backend (`tokens: (source) => onBackend(source, backend)`).
  * Every tensor is disposed.
  */
 export function onBackend<Tensor>(tokens: TokenSource, backend: TensorBackend<Tensor>): TokenSource {
+  const withRows = async <Result>(
+    rows: SignalRequest,
+    operation: (tensor: Tensor) => Promise<Result>,
+  ): Promise<Result> => {
+    const values = await tokens.signal(rows);
+    const shape = [tokens.length, Math.max(1, Math.floor(values.length / tokens.length))]; // [N, D]
+    return withTensor(backend, values, shape, operation);
+  };
   return {
     ...tokens,
     signal: async (request) => {
       const values = await tokens.signal(request);
       return withTensor(backend, values, [values.length], (tensor) => backend.download(tensor));
     },
-    nearest: async (rows, of, k) => {
-      const values = await tokens.signal(rows);
-      const shape = [tokens.length, Math.max(1, Math.floor(values.length / tokens.length))]; // [N, D]
-      return withTensor(backend, values, shape, (tensor) => backend.nearest(tensor, of, k));
-    },
+    nearest: (rows, of, k) => withRows(rows, (tensor) => backend.nearest(tensor, of, k)),
+    similarity: (rows, to, measure) => withRows(rows, (tensor) => backend.similarity(tensor, to, measure)),
   };
 }
 

@@ -17,7 +17,7 @@ import { keys } from '../signals/keys.js';
 import { promptAttention } from '../signals/prompt-attention.js';
 import { textEmbeddings } from '../signals/text-embeddings.js';
 import { atFeatures, beforeLanguageLayer, beforeVisionLayer, type Site } from '../sites.js';
-import { neighboursBy, type NeighbourRequest, type VisualTokens } from '../token-source.js';
+import { similarityBy, type SimilarityRequest, type VisualTokens } from '../token-source.js';
 import { topIndices } from '../top-indices.js';
 import { reducerConformance, type ReducerConformanceOptions } from './reducer-conformance.js';
 
@@ -100,7 +100,7 @@ describe('a right language reducer passes', () => {
   });
 });
 
-type Merging = VisualTokens<{ received: SignalRequest; similar: NeighbourRequest }>;
+type Merging = VisualTokens<{ received: SignalRequest; similar: SimilarityRequest }>;
 
 /** Merges into each of the most attended tokens half of its nearest. */
 async function mergeNearest({ length, signals }: Merging, budget: Budget): Promise<ReductionPlan> {
@@ -118,7 +118,7 @@ describe('a right merge of neighbours by their keys passes', () => {
     return defineReducer({
       name: 'mine',
       at: [atFeatures],
-      requires: { received: attentionReceived(), similar: neighboursBy(keys({ layer: -1 })) },
+      requires: { received: attentionReceived(), similar: similarityBy(keys({ layer: -1 })) },
       plan: (tokens) => mergeNearest(tokens, budget),
     });
   };
@@ -132,7 +132,7 @@ describe('a right reducer passes that reads rows, their neighbours, and what is 
     return defineReducer({
       name: 'mine',
       at: [atFeatures],
-      requires: { rows: keys(), similar: neighboursBy(keys()), question: textEmbeddings() },
+      requires: { rows: keys(), similar: similarityBy(keys()), question: textEmbeddings() },
       plan: async ({ length, signals: { rows, question } }) => {
         const { count, warnings } = resolveBudget(budget, length);
         const channels = rows.length / length;
@@ -156,8 +156,8 @@ describe('at two sites:', () => {
 
     it('every case at each of them', () => {
       const names = cases.map(({ name }) => name);
-      expect(names).toContain('site 1 of 2: refuses attentionReceived@2 with NaN with a typed error');
-      expect(names).toContain('site 2 of 2: refuses attentionReceived@features with NaN with a typed error');
+      expect(names).toContain('site 1 of 2: refuses attentionReceived@2:patches with NaN with a typed error');
+      expect(names).toContain('site 2 of 2: refuses attentionReceived@features:patches with NaN with a typed error');
       expect(names.filter((name) => name.startsWith('site 1 of 2: '))).toHaveLength(names.length / 2);
     });
   });
@@ -408,13 +408,13 @@ describe('a broken reducer fails, and in what it breaks:', () => {
         'refuses a grid that does not hold the tokens with a typed error',
         'refuses a grid of negative sides with a typed error',
         'refuses spans that miss tokens with a typed error',
-        'refuses attentionReceived@features with NaN with a typed error',
-        'refuses attentionReceived@features with Infinity with a typed error',
-        'refuses attentionReceived@features with -Infinity with a typed error',
-        'refuses attentionReceived@features with a negative value with a typed error',
-        'refuses attentionReceived@features of no values with a typed error',
-        'refuses attentionReceived@features with a value too many with a typed error',
-        'refuses attentionReceived@features that is missing with a typed error',
+        'refuses attentionReceived@features:patches with NaN with a typed error',
+        'refuses attentionReceived@features:patches with Infinity with a typed error',
+        'refuses attentionReceived@features:patches with -Infinity with a typed error',
+        'refuses attentionReceived@features:patches with a negative value with a typed error',
+        'refuses attentionReceived@features:patches of no values with a typed error',
+        'refuses attentionReceived@features:patches with a value too many with a typed error',
+        'refuses attentionReceived@features:patches that is missing with a typed error',
       ],
     ],
     [
@@ -427,7 +427,7 @@ describe('a broken reducer fails, and in what it breaks:', () => {
             });
             return plan;
           },
-          { requires: { received: attentionReceived(), similar: neighboursBy(keys()) } },
+          { requires: { received: attentionReceived(), similar: similarityBy(keys()) } },
         ),
         selects: false,
         ascending: false,

@@ -4,7 +4,7 @@ import { FoveateError, GridRequiredError, InvalidArgumentError } from '../errors
 import { isIdentity, isSelection, type Grid, type ReductionPlan } from '../plan.js';
 import { planTokens, type TokenReducer } from '../reducer.js';
 import { requestAt, signalId, type SignalRequest } from '../signals/define-signal.js';
-import { checkSite, siteId, type Site } from '../sites.js';
+import { checkSite, siteId, siteMadeFor, type DeclaredSite } from '../sites.js';
 import { createTokens, requestsOf, type TokenSource } from '../token-source.js';
 import { topIndicesAscending } from '../top-indices.js';
 import { arbitraryTokens, type TokenSample } from './arbitraries.js';
@@ -79,8 +79,8 @@ function interfaceCases({ create }: Subject): ConformanceCase[] {
         ensure(new Set(at.map(siteId)).size === at.length, 'at must name each site once');
         for (const site of at) requestsOf(requires, site); // throws where a signal is of another tower
         const ids = Object.values(requires).map((required) =>
-          'neighboursBy' in required
-            ? `neighbours by ${signalId(required.neighboursBy)}`
+          'similarityBy' in required
+            ? `neighbours by ${signalId(required.similarityBy)}`
             : signalId(required),
         );
         ensure(new Set(ids).size === ids.length, `requires must name each signal once: ${ids.join(', ')}`);
@@ -115,10 +115,14 @@ function ruleCases(subject: Subject): ConformanceCase[] {
   ];
 }
 
-function tokensByRule({ rule, requires }: TokenReducer, site: Site, sample: TokenSample): Uint32Array {
+function tokensByRule(
+  { rule, requires }: TokenReducer,
+  site: DeclaredSite,
+  sample: TokenSample,
+): Uint32Array {
   const required = rule && requires[rule.score];
-  if (!required || 'neighboursBy' in required) throw new ConformanceError('rule.score must be a signal [N]');
-  const id = signalId(requestAt(required, site));
+  if (!required || 'similarityBy' in required) throw new ConformanceError('rule.score must be a signal [N]');
+  const id = signalId(requestAt(required, siteMadeFor(site)));
   const scores = sample.signals.find((signal) => signalId(signal) === id)?.values ?? [];
   return topIndicesAscending(scores, resolveBudget(rule.budget, sample.length).count);
 }
@@ -319,7 +323,7 @@ function badInputCases(subject: Subject): ConformanceCase[] {
 function badSignalCases(subject: Subject, request: SignalRequest): ConformanceCase[] {
   const id = signalId(request);
   const isRead = Object.values(subject.create({}).requires).some(
-    (required) => 'signal' in required && signalId(requestAt(required, siteOf(subject))) === id,
+    (required) => 'signal' in required && signalId(requestAt(required, siteMadeFor(siteOf(subject)))) === id,
   );
   const refuses = (
     what: string,
@@ -356,7 +360,7 @@ function badSignalCases(subject: Subject, request: SignalRequest): ConformanceCa
   ];
 }
 
-function siteOf({ create, index }: Subject): Site {
+function siteOf({ create, index }: Subject): DeclaredSite {
   return create({}).at[index];
 }
 

@@ -6,7 +6,7 @@ import { referenceBackend, type HostTensor } from '../reference-backend.js';
 import { attentionReceived } from '../signals/attention-received.js';
 import { keys } from '../signals/keys.js';
 import { atFeatures } from '../sites.js';
-import { createTokens, neighboursBy } from '../token-source.js';
+import { createTokens, similarityBy } from '../token-source.js';
 import { topIndices } from '../top-indices.js';
 import { onBackend } from './on-backend.js';
 import { reducerConformance } from './reducer-conformance.js';
@@ -16,7 +16,7 @@ import { reductionConformance } from './reduction-conformance.js';
 const reducer = defineReducer({
   name: 'attended',
   at: [atFeatures],
-  requires: { received: attentionReceived(), similar: neighboursBy(keys()) },
+  requires: { received: attentionReceived(), similar: similarityBy(keys()) },
   plan: async ({ length, signals: { received, similar } }) => {
     const top = topIndices(received, Math.min(2, length));
     const nearest = await similar.nearest(top.slice(0, 1), 1);

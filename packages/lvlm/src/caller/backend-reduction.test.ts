@@ -10,7 +10,7 @@ import {
   defineReducer,
   InvalidArgumentError,
   keys,
-  neighboursBy,
+  similarityBy,
   referenceBackend,
   selectionPlan,
   type ReductionPlan,
@@ -82,7 +82,7 @@ const essence = ({ text, tokenIds, images, warnings }: GenerateResult): unknown 
   ),
 });
 
-const signals = { received: attentionReceived(), similar: neighboursBy(keys()) };
+const signals = { received: attentionReceived(), similar: similarityBy(keys()) };
 
 const broken = (plan: (tokens: VisualTokens<typeof signals>) => Promise<ReductionPlan>): TokenReducer =>
   defineReducer({ name: 'broken', at: [atFeatures], requires: signals, plan });

@@ -75,7 +75,7 @@ async function backendTokens<Tensor>(
     const { layer = 'features', signal } = request;
     if (mapGivesExactly(request)) {
       if (attention.has(layer)) continue;
-      const values = await tokens.signal(attentionMap({ layer })); // [H, side, side]
+      const values = await tokens.signal({ ...attentionMap(), layer }); // [H, side, side]
       attention.set(layer, {
         layer,
         classToken,

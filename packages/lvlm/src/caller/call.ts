@@ -12,7 +12,6 @@ import {
 import type {
   CallerApi,
   CropTokens,
-  EngineApi,
   Features,
   PreparedImage,
   PromptTokens,
@@ -20,7 +19,7 @@ import type {
 } from '../engine/api.js';
 import { DisposedError, WorkerError } from '../platform/errors.js';
 import { reduceOnBackend } from './backend-reduction.js';
-import { askAmong, cropTokens, withoutPadding } from './crop-tokens.js';
+import { askAmong, cropTokens, withoutPadding, type AskableEngine } from './crop-tokens.js';
 import { joinTokens, plansByCrop } from './crops-together.js';
 import type { LayerReducers, ReductionChain } from './reduction-chain.js';
 
@@ -34,7 +33,7 @@ interface CallParts {
   /** Of images that earlier turns of a chat read. [images][crops], see {@link Call.plans} */
   readonly plans: FeaturePlans;
   readonly backend: TensorBackend<unknown> | null;
-  readonly ask: Pick<EngineApi, 'signal' | 'nearest'>;
+  readonly ask: AskableEngine;
   /** Runs what reducers do. */
   readonly plan: <T>(work: () => Promise<T>) => Promise<T>;
   readonly prepareImage: (index: number) => Promise<PreparedImage>;

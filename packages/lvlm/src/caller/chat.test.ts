@@ -83,7 +83,7 @@ describe.each(['llava', 'llava_onevision', 'idefics3', 'qwen2_vl', 'qwen2_5_vl']
   test('what FastV dropped stays dropped, in one graph and in two', async () => {
     const ruled = fastv({ layer: 1, keepRatio: 0.25 });
     const { at, requires } = ruled;
-    const plan: TokenReducer['plan'] = (tokens, site) => ruled.plan(tokens, site);
+    const plan: TokenReducer['plan'] = (...given) => ruled.plan(...given);
     for (const reducer of [ruled, defineReducer({ name: 'fastv', at, requires, plan })]) {
       const chat = model.chat({ images: [first, second], reducers: [reducer] });
       const { images } = await chat.ask(QUESTIONS[0], { maxNewTokens: TOKENS });

@@ -15,13 +15,20 @@ import type { CropTokens, EngineApi } from '../engine/api.js';
 export interface AskEngine {
   readonly signal: (request: SignalRequest) => Promise<Float32Array>;
   readonly nearest: TokenSource['nearest'];
+  readonly similarity: TokenSource['similarity'];
+  readonly products: TokenSource['products'];
 }
 
+/** What the caller's thread asks while its plans are awaited. */
+export type AskableEngine = Pick<EngineApi, 'signal' | 'nearest' | 'similarity' | 'products'>;
+
 /** Asks about one of those whose plans are awaited. */
-export function askAmong(engine: Pick<EngineApi, 'signal' | 'nearest'>, among: number): AskEngine {
+export function askAmong(engine: AskableEngine, among: number): AskEngine {
   return {
     signal: (request) => engine.signal(request, among),
     nearest: (rows, of, k) => engine.nearest(rows, of, k, among),
+    similarity: (rows, to, measure) => engine.similarity(rows, to, measure, among),
+    products: (rows, others, channels) => engine.products(rows, others, channels),
   };
 }
 
@@ -56,6 +63,9 @@ function encoderTokens(
     },
     nearest: async (rows, of, k) =>
       values.has(signalId(rows)) ? ask.nearest(rows, of, k) : tokens.nearest(rows, of, k),
+    similarity: async (rows, to, measure) =>
+      (values.has(signalId(rows)) ? ask : tokens).similarity(rows, to, measure),
+    products: ask.products,
   };
 }
 
@@ -70,6 +80,7 @@ function foldedTokens(patches: TokenSource, tokens: TokenSource): TokenSource {
     ...(patches.sizes && { sizes: patches.sizes }),
     signal: (request) => (ofPatches(request) ? patches : tokens).signal(request),
     nearest: (rows, of, k) => (ofPatches(rows) ? patches : tokens).nearest(rows, of, k),
+    similarity: (rows, to, measure) => (ofPatches(rows) ? patches : tokens).similarity(rows, to, measure),
   };
 }
 

@@ -4,8 +4,10 @@
  */
 import {
   createTokens,
+  nearestRowsWith,
   signalId,
   SignalUnavailableError,
+  similarityWith,
   UnsupportedReducerError,
   type ReductionPlan,
   type SignalRequest,
@@ -33,10 +35,10 @@ export function joinTokens(crops: readonly TokenSource[]): TokenSource {
       refuseOfWholeCrops(request);
       return joined(await Promise.all(crops.map((crop) => crop.signal(request))));
     },
-    nearest: async (rows, of, k) => {
-      const values = await tokens.signal(rows);
-      return createTokens({ length, signals: [{ ...rows, values }] }).nearest(rows, of, k);
-    },
+    nearest: async (rows, of, k) => nearestRowsWith(first.products, await tokens.signal(rows), length, of, k),
+    similarity: async (rows, to, measure) =>
+      similarityWith(first.products, await tokens.signal(rows), length, to, measure),
+    products: first.products,
   };
   return tokens;
 }

@@ -14,6 +14,7 @@ import type {
 } from '../engine/api.js';
 import { DisposedError, WorkerError } from '../platform/errors.js';
 import type { EngineThread } from '../platform/platform.js';
+import type { AskableEngine } from './crop-tokens.js';
 
 /** One engine with one loaded model. */
 export class EngineClient {
@@ -121,7 +122,7 @@ export class EngineClient {
   }
 
   /** Asks about the crop or prompt whose plans the engine waits for. */
-  get ask(): Pick<EngineApi, 'signal' | 'nearest'> {
+  get ask(): AskableEngine {
     return this.#engine;
   }
 

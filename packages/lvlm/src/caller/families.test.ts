@@ -50,7 +50,7 @@ describe.each([
   test.each(familyCases(family))('$pictures: FastV, in the graph and between two', async (one) => {
     const ruled = fastv({ layer: 1, keepRatio: 0.25 });
     const { at, requires } = ruled;
-    const plan: TokenReducer['plan'] = (tokens, site) => ruled.plan(tokens, site);
+    const plan: TokenReducer['plan'] = (...given) => ruled.plan(...given);
     for (const reducer of [ruled, defineReducer({ name: 'fastv', at, requires, plan })]) {
       const { tokenIds } = await ask(one, [reducer]);
       expect(tokenIds).toEqual(one.fastvTokens);

@@ -264,7 +264,7 @@ export class Lvlm implements AsyncDisposable {
         this.#bundle.warnings,
         ...outcome.crops.flat().flatMap(({ encoderPlans }) => encoderPlans.map(({ warnings }) => warnings)),
         ...call.plans.flat(2).map(({ warnings }) => warnings),
-        chainWarnings(chain),
+        chainWarnings(options.reducers, chain),
         ...outcome.languagePlans.map(({ warnings }) => warnings),
         outcome.warnings,
       ]),

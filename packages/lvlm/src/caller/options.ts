@@ -196,7 +196,15 @@ function checkRules(options: GenerateOptions): Partial<GenerationRules> {
 }
 
 function checkBackend(backend: TensorBackend<unknown>): TensorBackend<unknown> {
-  const operations = ['upload', 'download', 'dispose', 'marginals', 'nearest', 'applyPlan'] as const;
+  const operations = [
+    'upload',
+    'download',
+    'dispose',
+    'marginals',
+    'nearest',
+    'similarity',
+    'applyPlan',
+  ] as const;
   const given = (backend as Partial<typeof backend> | null) ?? {};
   if (operations.every((operation) => typeof given[operation] === 'function')) return backend;
   throw new InvalidArgumentError(

@@ -7,12 +7,14 @@ import {
   attentionMap,
   beforeLanguageLayer,
   beforeVisionLayer,
+  layerInTower,
   mapGivesExactly,
   requestInModel,
   requestsOf,
   signalId,
   siteId,
   UnsupportedReducerError,
+  type DeclaredSite,
   type SignalRequest,
   type Site,
   type TokenReducer,
@@ -49,9 +51,7 @@ export interface ReductionChain {
  * later
  */
 export function reductionChain(reducers: readonly TokenReducer[], layers: TowerLayers): ReductionChain {
-  const steps = reducers.flatMap((reducer) =>
-    reducer.at.map((site) => ({ reducer, site: siteInModel(site, layers, reducer) })),
-  );
+  const steps = reducers.flatMap((reducer) => stepsOf(reducer, layers));
   checkOrder(steps);
   const actingAt = (id: string): TokenReducer[] =>
     steps.filter(({ site }) => siteId(site) === id).map(({ reducer }) => reducer);
@@ -92,17 +92,38 @@ function depth({ layer }: Site): number {
   return layer === 'features' ? Infinity : layer;
 }
 
-/** Where a reducer acts, its layer counted from the start and there. */
-function siteInModel(site: Site, layers: TowerLayers, { name }: TokenReducer): Site {
+/** A reducer taken apart: one a site, which knows the stage that it is. */
+function stepsOf(reducer: TokenReducer, layers: TowerLayers): Step[] {
+  let before: Site | null = null;
+  return reducer.at.map((declared, stage): Step => {
+    const site = siteInModel(declared, layers, reducer, before);
+    before = site;
+    const plan: TokenReducer['plan'] = (tokens, there) => reducer.plan(tokens, there, stage);
+    return { site, reducer: { ...reducer, at: [site], plan } };
+  });
+}
+
+/**
+ * Where a reducer acts, its layer counted from the start and there.
+ * @param before its site before this one: layers that scale do not meet
+ */
+function siteInModel(
+  site: DeclaredSite,
+  layers: TowerLayers,
+  { name }: TokenReducer,
+  before: Site | null,
+): Site {
   const { tower, layer: given } = site;
-  if (given === 'features') return site;
+  if (given === 'features') return atFeatures;
   const count = layers[tower];
-  const layer = given < 0 ? count + given : given;
+  const first = before?.tower === tower && before.layer !== 'features' ? before.layer + 1 : 1;
+  const scaled = layerInTower(given, count, tower);
+  const layer = typeof given === 'object' ? Math.max(first, scaled) : scaled;
   if (layer >= 1 && layer < count)
     return tower === 'vision' ? beforeVisionLayer(layer) : beforeLanguageLayer(layer);
   const model = tower === 'vision' ? 'vision encoder' : 'language model';
   throw new UnsupportedReducerError(
-    `${name} reduces tokens before layer ${given}; this ${model} has the layers 0 to ${count - 1}. Choose a layer from 1 to ${count - 1}.`,
+    `${name} reduces tokens before layer ${typeof given === 'object' ? layer : given}; this ${model} has the layers 0 to ${count - 1}. Choose a layer from 1 to ${count - 1}.`,
   );
 }
 
@@ -188,7 +209,7 @@ function isThere({ signal, layer }: SignalRequest, site: Site, first: number): b
     case 'vision-layer':
       return site.tower === 'vision' && (isRun || (site.layer === 'features' && typeof layer !== 'number'));
     case 'language-layer':
-      return site.tower === 'language' && isRun;
+      return site.tower === 'language' && (isRun || layer === site.layer);
   }
 }
 
@@ -203,7 +224,7 @@ function whatThereIs({ tower, layer }: Site, first: number): string {
 
 /** The map of the layer, where it gives the signal exactly. */
 function asMap(request: SignalRequest): SignalRequest {
-  return mapGivesExactly(request) ? attentionMap({ layer: request.layer ?? 'features' }) : request;
+  return mapGivesExactly(request) ? { ...attentionMap(), layer: request.layer ?? 'features' } : request;
 }
 
 function distinct(requests: readonly SignalRequest[]): SignalRequest[] {
@@ -214,7 +235,23 @@ function distinct(requests: readonly SignalRequest[]): SignalRequest[] {
 const LATE = 0.5;
 
 /** What the user should know of a chain inside the language model, one sentence each. */
-export function chainWarnings({ language: [first], layers }: ReductionChain): string[] {
+export function chainWarnings(reducers: readonly TokenReducer[], chain: ReductionChain): string[] {
+  return [...reducers.flatMap((reducer) => scalingWarnings(reducer, chain.layers)), ...lateWarnings(chain)];
+}
+
+/** That layers were scaled, where this model is shallower than the one that a method was made for. */
+function scalingWarnings(reducer: TokenReducer, layers: TowerLayers): string[] {
+  const scaled = reducer.at.flatMap(({ tower, layer }) =>
+    tower === 'language' && typeof layer === 'object' ? [layer] : [],
+  );
+  if (scaled.length === 0 || layers.language >= scaled[0].of) return [];
+  const here = stepsOf(reducer, layers).map(({ site }) => site.layer);
+  return [
+    `${reducer.name} was made for ${scaled[0].of} layers, before layers ${scaled.map(({ layer }) => layer).join(', ')}; this language model has ${layers.language}, so it acts before ${here.join(', ')}.`,
+  ];
+}
+
+function lateWarnings({ language: [first], layers }: ReductionChain): string[] {
   if (!(first as typeof first | undefined) || first.site.layer / layers.language <= LATE) return [];
   const { site, reducers } = first;
   return [

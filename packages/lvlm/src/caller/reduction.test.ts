@@ -14,7 +14,7 @@ import {
   keys,
   maxPlan,
   mergePlan,
-  neighboursBy,
+  similarityBy,
   projectedFeatures,
   selectionPlan,
   textEmbeddings,
@@ -282,7 +282,7 @@ describe('what a reducer sees', () => {
         found = { keys: signals.keys, nearest: await signals.similar.nearest(Uint32Array.of(0, 63), 5) };
         return identityPlan(length);
       },
-      { keys: keys(), similar: neighboursBy(keys()) },
+      { keys: keys(), similar: similarityBy(keys()) },
     );
     await lvlm.generate({ images: [picture(1)], prompt: PROMPT, reducers: [look] });
     const reference = createTokens({ length: 64, signals: [{ ...keys(), values: found!.keys }] });

@@ -63,7 +63,7 @@ describe.each(readdirSync(ROUTES).filter((name) => name !== WEIGHTS))('%s', (rou
   test('FastV, in the graph and between two', async () => {
     const ruled = fastv({ layer: 1, keepRatio: 0.25 });
     const { at, requires } = ruled;
-    const plan: TokenReducer['plan'] = (tokens, site) => ruled.plan(tokens, site);
+    const plan: TokenReducer['plan'] = (...given) => ruled.plan(...given);
     for (const one of familyCases('llava')) {
       for (const reducer of [ruled, defineReducer({ name: 'fastv', at, requires, plan })])
         expect((await ask(one, [reducer])).tokenIds).toEqual(one.fastvTokens);

@@ -5,10 +5,13 @@
  */
 import type {
   Budget,
+  ComparedRows,
   GivenSignal,
   Grid,
   ReductionPlan,
+  RowProducts,
   SignalRequest,
+  SimilarityMeasure,
   Span,
   VisionSite,
 } from '@foveate/core';
@@ -44,6 +47,15 @@ export interface EngineApi {
   signal(request: SignalRequest, among: number): Promise<Float32Array>;
   /** Neighbours by the rows of such a signal, see `TokenSource.nearest`. */
   nearest(rows: SignalRequest, of: Uint32Array, k: number, among: number): Promise<Uint32Array>;
+  /** How alike rows of such a signal are, see `TokenSource.similarity`. */
+  similarity(
+    rows: SignalRequest,
+    to: ComparedRows,
+    measure: SimilarityMeasure,
+    among: number,
+  ): Promise<Float32Array>;
+  /** Multiplies rows of the caller's thread, see `TokenSource.products`. */
+  products: RowProducts;
   /** Forgets what was kept of a turn. */
   forget(turn: number): void;
   /** Ends the engine once nothing runs. */

@@ -1,6 +1,15 @@
 /** Signals that stay in the engine while the caller's thread decides: it asks for those that it needs. */
-import { signalId, SignalUnavailableError, type SignalRequest } from '@foveate/core';
-import type { NearestRows } from './nearest-rows.js';
+import {
+  nearestRowsWith,
+  signalId,
+  SignalUnavailableError,
+  similarityWith,
+  type ComparedRows,
+  type RowProducts,
+  type SignalRequest,
+  type SimilarityMeasure,
+} from '@foveate/core';
+import { WorkerError } from '../platform/errors.js';
 
 /** Gives the values of a signal, when they are asked for. */
 export type SignalReader = () => Promise<Float32Array> | Float32Array;
@@ -14,7 +23,7 @@ export interface AwaitedTokens {
 
 /** What the caller's thread may ask for now. */
 export class Awaited {
-  nearestRows: NearestRows | null = null;
+  rowProducts: RowProducts | null = null;
   #tokens: readonly AwaitedTokens[] = [];
 
   /** Lets the caller's thread ask about tokens of a prompt, or of several crops, while it works. */
@@ -36,9 +45,28 @@ export class Awaited {
 
   /** See `TokenSource.nearest` of @foveate/core. */
   async nearest(rows: SignalRequest, of: Uint32Array, k: number, among: number): Promise<Uint32Array> {
-    const length = this.#tokens.at(among)?.length ?? 0;
     const values = await this.signal(rows, among);
-    if (!this.nearestRows) throw new SignalUnavailableError(signalId(rows), 'no model is open.');
-    return this.nearestRows(values, length, of, k);
+    return nearestRowsWith(this.products, values, this.#length(among), of, k);
+  }
+
+  /** See `TokenSource.similarity` of @foveate/core. */
+  async similarity(
+    rows: SignalRequest,
+    to: ComparedRows,
+    measure: SimilarityMeasure,
+    among: number,
+  ): Promise<Float32Array> {
+    const values = await this.signal(rows, among);
+    return similarityWith(this.products, values, this.#length(among), to, measure);
+  }
+
+  /** See `TokenSource.products` of @foveate/core. */
+  get products(): RowProducts {
+    if (this.rowProducts) return this.rowProducts;
+    throw new WorkerError('Rows were to be compared before a model was open.');
+  }
+
+  #length(among: number): number {
+    return this.#tokens.at(among)?.length ?? 0;
   }
 }

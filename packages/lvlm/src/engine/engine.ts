@@ -23,7 +23,7 @@ import { Forms } from './forms.js';
 import { generate, Stopped } from './generation.js';
 import { openCheckedEncoder } from './identity-check.js';
 import { KeptTurns } from './kept-turns.js';
-import { createNearestRows } from './nearest-rows.js';
+import { createRowProducts } from './row-products.js';
 import { checkDevice, createSessions } from './sessions.js';
 import { createVision, type Vision } from './vision.js';
 
@@ -105,6 +105,8 @@ export function createEngine(
       }),
     signal: (request, among) => awaited.signal(request, among),
     nearest: (rows, of, k, among) => awaited.nearest(rows, of, k, among),
+    similarity: (rows, to, measure, among) => awaited.similarity(rows, to, measure, among),
+    products: (rows, others, channels) => awaited.products(rows, others, channels),
     forget: (turn) => opened?.keptTurns.forget(turn),
     dispose: async () => {
       await running;
@@ -158,7 +160,7 @@ async function openModel(
         ? openCheckedEncoder(platform, sessions, settings, request, check)
         : openOriginalEncoder(sessions, settings),
     );
-  awaited.nearestRows = createNearestRows(sessions);
+  awaited.rowProducts = createRowProducts(sessions);
   return {
     platform,
     device,

@@ -38,6 +38,15 @@ export class LayerTap {
     return editor.add('Div', [patches, this.#patchCount]);
   }
 
+  /** Mean of the heads' maps over ALL queries, prefix tokens' too, for each patch. [B, N] */
+  receivedFromAll(): string {
+    const { editor } = this;
+    const map = this.attention.probabilities(); // [B, H, S, S]
+    return this.patches(
+      editor.toFloat32(editor.reduce('ReduceMean', editor.reduce('ReduceMean', map, 2), 1)),
+    );
+  }
+
   /** `x` [B, S, ...] without the prefix tokens. */
   patches(x: string): string {
     return this.prefixTokens === 0 ? x : this.editor.slice(x, 1, this.prefixTokens);

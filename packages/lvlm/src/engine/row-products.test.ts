@@ -1,23 +1,34 @@
-import { referenceBackend, type HostTensor } from '@foveate/core';
+import {
+  nearestRowsWith,
+  referenceBackend,
+  similarityWith,
+  type ComparedRows,
+  type HostTensor,
+  type SimilarityMeasure,
+} from '@foveate/core';
 import { backendConformance, type ConformanceCase } from '@foveate/core/testing';
 import { describe, expect, it } from 'vitest';
 import { nodePlatform } from '../platform/node.js';
 import { openGate } from '../platform/run-gate.js';
-import { createNearestRows } from './nearest-rows.js';
+import { createRowProducts } from './row-products.js';
 import { createSessions } from './sessions.js';
 
-const nearestRows = createNearestRows(
+const products = createRowProducts(
   createSessions(await nodePlatform(null, openGate()), { threads: 1, device: 'cpu' }),
 );
 
-describe('nearest rows by onnxruntime', () => {
+describe('rows compared by onnxruntime', () => {
   const backend = {
     ...referenceBackend,
     name: 'onnxruntime',
     nearest: async ({ data, shape }: HostTensor, of: Uint32Array, k: number) => {
       // Only what a reducer may ask of an image reaches the engine.
       if (shape.length !== 2) return referenceBackend.nearest({ data, shape }, of, k);
-      return nearestRows(data, shape[0], of, k);
+      return nearestRowsWith(products, data, shape[0], of, k);
+    },
+    similarity: async ({ data, shape }: HostTensor, to: ComparedRows, measure: SimilarityMeasure) => {
+      if (shape.length !== 2) return referenceBackend.similarity({ data, shape }, to, measure);
+      return similarityWith(products, data, shape[0], to, measure);
     },
   };
   const cases: ConformanceCase[] = backendConformance({ create: () => backend });
