@@ -55,12 +55,23 @@ export function refuseKeptClassToken(index: GraphIndex, { classToken }: VisionEn
 /**
  * The tensors [B, S, D] between a layer's attention and its MLP, as {@link encoderEntry} has those before it:
  * what the residual connection around the attention makes.
+ * @param argument how messages call the layer
+ * @throws OnnxArgumentError unless it is one up to that which makes the features
  * @throws OnnxStructureError where there is no such connection
  */
 export function layerMiddle(
   { encoder, index, attentions }: LocatedEncoder,
   layer: number,
+  argument: string,
 ): readonly string[] {
+  const last = encoder.featuresLayer;
+  if (!Number.isInteger(layer) || layer < 0 || layer > last) {
+    throw new OnnxArgumentError(
+      argument,
+      layer,
+      `a whole number from 0 to ${last}, the layer that makes the features`,
+    );
+  }
   refuseKeptClassToken(index, encoder);
   const flow = index.dependents([encoder.input]);
   const behind = index.dependents(attentions[layer].result.output);

@@ -2,6 +2,7 @@ export type { AttentionForm } from './attention.js';
 export { findDecoder, type Decoder, type DecoderAttentionForm, type DecoderLayer } from './decoder.js';
 export { describeModel, type ModelDescription, type TensorDescription } from './describe.js';
 export { OnnxArgumentError, OnnxFileError, OnnxGraphError, OnnxStructureError } from './errors.js';
+export { weighSizes, type WeighedEncoder } from './weigh-sizes.js';
 export { mergeEncoder, type MergedEncoder } from './merge-encoder.js';
 export { parseModel, serializeModel, type OnnxModel, type SerializedModel } from './model.js';
 export type { PromptRows } from './prompt-attention.js';

@@ -22,6 +22,11 @@ export interface MergedEncoder {
   readonly mergeCounts: string;
   /** Further output: [N] (int64) for each patch of the image the token of the features that stands for it. */
   readonly owners: string;
+  /**
+   * Further output: the same before the last layer merged: signals of that layer are about these tokens,
+   * which its attention saw.
+   */
+  readonly attended: string;
 }
 
 /** The tokens of a layer at its middle, in the original. */
@@ -59,6 +64,7 @@ export function mergeEncoder(model: OnnxModel, options: FindOptions): MergedEnco
   const mergeCounts = editor.name('merge_counts');
   const copy = new LayerCopy(editor, outputs, tokensAt(located, 0, first));
   let groups: TokenGroups | undefined;
+  let attendedGroups: TokenGroups | undefined;
   for (const [layer, { entry, residual, metric }] of middles.entries()) {
     appendTo([...entry, metric]);
     const hidden = copy.nameOf(residual);
@@ -68,10 +74,16 @@ export function mergeEncoder(model: OnnxModel, options: FindOptions): MergedEnco
     const count = editor.slice(mergeCounts, 0, layer, layer + 1);
     const merged = mergePatches(editor, tokens, prefixTokens, count);
     copy.replace(entry, entering(editor, entry, residual, merged.hidden));
+    attendedGroups = groups;
     groups = merged.groups;
   }
   appendTo(outputs);
-  const owners = editor.output('owners', groups?.owners ?? '', ['patches'], DataType.INT64);
+  const [owners, attended] = (
+    [
+      ['owners', groups],
+      ['attended', attendedGroups],
+    ] as const
+  ).map(([name, made]) => editor.output(name, made?.owners ?? '', ['patches'], DataType.INT64));
 
   /** Copies what is before these tensors; keys of attentions on the way stand for several patches each. */
   function appendTo(tensors: Iterable<string>): void {
@@ -97,6 +109,7 @@ export function mergeEncoder(model: OnnxModel, options: FindOptions): MergedEnco
     layers: middles.length,
     mergeCounts,
     owners,
+    attended,
   };
 }
 
@@ -106,7 +119,7 @@ function tapped(model: OnnxModel, options: FindOptions): { located: LocatedEncod
   const { index, encoder, attentions } = located;
   const editor = new GraphEditor(index);
   const middles = attentions.slice(0, encoder.featuresLayer + 1).map((attention, layer): Middle => {
-    const entry = layerMiddle(located, layer);
+    const entry = layerMiddle(located, layer, 'layer');
     const metric = new AttentionTap(editor, attention, encoder.input).keys(true);
     return { entry, residual: hiddenState(index, entry, layer), metric };
   });

@@ -186,7 +186,7 @@ describe.each([
     };
     const rule = { score, budget: { keepCount: 6 } };
     const open = (site: VisionRequest['sites'][number]) =>
-      openPatchedEncoder(sessions, settings, { sites: [site], signals: [] });
+      openPatchedEncoder(sessions, settings, { sites: [site], merging: null, signals: [] });
     const one = await open({ layer: 1, rule, signals: [] });
     const inGraph = await one.encode(pixels, [rule]);
     const two = await open({ layer: 1, rule: null, signals: [score] });
