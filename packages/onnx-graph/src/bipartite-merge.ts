@@ -68,11 +68,13 @@ export function mergePatches(
   const behind = (patches: string): string => editor.add('Add', [patches, editor.ints([prefixTokens])]);
   const staying = prefixTokens === 0 ? kept : editor.add('Concat', [prefix, behind(kept)], { axis: 0 });
   const joined = [editor.add('Gather', [rows, staying]), targets.rows];
-  const result = editor.unsqueeze(editor.add('Concat', joined, { axis: 0 }), 0);
+  const whole = editor.unsqueeze(editor.add('Concat', joined, { axis: 0 }), 0);
+  const result = type === DataType.FLOAT ? whole : editor.add('Cast', [whole], { to: type });
+  editor.state(result, type, 3);
   const counts = [editor.add('Gather', [sizes, kept]), targets.sizes];
   const map = placesBehind(editor, { all, merged, kept, seconds: halves.seconds, sources, into });
   return {
-    hidden: type === DataType.FLOAT ? result : editor.add('Cast', [result], { to: type }),
+    hidden: result,
     groups: {
       sizes: editor.add('Concat', counts, { axis: 0 }),
       owners: editor.add('Gather', [map, owners]),
@@ -136,7 +138,8 @@ function match(
   const [first, second] = [0, 1].map((turn) =>
     editor.everyOther(unit, prefixTokens + ((prefixTokens + turn) % 2)),
   );
-  const scores = editor.add('Gemm', [first, second], { transB: 1 }); // [a, b]
+  const cosines = editor.add('Gemm', [first, second], { transB: 1 }); // [a, b]
+  const scores = prefixTokens % 2 === 0 ? withColumn(editor, cosines) : cosines;
   const best = editor.add('ArgMax', [scores], { axis: 1, keepdims: 0 });
   const highest = editor.reduce('ReduceMax', scores, 1);
   const { indices } = editor.topK(highest, editor.length(highest, 0));
@@ -147,6 +150,13 @@ function match(
     into: editor.add('Gather', [best, chosen]),
     left: editor.add('Gather', [firsts, left]),
   };
+}
+
+/** A single patch that comes first has no second one, and ArgMax wants one: of a cosine below all others. */
+function withColumn(editor: GraphEditor, cosines: string): string {
+  const shape = editor.add('Concat', [editor.length(cosines, 0), editor.ints([1])], { axis: 0 });
+  const column = editor.add('Expand', [editor.float([-2]), shape]);
+  return editor.add('Concat', [cosines, column], { axis: 1 });
 }
 
 /** Distinct numbers below `end`, sorted. */

@@ -95,8 +95,13 @@ export class GraphEditor {
     const type = info?.type?.value;
     const shape = tensorShape(info);
     if (type?.case !== 'tensorType' || shape === null) return;
-    const free = shape.map((_, axis) => `${tensor}_${axis}`);
-    this.#stated.push(valueInfo(tensor, type.value.elemType, free));
+    this.state(tensor, type.value.elemType, shape.length);
+  }
+
+  /** States type and number of dimensions of a tensor. */
+  state(tensor: string, elemType: number, rank: number): void {
+    const free = Array.from({ length: rank }, (_, axis) => `${tensor}_${axis}`);
+    this.#stated.push(valueInfo(tensor, elemType, free));
   }
 
   /** ReduceMax, ReduceMean or ReduceSum over one axis, which disappears. */

@@ -200,6 +200,7 @@ export class GraphIndex {
       case 'Where':
         return this.rank(second) ?? this.rank(node.input[2]);
       case 'Cast':
+      case 'Concat':
       case 'Dropout':
       case 'FusedMatMul':
       case 'Identity':
