@@ -7,6 +7,7 @@ import { fopruRankEntry } from '@foveate/fopru-rank';
 import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
+import { tomeEntry } from '@foveate/tome';
 import { fastervlmEntry } from '@foveate/fastervlm';
 
 export const registry: ReducerRegistry = createRegistry([
@@ -20,4 +21,5 @@ export const registry: ReducerRegistry = createRegistry([
   randomEntry,
   fastervlmEntry,
   earlyDropEntry,
+  tomeEntry,
 ]);

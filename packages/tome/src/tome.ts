@@ -66,6 +66,8 @@ export type TomeOptions = OptionsOf<typeof options.schema>;
  */
 export function tome(given: TomeOptions = {}): TokenReducer {
   const amount = amountOf(options.check(given));
+  if (given.inflect !== undefined && given.r === undefined)
+    throw new InvalidArgumentError('inflect', given.inflect, 'absent without r, whose schedule it bends');
   return defineReducer({
     name: 'tome',
     at: [insideVisionLayers],

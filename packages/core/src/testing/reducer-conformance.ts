@@ -185,7 +185,11 @@ function planCases(subject: Subject): ConformanceCase[] {
       run: () =>
         forAllTokens(subject, async ({ length, imageHash, signals }) => {
           const plan = (): Promise<ReductionPlan> =>
-            planSource(subject, create({}), createTokens({ length, imageHash, signals }));
+            planSource(
+              subject,
+              create({}),
+              createTokens({ length, imageHash, signals, ...placeOf(subject) }),
+            );
           if (needsGrid) await ensureRejects(GridRequiredError, plan, 'no grid');
           else await plan();
         }),
@@ -384,13 +388,16 @@ function requestsFor(subject: Subject): SignalRequest[] {
 /** Inside the layers of an encoder: one of CLIP-L/14's depth, with a class token. */
 const insideEncoder = { layers: 23, prefixTokens: 1 };
 
+/** Where tokens are, for a method that acts inside the encoder's layers. */
+function placeOf(subject: Subject): Pick<TokenSource, 'encoder'> {
+  const site = siteMadeFor(siteOf(subject));
+  return site.tower === 'vision' && site.within ? { encoder: insideEncoder } : {};
+}
+
 /** The sample as a runner presents it: one image with its grid, or the images of a prompt without one. */
 function sourceOf(subject: Subject, { length, grid, imageHash, signals }: TokenSample): TokenSource {
-  const site = siteMadeFor(siteOf(subject));
-  if (site.tower === 'vision') {
-    const encoder = site.within && insideEncoder;
-    return createTokens({ length, grid, imageHash, signals, ...(encoder && { encoder }) });
-  }
+  const place = placeOf(subject);
+  if (siteOf(subject).tower === 'vision') return createTokens({ length, grid, imageHash, signals, ...place });
   const spans = [
     { start: 0, length: grid.columns },
     { start: grid.columns, length: length - grid.columns },
