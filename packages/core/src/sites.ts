@@ -117,7 +117,7 @@ export function beforeLanguageLayer<Layer extends number | ScaledLayer>(
  */
 export function siteId(site: DeclaredSite): string {
   const { tower, layer } = site;
-  const within = 'within' in site && site.within ? 'within-' : '';
+  const within = 'within' in site ? 'within-' : '';
   return `${tower}@${within}${typeof layer === 'object' ? `${layer.layer}/${layer.of}` : layer}`;
 }
 
@@ -125,7 +125,7 @@ export function siteId(site: DeclaredSite): string {
 export function siteMadeFor(site: DeclaredSite): Site {
   const { layer } = site;
   if (layer === 'every') return { tower: 'vision', layer: 0, within: true };
-  return typeof layer === 'object' ? { ...site, layer: layer.layer } : (site as Site);
+  return typeof layer === 'object' ? { ...site, layer: layer.layer } : site;
 }
 
 /**

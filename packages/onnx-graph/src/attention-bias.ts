@@ -5,6 +5,8 @@ import { OnnxStructureError } from './errors.js';
 import type { GraphEditor } from './graph-editor.js';
 import { describeNode } from './graph-index.js';
 
+const FLOAT: number = DataType.FLOAT;
+
 /** Input of a fused operator that is added to its scores, broadcast to [B, H, S, S]. */
 export const BIAS_INPUT: Readonly<Record<Exclude<AttentionForm, 'softmax'>, number>> = {
   'ai.onnx.Attention': 3,
@@ -26,7 +28,7 @@ export function withBias(
 ): Partial<NodeProto> {
   const { index } = editor;
   const type = index.elementType(node.input[0]) ?? DataType.FLOAT;
-  const typed = type === DataType.FLOAT ? bias : editor.add('Cast', [bias], { to: type });
+  const typed = type === FLOAT ? bias : editor.add('Cast', [bias], { to: type });
   if (form === 'softmax') return { input: [editor.add('Add', [input[0], typed]), ...input.slice(1)] };
   const place = BIAS_INPUT[form];
   if ((node.input[place] ?? '') !== '') {

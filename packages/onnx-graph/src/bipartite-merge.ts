@@ -5,6 +5,8 @@
 import { TensorProto_DataType as DataType } from 'onnx-buf';
 import type { GraphEditor } from './graph-editor.js';
 
+const FLOAT: number = DataType.FLOAT;
+
 /** The tokens of one image between the attention and the MLP of a layer: p prefix tokens, n patches. */
 export interface LayerTokens {
   /** [1, p + n, D] */
@@ -62,14 +64,14 @@ export function mergePatches(
   const { sources, into, left } = match(editor, metric, prefixTokens, merged, halves);
   const kept = editor.add('Concat', [editor.parted(left, halves.end)[0], halves.otherwise], { axis: 0 });
 
-  const rows = editor.squeeze(type === DataType.FLOAT ? hidden : editor.toFloat32(hidden), 0); // [p + n, D]
+  const rows = editor.squeeze(type === FLOAT ? hidden : editor.toFloat32(hidden), 0); // [p + n, D]
   const targets = average(editor, { rows, sizes, sources, into, prefixTokens, end: halves.end });
   const prefix = editor.ints(Array.from({ length: prefixTokens }, (_, i) => i));
   const behind = (patches: string): string => editor.add('Add', [patches, editor.ints([prefixTokens])]);
   const staying = prefixTokens === 0 ? kept : editor.add('Concat', [prefix, behind(kept)], { axis: 0 });
   const joined = [editor.add('Gather', [rows, staying]), targets.rows];
   const whole = editor.unsqueeze(editor.add('Concat', joined, { axis: 0 }), 0);
-  const result = type === DataType.FLOAT ? whole : editor.add('Cast', [whole], { to: type });
+  const result = type === FLOAT ? whole : editor.add('Cast', [whole], { to: type });
   editor.state(result, type, 3);
   const counts = [editor.add('Gather', [sizes, kept]), targets.sizes];
   const map = placesBehind(editor, { all, merged, kept, seconds: halves.seconds, sources, into });

@@ -1,5 +1,5 @@
 /** Merges patches inside a vision encoder's graph, in every layer between its attention and its MLP. */
-import { TensorProto_DataType as DataType, type NodeProto } from 'onnx-buf';
+import { TensorProto_DataType as DataType } from 'onnx-buf';
 import { withBias } from './attention-bias.js';
 import { AttentionTap } from './attention-tap.js';
 import { logSizes, mergePatches, ungrouped, type TokenGroups } from './bipartite-merge.js';

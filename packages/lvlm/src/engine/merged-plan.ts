@@ -1,5 +1,5 @@
 /** Plans of tokens that stand for several patches each, and how many they stand for. */
-import { isSelection, mergePlan, type ReductionPlan } from '@foveate/core';
+import { isIdentity, isSelection, mergePlan, type ReductionPlan } from '@foveate/core';
 
 /**
  * The plan from patches to the tokens that stand for them, each the mean of its patches.
@@ -14,11 +14,11 @@ export function mergedPlan(owners: readonly number[], warnings: readonly string[
 
 /**
  * The plan from the tokens before the last merge to those behind it, by the patches that they stand for: the
- * mean weighted by how many these are.
+ * mean weighted by how many these are; null where nothing was merged.
  * @param before [N] for each patch the token that stood for it
  * @param behind [N] and the one that stands for it then
  */
-export function lastMerge(before: readonly number[], behind: readonly number[]): ReductionPlan {
+export function lastMerge(before: readonly number[], behind: readonly number[]): ReductionPlan | null {
   const groups: Map<number, number>[] = [];
   for (const [patch, owner] of behind.entries()) {
     const group = (groups[owner] ??= new Map<number, number>());
@@ -29,7 +29,8 @@ export function lastMerge(before: readonly number[], behind: readonly number[]):
     const total = sizes.reduce((sum, size) => sum + size, 0);
     return { sources: [...group.keys()], weights: sizes.map((size) => size / total) };
   });
-  return mergePlan(outputs, new Set(before).size);
+  const plan = mergePlan(outputs, new Set(before).size);
+  return isIdentity(plan) ? null : plan;
 }
 
 /** How far a product of float32 weights may be from what it stands for. */
