@@ -54,7 +54,7 @@ export interface TokenReducer<R extends Requirements = Requirements> {
 
 /**
  * How the language model attends to tokens that stand for several (RESTORE, arXiv 2606.01711): every score for
- * a token gets the logarithm of its size, and a token stands where the median of its sources stood.
+ * a token gets the logarithm of its size, and each token has the position that its anchor had.
  */
 export interface Calibration {
   /**

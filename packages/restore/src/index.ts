@@ -1,0 +1,1 @@
+export { restore, restoreModifier, type RestoreOptions } from './restore.js';
