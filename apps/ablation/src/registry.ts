@@ -7,7 +7,7 @@ import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
 import { fastervlmEntry } from '@foveate/fastervlm';
-import { restoreModifier } from '@foveate/restore';
+import { restoreEntry } from '@foveate/restore';
 
 export const registry: ReducerRegistry = createRegistry(
   [
@@ -21,5 +21,5 @@ export const registry: ReducerRegistry = createRegistry(
     randomEntry,
     fastervlmEntry,
   ],
-  [restoreModifier],
+  [restoreEntry],
 );

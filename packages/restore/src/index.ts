@@ -1,1 +1,1 @@
-export { restore, restoreModifier, type RestoreOptions } from './restore.js';
+export { restore, restoreEntry, type RestoreOptions } from './restore.js';

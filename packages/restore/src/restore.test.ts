@@ -23,7 +23,7 @@ import {
 } from '@foveate/core';
 import { reducerConformance } from '@foveate/core/testing';
 import { describe, expect, it, test } from 'vitest';
-import { mergeAround, restore, restoreModifier } from './restore.js';
+import { mergeAround, restore, restoreEntry } from './restore.js';
 
 const options = defineOptions(budgetOptions({ keepRatio: 0.25 }));
 
@@ -151,7 +151,7 @@ it('is for methods on the features', () => {
 });
 
 it('is known by its name', () => {
-  const { calibration } = restoreModifier.modify(mostAttended(), { distances: 'off', merged: '3' });
+  const { calibration } = restoreEntry.modify(mostAttended(), { distances: 'off', merged: '3' });
   expect(calibration).toEqual({ distances: false, firstLayer: 'uniform' });
-  expect(restoreModifier.options.map(({ name }) => name)).toEqual(['merged', 'distances', 'firstLayer']);
+  expect(restoreEntry.options.map(({ name }) => name)).toEqual(['merged', 'distances', 'firstLayer']);
 });

@@ -80,7 +80,7 @@ export function restore(base: TokenReducer, given: RestoreOptions = {}): TokenRe
 }
 
 /** How `foveate` and other registries know the modifier. */
-export const restoreModifier: ModifierEntry = modifierEntry({
+export const restoreEntry: ModifierEntry = modifierEntry({
   name: 'restore',
   description: 'merges what the method before it leaves out, and calibrates attention to what is left',
   options,

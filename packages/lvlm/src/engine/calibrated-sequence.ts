@@ -44,7 +44,7 @@ export class CalibratedSequence implements Sequence {
 
   async prefill({ embeddings, positions }: Prompt): Promise<Prefill> {
     const biases = promptBiases(this.#tokens, positions, this.#calibration, this.#decoder.frequencies);
-    return { logits: await this.#run(embeddings, positions, biases), plans: [] };
+    return { logits: await this.#run(embeddings, positions, biases), plans: [], warnings: [] };
   }
 
   append(embeddings: Float32Array, positions: readonly Position[] = [[this.#next]]): Promise<Float32Array> {
@@ -54,7 +54,7 @@ export class CalibratedSequence implements Sequence {
   }
 
   past(): Past {
-    return { length: this.length, next: this.#next, caches: [this.#cache.fork(0)] };
+    return { length: this.length, next: this.#next, caches: [this.#cache.fork(0)], shifts: [0] };
   }
 
   kvBytesPerLayer(): number[] {
