@@ -75,7 +75,7 @@ const METHODS: Readonly<Record<string, Method>> = {
     left: (entered) => [0.5, 0.25, 0.125].map((share) => entered * share),
     plan: ({ length, entered, stage, signals }) => {
       const count = (entered ?? length) * [0.5, 0.25, 0.125][stage];
-      return selectionPlan(topIndicesAscending(signals.attention as Float32Array, count), length);
+      return selectionPlan(topIndicesAscending(signals.attention, count), length);
     },
   },
   'keeps by keys and by cosines to the question, where tokens stood': {
@@ -90,7 +90,7 @@ const METHODS: Readonly<Record<string, Method>> = {
     positions: 'original',
     left: (entered) => [entered / 2, entered / 4],
     plan: ({ length, signals, cosines }) => {
-      const magnitude = signals.magnitude as Float32Array;
+      const magnitude = signals.magnitude;
       const least = magnitude.reduce((a, b) => Math.min(a, b));
       const score = magnitude.map((value, i) => value / least - 2 * cosines![i]);
       return selectionPlan(topIndicesAscending(score, length / 2), length);
@@ -107,8 +107,7 @@ const METHODS: Readonly<Record<string, Method>> = {
     },
     positions: 'renumbered',
     left: (entered) => [entered - 14, entered - 28, entered - 42],
-    plan: ({ length, spans, signals }) =>
-      mergeToTheEnd(length, spans, signals as Record<string, Float32Array>),
+    plan: ({ length, spans, signals }) => mergeToTheEnd(length, spans, signals),
   },
 };
 
@@ -177,7 +176,7 @@ function expectSeen(runner: readonly Seen[], reference: readonly Seen[]): void {
     for (const [name, values] of [...Object.entries(signals), ['cosines', cosines] as const]) {
       const wanted = name === 'cosines' ? expectedCosines : expected[name];
       if (!(values instanceof Float32Array)) continue;
-      expectNear(values, wanted as Float32Array, `${name} at site ${i}`);
+      expectNear(values, wanted!, `${name} at site ${i}`);
     }
   }
 }
