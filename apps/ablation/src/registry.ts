@@ -7,6 +7,9 @@ import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
 import { fastervlmEntry } from '@foveate/fastervlm';
+import { sparsevlmEntry } from '@foveate/sparsevlm';
+import { priortrEntry } from '@foveate/priortr';
+import { v2dropEntry } from '@foveate/v2drop';
 
 export const registry: ReducerRegistry = createRegistry([
   fopruRankEntry,
@@ -18,4 +21,7 @@ export const registry: ReducerRegistry = createRegistry([
   uniformEntry,
   randomEntry,
   fastervlmEntry,
+  sparsevlmEntry,
+  priortrEntry,
+  v2dropEntry,
 ]);
