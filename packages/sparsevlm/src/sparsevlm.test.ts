@@ -1,6 +1,7 @@
 import {
   applyPlan,
   beforeLanguageLayer,
+  carryTokens,
   createTokens,
   hiddenStates,
   InvalidArgumentError,
@@ -264,11 +265,17 @@ describe('sparsevlm', () => {
         ],
       },
     );
-    const plan = await planTokens(sparsevlm({ keepCount: 4 }), tokens);
-    const anchors = [...plan.anchors];
-    expect(anchors.findLastIndex((anchor) => anchor < 3)).toBeLessThan(
-      anchors.findIndex((anchor) => anchor >= 3),
-    );
+    // Token 5 is kept; 3 and 1 are recycled, and of equally dense ones the lower is the centre.
+    const plan = await planTokens(sparsevlm({ keepCount: 1 }), tokens);
+    expect(outputsOf(plan)).toEqual([
+      { sources: [1, 3], parts: 2 },
+      { sources: [5], parts: 1 },
+    ]);
+    expect([...plan.anchors]).toEqual([1, 5]);
+    expect(carryTokens(tokens, plan).spans).toEqual([
+      { start: 0, length: 1 },
+      { start: 1, length: 1 },
+    ]);
   });
 
   it('has all tokens of the question rate where none is more relevant, and says so', async () => {
