@@ -4,48 +4,52 @@ import {
   budgetOptions,
   defineOptions,
   defineReducer,
-  layerOption,
-  promptAttention,
+  hiddenChange,
   resolveBudget,
+  scaledLayer,
   selectionPlan,
   topIndicesAscending,
-  topK,
+  type Budget,
   type OptionsOf,
   type TokenReducer,
 } from '@foveate/core';
 import { reducerEntry, type ReducerEntry } from '@foveate/core/registry';
+import { keepCounts, officialCount } from './keep-counts.js';
 
-const byDefault = { keepRatio: 0.25 };
-
-const options = defineOptions({
-  layer: layerOption(
-    3,
-    'K: layers 0 to K-1 of the language model see every visual token, those from K on the kept ones',
-  ),
-  ...budgetOptions(byDefault),
-});
+const options = defineOptions(
+  budgetOptions(undefined, {
+    keepRatio:
+      'share of the tokens left on average over 32 layers; without a budget the official schedule, half, half of these, and one token: 203 of 576',
+    keepCount: 'number of tokens left on average over 32 layers',
+  }),
+);
 
 /** Options of {@link v2drop}; the README's table says what each does. */
 export type V2dropOptions = OptionsOf<typeof options.schema>;
 
 /**
- * Keeps the visual tokens that layer K-1 of the language model attends to most from the prompt's last token, ties to the lower index, in their
- * original order. A runner may carry out the `rule` inside its graph; `plan` says the same.
+ * V2Drop (official code: `V2Drop.py` of xuyang-liu16/V2Drop, 89eddbb): at three layers of the language model
+ * keeps the visual tokens that the layer before moved farthest, by the L2 norm of what it put out less what
+ * it read; ties to the lower index, in their order and places. It reads no attention, so that decoders with
+ * fused attention run as they are. Without a budget it keeps what the official code does: half of the tokens,
+ * half of these, and at last one alone. With one, these counts in proportion, so that as many as asked are
+ * left on average over 32 layers. All images of a prompt are ranked together.
  * @throws InvalidArgumentError on an option out of its range
  * @example
- * v2drop({ layer: 2, keepRatio: 0.5 });
+ * v2drop({ keepRatio: 0.25 });
  */
 export function v2drop(given: V2dropOptions = {}): TokenReducer {
-  const checked = options.check(given);
-  const budget = budgetOf(checked) ?? byDefault;
+  const budget = budgetOf(options.check(given));
   return defineReducer({
     name: 'v2drop',
-    at: [beforeLanguageLayer(checked.layer)],
-    requires: { attention: promptAttention() },
-    rule: topK('attention', budget),
-    plan: async ({ length, signals }) => {
-      const { count, warnings } = resolveBudget(budget, length);
-      return selectionPlan(topIndicesAscending(signals.attention, count), length, { warnings });
+    at: [3, 17, 22].map((layer) => beforeLanguageLayer(scaledLayer(layer, 32))),
+    requires: { change: hiddenChange() },
+    plan: async ({ length, entered = length, signals }, _site, stage) => {
+      const { count, warnings } = budget
+        ? countFor(budget, entered, stage)
+        : { count: officialCount(length, stage), warnings: [] };
+      const kept = topIndicesAscending(signals.change, Math.min(count, length));
+      return selectionPlan(kept, length, { warnings });
     },
   });
 }
@@ -53,7 +57,20 @@ export function v2drop(given: V2dropOptions = {}): TokenReducer {
 /** How `foveate` and other registries know the method. */
 export const v2dropEntry: ReducerEntry = reducerEntry({
   name: 'v2drop',
-  description: 'the tokens that the last token of the prompt attends to most',
+  description: 'stage by stage, the tokens that a layer moves farthest; no attention is read',
   options,
   create: v2drop,
 });
+
+function countFor(
+  budget: Budget,
+  entered: number,
+  stage: number,
+): { count: number; warnings: readonly string[] } {
+  const { count, warnings } = resolveBudget(budget, entered);
+  if (count === entered) return { count, warnings };
+  const { kept, mean } = keepCounts(count, entered);
+  if (stage > 0 || mean <= count) return { count: kept[stage], warnings };
+  const warning = `${count} of ${entered} tokens cannot be had, as the first layers see all: ${mean.toFixed(1)} are left on average`;
+  return { count: kept[stage], warnings: [...warnings, warning] };
+}
