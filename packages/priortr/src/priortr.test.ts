@@ -58,6 +58,14 @@ describe('priortr', () => {
     // P log(P / Q) = -0.089, -0.028, 0.083, 0.097
     expect(await keep({ keepCount: 2, rows: 'mean' })).toEqual([2, 3]);
     expect(await keep({ keepCount: 3, rows: 'mean' })).toEqual([1, 2, 3]);
+    // The first of them too: 0.1 ln 12.5 = 0.253 and 0.49 ln 1.633 = 0.240; but 0.054 ln 6.75 = 0.103 and
+    // 0.395 ln 1.317 = 0.109.
+    const close = tokensOf([
+      [0.008, 0.3, 0.692],
+      [0.1, 0.49, 0.41],
+    ]);
+    expect(await keep({ keepCount: 1 }, close)).toEqual([0]);
+    expect(await keep({ keepCount: 1, rows: 'mean' }, close)).toEqual([1]);
   });
 
   it('fills its budget from scores below 0, of equal ones the lower index first', async () => {

@@ -57,7 +57,7 @@ export function priortr(given: PriortrOptions = {}): TokenReducer {
   const budget = budgetOf(checked) ?? byDefault;
   return defineReducer({
     name: 'priortr',
-    at: [beforeLanguageLayer(layer ?? scaledLayer(3, 32))],
+    at: [layer === undefined ? beforeLanguageLayer(scaledLayer(3, 32)) : beforeLanguageLayer(layer)],
     requires: { attention: questionAttention() },
     plan: async ({ length, signals }) => {
       const { count, warnings } = resolveBudget(budget, length);
