@@ -7,21 +7,25 @@ import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
 import { fastervlmEntry } from '@foveate/fastervlm';
+import { restoreEntry } from '@foveate/restore';
 import { sparsevlmEntry } from '@foveate/sparsevlm';
 import { priortrEntry } from '@foveate/priortr';
 import { v2dropEntry } from '@foveate/v2drop';
 
-export const registry: ReducerRegistry = createRegistry([
-  fopruRankEntry,
-  fopruRowEntry,
-  fastvEntry,
-  prumergeEntry,
-  prumergePlusEntry,
-  poolingEntry,
-  uniformEntry,
-  randomEntry,
-  fastervlmEntry,
-  sparsevlmEntry,
-  priortrEntry,
-  v2dropEntry,
-]);
+export const registry: ReducerRegistry = createRegistry(
+  [
+    fopruRankEntry,
+    fopruRowEntry,
+    fastvEntry,
+    prumergeEntry,
+    prumergePlusEntry,
+    poolingEntry,
+    uniformEntry,
+    randomEntry,
+    fastervlmEntry,
+    sparsevlmEntry,
+    priortrEntry,
+    v2dropEntry,
+  ],
+  [restoreEntry],
+);
