@@ -8,6 +8,9 @@ import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
 import { fastervlmEntry } from '@foveate/fastervlm';
 import { restoreEntry } from '@foveate/restore';
+import { sparsevlmEntry } from '@foveate/sparsevlm';
+import { priortrEntry } from '@foveate/priortr';
+import { v2dropEntry } from '@foveate/v2drop';
 
 export const registry: ReducerRegistry = createRegistry(
   [
@@ -20,6 +23,9 @@ export const registry: ReducerRegistry = createRegistry(
     uniformEntry,
     randomEntry,
     fastervlmEntry,
+    sparsevlmEntry,
+    priortrEntry,
+    v2dropEntry,
   ],
   [restoreEntry],
 );
