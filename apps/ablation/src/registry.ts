@@ -7,6 +7,9 @@ import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
 import { fastervlmEntry } from '@foveate/fastervlm';
+import { hipruneEntry } from '@foveate/hiprune';
+import { dartEntry } from '@foveate/dart';
+import { pyramiddropEntry } from '@foveate/pyramiddrop';
 
 export const registry: ReducerRegistry = createRegistry([
   fopruRankEntry,
@@ -18,4 +21,7 @@ export const registry: ReducerRegistry = createRegistry([
   uniformEntry,
   randomEntry,
   fastervlmEntry,
+  hipruneEntry,
+  dartEntry,
+  pyramiddropEntry,
 ]);
