@@ -166,6 +166,28 @@ describe('dart', () => {
     expect(await keep({ ...options, keepCount: 6 })).toEqual([0, 1, 2, 5, 6, 7]);
   });
 
+  it('asks the larger of two pivots first, where their places meet in the table', () => {
+    // 0 and 8 both belong into the first of eight slots; whoever comes first has it.
+    const places = Array.from({ length: 9 }, (_, place) => place);
+    expect(inSetOrder([8, 0], [], places).map(({ index }) => index)).toEqual([8, 0]);
+    expect(inSetOrder([0, 8], [], places).map(({ index }) => index)).toEqual([0, 8]);
+  });
+
+  it('takes its pivots by descending size', async () => {
+    // One token is left to take, by whichever of 0 and 8 has the larger key: by 0 (0 degrees) it is 3, by 8
+    // (90 degrees) it is 4.
+    const hidden = [0, 40, 90, 181, 300, 95, 60, 30, 90].map(direction);
+    const of = (first: number, second: number): Signals => ({
+      magnitude: [first, 1, 1, 1, 1, 1, 1, 1, second],
+      questionMagnitude: [1],
+      hidden,
+      question: [[1, 0]],
+    });
+    const options = { imagePivots: 2, questionPivots: 0, keepCount: 3 };
+    expect(await keep(options, of(6, 5))).toEqual([0, 3, 8]);
+    expect(await keep(options, of(5, 6))).toEqual([0, 4, 8]);
+  });
+
   it('counts as the official code does where it is told to', async () => {
     const options = { imagePivots: 2, questionPivots: 1, preset: 'official-code' } as const;
     expect(await keep({ ...options, keepCount: 2 })).toEqual([2, 6]); // floor(2 / 3): only the pivots

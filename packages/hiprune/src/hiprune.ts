@@ -73,12 +73,13 @@ export function hiprune(given: HipruneOptions = {}): TokenReducer {
     plan: async ({ length, grid, signals: { object, deep } }) => {
       const { count, warnings } = resolveBudget(budget, length);
       if (count === length) return identityPlan(length, { warnings });
-      const anchors = topIndices(object, roundHalfToEven((count * alpha) / 5));
-      const around = withBuffers(anchors, length, grid, neighboursOf);
+      const anchors = roundHalfToEven((count * alpha) / 5);
+      if (anchors > 0 && !grid) throw new GridRequiredError('hiprune', length);
+      const around = grid && anchors > 0 ? withBuffers(topIndices(object, anchors), grid, neighboursOf) : [];
       const missed = around.length - count;
       const kept = addRegisters(around.slice(0, count), deep, count);
       return selectionPlan(kept, length, {
-        warnings: missed > 0 ? [...warnings, tooManyBuffers(anchors.length, count, missed)] : warnings,
+        warnings: missed > 0 ? [...warnings, tooManyBuffers(anchors, count, missed)] : warnings,
       });
     },
   });
@@ -95,12 +96,9 @@ export const hipruneEntry: ReducerEntry = reducerEntry({
 /** Anchors, most attended first, then their neighbours in the order of the anchors; each token once. */
 function withBuffers(
   anchors: Uint32Array,
-  length: number,
-  grid: Grid | undefined,
+  grid: Grid,
   neighboursOf: (token: number, grid: Grid) => number[],
 ): number[] {
-  if (anchors.length === 0) return [];
-  if (!grid) throw new GridRequiredError('hiprune', length);
   const buffers = Array.from(anchors).flatMap((anchor) => neighboursOf(anchor, grid));
   return [...new Set([...anchors, ...buffers])];
 }
