@@ -200,6 +200,8 @@ describe('pyramiddrop', () => {
       // 1/4: (256 + 64 + 16 + 4) / 4; 3/4: (256 + 192 + 144 + 108) / 4.
       expect(await lengths({ keepCount: 85 }, 256)).toEqual([64, 16, 4]);
       expect(await lengths({ keepCount: 175 }, 256)).toEqual([192, 144, 108]);
+      // 4/5, which is no binary number: (500 + 400 + 320 + 256) / 4.
+      expect(await lengths({ keepCount: 369 }, 500)).toEqual([400, 320, 256]);
     });
 
     it.each([145, 192, 288, 512, 575])('of %i of 576 has that mean, but for rounding', async (keepCount) => {
