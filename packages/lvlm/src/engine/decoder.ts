@@ -9,6 +9,7 @@ import {
   type DecoderCut,
   type DecoderPruning,
   type OnnxModel,
+  type DecoderSignalRequest,
   type PromptRows,
   type PrunedDecoder,
   type SplitDecoder,
@@ -236,7 +237,11 @@ function pruningOf({ layer, rule }: RuledSite): DecoderPruning {
 }
 
 function cutOf({ layer, signals }: InnerSite): DecoderCut {
-  const read = signals.map((signal) => ({ layer: signal.layer as number, rows: rowsOf(signal.parameters) }));
+  const read = signals.map(({ signal, layer: of, parameters }): DecoderSignalRequest => ({
+    ...parameters,
+    name: signal.name,
+    layer: of as number,
+  }));
   return { layer, signals: read };
 }
 

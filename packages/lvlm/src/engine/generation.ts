@@ -1,12 +1,13 @@
 /** One call inside the engine: encode, have the tokens reduced, prefill, decode. */
-import { signalId, textEmbeddings, type Span } from '@foveate/core';
+import { signalId, type Span } from '@foveate/core';
 import { BundleError, PromptError } from '../platform/errors.js';
 import type { CallerApi, GenerateRequest, Outcome } from './api.js';
-import type { Awaited } from './awaited.js';
+import { held, sent, type Awaited, type SignalReader } from './awaited.js';
 import type { Decoder } from './decoder.js';
 import { placed, type KeptTurns, type PlacedImage } from './kept-turns.js';
+import { promptReaders, promptSignals } from './prompt-signals.js';
 import { createSampler } from './sampling.js';
-import { firstOf, type Past, type Position, type Prompt, type Sequence } from './sequence.js';
+import { firstOf, type Past, type Position, type Prefill, type Prompt, type Sequence } from './sequence.js';
 import type { ReadImage, Vision, VisionContext } from './vision.js';
 
 /** The call was stopped by the caller's thread. */
@@ -46,8 +47,13 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const sequence = await decoder.start(request.language, visual, reused.past);
   stopIfAsked();
   const prefilling = { ...context, stopIfAsked };
-  const { logits, plans, decidingMs } = reused.past
-    ? { ...reused, logits: await sequence.append(prompt.embeddings, prompt.positions), decidingMs: 0 }
+  const { logits, plans, decidingMs, ...made } = reused.past
+    ? {
+        ...reused,
+        logits: await sequence.append(prompt.embeddings, prompt.positions),
+        decidingMs: 0,
+        warnings: [],
+      }
     : await prefill(sequence, prompt, text, prefilling);
   const prefillMs = now() - prefillStart - decidingMs;
   const promptLength = sequence.length;
@@ -65,7 +71,7 @@ export async function generate(request: GenerateRequest, context: CallContext): 
     cached: { text: promptLength - visual, visual, generated: answer.steps },
     reusedTokens: reused.past?.length ?? 0,
     kvBytesPerLayer: sequence.kvBytesPerLayer(),
-    warnings,
+    warnings: [...warnings, ...made.warnings],
   };
 }
 
@@ -156,20 +162,21 @@ async function prefill(
   prompt: Prompt,
   text: Float32Array,
   { now, caller, awaited, stopIfAsked }: Omit<VisionContext, 'embed'>,
-): Promise<{ logits: Float32Array; plans: Outcome['languagePlans']; decidingMs: number }> {
+): Promise<Prefill & { readonly decidingMs: number }> {
   let decidingMs = 0;
-  const { logits, plans } = await sequence.prefill(prompt, async (layer, spans, signals) => {
+  const ofPrompt = promptReaders({ text, prompt, products: awaited.products });
+  const entered = prompt.visual.length;
+  const made = await sequence.prefill(prompt, async ({ signals, ...tokens }) => {
     const start = now();
     stopIfAsked(); // as for an image
-    const length = sum(spans.map((span) => span.length));
-    const asked = new Map([[signalId(textEmbeddings()), () => text]]);
-    const made = await awaited.during([{ length, signals: asked }], () =>
-      caller.planPrompt({ layer, spans, signals }),
-    );
+    const ofLayers = signals.map((signal): [string, SignalReader] => [signalId(signal), () => signal.values]);
+    const asked = { length: tokens.places.length, signals: new Map([...ofPrompt, ...ofLayers]) };
+    const message = { ...tokens, entered, signals: [...signals.map(sent), ...promptSignals.map(held)] };
+    const plans = await awaited.during([asked], () => caller.planPrompt(message));
     decidingMs += now() - start;
-    return made;
+    return plans;
   });
-  return { logits, plans, decidingMs };
+  return { ...made, decidingMs };
 }
 
 /** What decoding needs. */
