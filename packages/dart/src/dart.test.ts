@@ -91,7 +91,7 @@ function signalsOf(given: OfficialCase): Required<Signals> {
 }
 
 const budgetOfCase = ({ keepCount, reductionRatio }: OfficialCase): DartOptions =>
-  keepCount === undefined ? { keepRatio: 1 - Number(reductionRatio) } : { keepCount };
+  keepCount === undefined ? { keepRatio: 1 - reductionRatio } : { keepCount };
 
 describe('the official code', () => {
   for (const given of official.cases) {

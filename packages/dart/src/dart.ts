@@ -20,7 +20,7 @@ import {
   type TokenReducer,
 } from '@foveate/core';
 import { reducerEntry, type ReducerEntry } from '@foveate/core/registry';
-import { cosinesOfPivots, inSetOrder, takeLeastSimilar, type Pivot } from './pivots.js';
+import { cosinesOfPivots, inSetOrder, takeLeastSimilar } from './pivots.js';
 
 const byDefault = { keepRatio: 0.25 };
 

@@ -16,6 +16,7 @@ import {
   shareOption,
   topIndicesAscending,
   type Budget,
+  type OptionDefinition,
   type OptionsOf,
   type TokenReducer,
 } from '@foveate/core';
@@ -24,15 +25,18 @@ import { geometricRatios, LAYERS } from './schedule.js';
 
 const mean = `in the mean over the layers of a model of ${LAYERS} layers, in place of ratios: each stage leaves the same share of what the one before it left`;
 
+/** Takes the place of a budget, so that a budget takes its own. */
+const ratiosOption: OptionDefinition<readonly number[]> = {
+  ...listOption(
+    shareOption(1, ''),
+    [0.5, 0.25, 0.125],
+    'share of the tokens that entered the language model which each stage leaves: floor(entered * ratio), at least 1',
+  ),
+  group: BUDGET_GROUP,
+};
+
 const options = defineOptions({
-  ratios: {
-    ...listOption(
-      shareOption(1, ''),
-      [0.5, 0.25, 0.125],
-      'share of the tokens that entered the language model which each stage leaves: floor(entered * ratio), at least 1',
-    ),
-    group: BUDGET_GROUP,
-  },
+  ratios: ratiosOption,
   ...budgetOptions(undefined, {
     keepRatio: `share of the tokens, ${mean}`,
     keepCount: `number of tokens, ${mean}`,
