@@ -10,18 +10,22 @@ import { fastervlmEntry } from '@foveate/fastervlm';
 import { hipruneEntry } from '@foveate/hiprune';
 import { dartEntry } from '@foveate/dart';
 import { pyramiddropEntry } from '@foveate/pyramiddrop';
+import { restoreEntry } from '@foveate/restore';
 
-export const registry: ReducerRegistry = createRegistry([
-  fopruRankEntry,
-  fopruRowEntry,
-  fastvEntry,
-  prumergeEntry,
-  prumergePlusEntry,
-  poolingEntry,
-  uniformEntry,
-  randomEntry,
-  fastervlmEntry,
-  hipruneEntry,
-  dartEntry,
-  pyramiddropEntry,
-]);
+export const registry: ReducerRegistry = createRegistry(
+  [
+    fopruRankEntry,
+    fopruRowEntry,
+    fastvEntry,
+    prumergeEntry,
+    prumergePlusEntry,
+    poolingEntry,
+    uniformEntry,
+    randomEntry,
+    fastervlmEntry,
+    hipruneEntry,
+    dartEntry,
+    pyramiddropEntry,
+  ],
+  [restoreEntry],
+);

@@ -1,4 +1,5 @@
 export type { AttentionForm } from './attention.js';
+export { biasDecoder, type BiasedDecoder } from './bias-decoder.js';
 export { decoderSignals } from './decoder-signals/index.js';
 export type { DecoderSignal, DecoderSignalRequest } from './decoder-signals/decoder-signal.js';
 export { findDecoder, type Decoder, type DecoderAttentionForm, type DecoderLayer } from './decoder.js';

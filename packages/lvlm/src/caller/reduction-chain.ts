@@ -136,7 +136,25 @@ function siteInModel(
  * @throws UnsupportedReducerError where a reducer asks for what there is not at its site
  */
 export function formsRequest(chain: ReductionChain, withMaps: boolean): FormsRequest {
-  return { vision: visionRequest(chain, withMaps), language: innerSites(chain.language, chain.layers) };
+  return {
+    vision: visionRequest(chain, withMaps),
+    language: innerSites(chain.language, chain.layers),
+    calibration: calibrationOf(chain),
+  };
+}
+
+/**
+ * How attention is calibrated: as the last reducer on the features that says so has it.
+ * @throws UnsupportedReducerError where tokens are reduced inside the language model too
+ */
+function calibrationOf({ features, language }: ReductionChain): FormsRequest['calibration'] {
+  const calibrated = features.reducers.findLast(({ calibration }) => calibration);
+  if (calibrated?.calibration && language.length > 0) {
+    throw new UnsupportedReducerError(
+      `${calibrated.name} calibrates the attention of the whole language model, in which ${language[0].reducers[0].name} reduces tokens: use one or the other.`,
+    );
+  }
+  return calibrated?.calibration ?? null;
 }
 
 function visionRequest(

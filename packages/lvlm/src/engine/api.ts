@@ -5,6 +5,7 @@
  */
 import type {
   Budget,
+  Calibration,
   ComparedRows,
   Grid,
   ReductionPlan,
@@ -94,6 +95,8 @@ export interface EngineSettings {
    * feature.
    */
   readonly identityTolerance: number;
+  /** Base of the language model's rotary positions. */
+  readonly rotaryBase: number;
   /** Most bytes of keys and values that are kept between the turns of chats. */
   readonly maxChatBytes: number;
 }
@@ -127,6 +130,8 @@ export interface FormsRequest {
   readonly vision: VisionRequest | null;
   /** By ascending layer; none: the bundle's own decoder. */
   readonly language: readonly InnerSite[];
+  /** How the language model attends to tokens that stand for several; null: to each as to one. */
+  readonly calibration: Calibration | null;
 }
 
 /** An encoder with further outputs, cut at its features, where tokens are reduced. */

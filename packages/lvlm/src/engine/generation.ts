@@ -3,6 +3,7 @@ import { signalId, type Span } from '@foveate/core';
 import { BundleError, PromptError } from '../platform/errors.js';
 import type { CallerApi, GenerateRequest, Outcome } from './api.js';
 import { held, sent, type Awaited, type SignalReader } from './awaited.js';
+import type { SizedTokens } from './calibration.js';
 import type { Decoder } from './decoder.js';
 import { placed, type KeptTurns, type PlacedImage } from './kept-turns.js';
 import { promptReaders, promptSignals } from './prompt-signals.js';
@@ -29,7 +30,7 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const stopIfAsked = (): void => {
     if (Atomics.load(request.stop, 0) === 1) throw new Stopped();
   };
-  const goesOn = request.chat !== null && (await decoder.runsBehindOthers());
+  const goesOn = keepsTurns(request) && (await decoder.runsBehindOthers());
   const reused = goesOn ? reusedPart(request, context.keptTurns) : NOTHING;
   const words = request.promptIds.filter((id) => id !== request.imageTokenId);
   const roomFor = promptLimit(request, words.length);
@@ -44,7 +45,11 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const prefillStart = now();
   const prompt = layOut(request, text, reused, read);
   const visual = sum(images.map(({ origins }) => origins.length));
-  const sequence = await decoder.start(request.language, visual, reused.past);
+  const sized = request.calibration && sizedTokens(prompt, read);
+  const sequence =
+    request.calibration && sized
+      ? await decoder.startCalibrated(request.calibration, sized)
+      : await decoder.start(request.language, visual, reused.past);
   stopIfAsked();
   const prefilling = { ...context, stopIfAsked };
   const { logits, plans, decidingMs, ...made } = reused.past
@@ -73,6 +78,26 @@ export async function generate(request: GenerateRequest, context: CallContext): 
     kvBytesPerLayer: sequence.kvBytesPerLayer(),
     warnings: [...warnings, ...made.warnings],
   };
+}
+
+/** Whether turns of a chat go on behind one another: calibrated attention is that of the turn's own prompt. */
+function keepsTurns({ chat, calibration }: GenerateRequest): boolean {
+  return chat !== null && calibration === null;
+}
+
+/** Sizes of a prompt's tokens; null where each stands for itself. */
+function sizedTokens({ visual, spans, length }: Prompt, images: readonly ReadImage[]): SizedTokens | null {
+  if (images.every(({ sizes }) => sizes === null)) return null;
+  const sizes = new Float32Array(length).fill(1);
+  const uniform = new Float32Array(length).fill(1);
+  for (const [i, { start, length: count }] of spans.entries()) {
+    const { sizes: own, positions } = images[i];
+    for (const [token, place] of visual.slice(start, start + count).entries()) {
+      sizes[place] = own?.[token] ?? 1;
+      uniform[place] = (positions?.end ?? count) / count;
+    }
+  }
+  return { sizes, uniform };
 }
 
 /** The part of a prompt that an earlier turn of its chat ran. */
@@ -115,13 +140,14 @@ function reusedPart(
 
 /** Keeps what was run, where the call is a turn of a chat. */
 function keepTurn(
-  { chat, promptIds, language }: GenerateRequest,
+  request: GenerateRequest,
   { tokenIds, steps }: Pick<Outcome, 'tokenIds' | 'steps'>,
   { images, plans, reused }: { images: PlacedImage[]; plans: Outcome['languagePlans']; reused: ReusedPart },
   sequence: Sequence,
   kept: KeptTurns,
 ): void {
-  if (!chat) return;
+  const { chat, promptIds, language } = request;
+  if (!chat || !keepsTurns(request)) return;
   const decidedNow = language.length > 0 && images.length > 0 ? promptIds.length : 0;
   kept.keep(chat.keepAs, {
     ids: [...promptIds, ...tokenIds.slice(0, steps)],

@@ -30,7 +30,7 @@ import type {
 } from './api.js';
 import { held, sent, type Awaited, type SignalReader } from './awaited.js';
 import type { EncodedCrop, Encoder } from './encoder.js';
-import { imageRows, leftOf, type ImageRows } from './image-rows.js';
+import { imageRows, inPlace, leftOf, type ImageRows } from './image-rows.js';
 import { partialPlan } from './partial-plan.js';
 import { promptReaders, textSignals } from './prompt-signals.js';
 
@@ -65,6 +65,8 @@ export interface ReadImage extends ImageRows {
   /** Token ids of what is written for it. */
   readonly written: readonly number[];
   readonly crops: readonly CropOutcome[];
+  /** Of each row the tokens that it stands for, where attention is calibrated by them and any has several. */
+  readonly sizes: Float32Array | null;
   readonly visionMs: number;
   readonly reduceMs: number;
 }
@@ -102,7 +104,7 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
       }
       const rows = await imageRows(prepared, reduced, family, context.embed);
       return {
-        ...rows,
+        ...(request.calibration ? inPlace(rows, reduced) : { ...rows, sizes: null }),
         written: prepared.written,
         crops,
         visionMs: clock.visionMs,
