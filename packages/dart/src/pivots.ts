@@ -3,7 +3,7 @@ import { InvalidSignalError, topIndices, type Similarity } from '@foveate/core';
 import { setOrder } from './set-order.js';
 
 /** A visual token, or a token of the question behind the image. */
-export interface Pivot {
+interface Pivot {
   readonly of: 'image' | 'question';
   /** Among the visual tokens, or those of the question. */
   readonly index: number;

@@ -8,7 +8,7 @@ export const LAYERS = 32;
  * @param layers [stages] before which tokens are dropped, ascending
  * @param ratios [stages] what each leaves, as a share of what entered
  */
-export function meanShare(layers: readonly number[], ratios: readonly number[]): number {
+function meanShare(layers: readonly number[], ratios: readonly number[]): number {
   const depths = layers.map((layer, stage) => (layers[stage + 1] ?? LAYERS) - layer);
   return ratios.reduce((sum, ratio, stage) => sum + ratio * depths[stage], layers[0]) / LAYERS;
 }
