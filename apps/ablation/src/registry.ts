@@ -7,6 +7,9 @@ import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
 import { fastervlmEntry } from '@foveate/fastervlm';
+import { hipruneEntry } from '@foveate/hiprune';
+import { dartEntry } from '@foveate/dart';
+import { pyramiddropEntry } from '@foveate/pyramiddrop';
 import { restoreEntry } from '@foveate/restore';
 import { sparsevlmEntry } from '@foveate/sparsevlm';
 import { priortrEntry } from '@foveate/priortr';
@@ -26,6 +29,9 @@ export const registry: ReducerRegistry = createRegistry(
     sparsevlmEntry,
     priortrEntry,
     v2dropEntry,
+    hipruneEntry,
+    dartEntry,
+    pyramiddropEntry,
   ],
   [restoreEntry],
 );
