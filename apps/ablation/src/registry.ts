@@ -7,6 +7,9 @@ import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
 import { fastervlmEntry } from '@foveate/fastervlm';
+import { divpruneEntry } from '@foveate/divprune';
+import { cdprunerEntry } from '@foveate/cdpruner';
+import { scopeEntry } from '@foveate/scope';
 
 export const registry: ReducerRegistry = createRegistry([
   fopruRankEntry,
@@ -18,4 +21,7 @@ export const registry: ReducerRegistry = createRegistry([
   uniformEntry,
   randomEntry,
   fastervlmEntry,
+  divpruneEntry,
+  cdprunerEntry,
+  scopeEntry,
 ]);

@@ -25,6 +25,7 @@ export {
   defineOptions,
   integerOption,
   layerOption,
+  numberOption,
   scoreBudgetOf,
   scoreBudgetOptions,
 } from './options.js';
@@ -32,6 +33,7 @@ export type {
   BudgetOptions,
   CheckedOptions,
   IntegerRange,
+  NumberRange,
   OptionDefinition,
   Options,
   OptionsOf,
@@ -66,6 +68,7 @@ export { attentionMap } from './signals/attention-map.js';
 export { attentionReceived } from './signals/attention-received.js';
 export { attentionShare } from './signals/attention-share.js';
 export { classAttention } from './signals/class-attention.js';
+export { clipImageEmbeddings, clipTextEmbeddings } from './signals/clip-embeddings.js';
 export { checkSignal, defineSignal, requestAt, signalId } from './signals/define-signal.js';
 export type {
   CarryRule,
