@@ -1,7 +1,7 @@
 /** The likeliest set of a determinantal point process, found greedily, and what follows where it ends. */
 
 /** Squares of what is left of a row of length 1: below this it is the rounding of float32 cosines. */
-const ROUNDING = 1e-6;
+const ROUNDING = 1e-5;
 
 /** Tokens in the order in which they were picked. */
 export interface GreedyChoice {

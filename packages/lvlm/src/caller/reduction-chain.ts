@@ -7,12 +7,17 @@ import {
   attentionMap,
   beforeLanguageLayer,
   beforeVisionLayer,
+  features,
   layerInTower,
   mapGivesExactly,
+  projectedFeatures,
+  questionRelevance,
   requestInModel,
   requestsOf,
   signalId,
+  SignalUnavailableError,
   siteId,
+  textEmbeddings,
   UnsupportedReducerError,
   type DeclaredSite,
   type SignalRequest,
@@ -131,7 +136,8 @@ function siteInModel(
  * What the engine has to open and to provide for a chain.
  * @param withMaps whether attention maps come out whole, for a backend of the caller's thread to reduce, in
  * place of what they give
- * @throws UnsupportedReducerError where a reducer asks for what there is not at its site
+ * @throws UnsupportedReducerError where a reducer asks for what there is not at its site;
+ * SignalUnavailableError where no bundle has it
  */
 export function formsRequest(chain: ReductionChain, withMaps: boolean): FormsRequest {
   return { vision: visionRequest(chain, withMaps), language: innerSites(chain.language, chain.layers) };
@@ -177,10 +183,15 @@ function loweredRule(
   return score.layer === site.layer - 1 ? { score, budget: rule.budget } : null;
 }
 
+/** What the engine gives that is of no graph's layers. */
+const beside: readonly string[] = [features, projectedFeatures, textEmbeddings, questionRelevance].map(
+  (signal) => signalId(signal()),
+);
+
 /**
  * What the reducers of a site read.
  * @param before the site before it in the tower, behind which there are fewer tokens
- * @throws UnsupportedReducerError on what there is not there
+ * @throws UnsupportedReducerError on what there is not there; SignalUnavailableError on what no bundle has
  */
 function signalsAt(
   { site, reducers }: SiteReducers,
@@ -191,6 +202,12 @@ function signalsAt(
   return reducers.flatMap(({ name, requires }) =>
     requestsOf(requires, site).map((asked) => {
       const request = requestInModel(asked, layers);
+      if (!isOfGraph(request) && !beside.includes(signalId(request))) {
+        throw new SignalUnavailableError(
+          signalId(request),
+          `no part of a model's bundle computes it. Use an option of ${name} that reads ${beside.slice(0, 3).join(', ')} or a layer; tokens of createTokens may have this signal.`,
+        );
+      }
       if (isThere(request, site, first)) return request;
       throw new UnsupportedReducerError(`${name} asks for ${signalId(request)}. ${whatThereIs(site, first)}`);
     }),
