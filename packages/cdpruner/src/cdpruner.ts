@@ -29,7 +29,7 @@ const options = defineOptions({
   ...budgetOptions(byDefault),
   relevance: choiceOption(
     ['embeddings', 'clip', 'none'],
-    'what of the image the question is about: cosines of the features with the embeddings of the prompt’s text in the language model; with the question in CLIP’s space, negated (official code), where a caller gives both; or no matter what',
+    'how relevant a token is: by the language model’s embeddings of the prompt, by CLIP (official code; where a caller gives its signals), or all the same',
   ),
 });
 

@@ -109,6 +109,11 @@ describe('greedyMap', () => {
     );
   });
 
+  it('of equal tokens picks the lower first, however their squares were rounded', () => {
+    const cosines = Float32Array.of(0.9999999, 0, 0, 0, 1, 0, 0, 0, 1.0000001);
+    expect([...greedyMap(cosines, new Float64Array(3).fill(1), 2).kept]).toEqual([0, 1]);
+  });
+
   it('does not choose by what rounding left', () => {
     // Rows of two channels: behind two picks what is left of any is rounding, of either sign.
     const degrees = [0, 90, 10, 20, 30, 40, 50, 60, 70, 80];
