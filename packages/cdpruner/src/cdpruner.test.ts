@@ -105,7 +105,8 @@ describe('relevance clip', () => {
 
   it('weighs both sides of the kernel, whose cosines are those of the language model’s space', async () => {
     const opposite = { seen: [[-1, 0], [-1, 0], [0, 1], [1, 0]], asked: [[1, 0]] }; // prettier-ignore
-    // Relevance 1, 1, 0.5, 0. Behind token 0, of token 1 1 - 0.6 is left: 0.4 beside 0.25; one-sided 0.4 beside 0.5.
+    // Relevance 1, 1, 0.5, 0. Behind token 0, of token 1 is left 1 - 0.6: 0.4 beside 0.25; one-sided 0.4
+    // beside 0.5.
     const rows = [[1, 0, 0], [Math.sqrt(0.6), Math.sqrt(0.4), 0], [0, 0, 1], [0, 0, -1]]; // prettier-ignore
     expect(await kept({ rows, ...opposite }, { ...options, keepCount: 2 })).toEqual([0, 1]);
     // Of token 1 less is left, though CLIP sees it as it was: 0.2 beside 0.25.
@@ -172,7 +173,8 @@ describe('cdpruner', () => {
   });
 
   it('of these rather the relevant ones', async () => {
-    // Relevance 1, 0.9, 0.3, 0.6, 0. Tokens 0 and 1 span all; from these token 2 is 1 - 0.71 away, token 3 1 - 0.8.
+    // Relevance 1, 0.9, 0.3, 0.6, 0. Tokens 0 and 1 span all; from these token 2 is 1 - 0.71 away, token 3
+    // 1 - 0.8.
     const rows = [[1, 0], [0, 1], [1, 1], [0.8, 0.6], [3, 0]]; // prettier-ignore
     const seen = [-1, -0.8, 0.4, -0.2, 1].map((cosine) => [cosine, Math.sqrt(1 - cosine ** 2)]);
     const options: CdprunerOptions = { keepCount: 3, relevance: 'clip' };

@@ -53,7 +53,7 @@ function float32(matrix: Matrix): Float32Array {
   return Float32Array.from(matrix.flat());
 }
 
-/** The token of the largest determinant, picks before it included; a sample where rounding decides is left out. */
+/** The token of the largest determinant with the picks before it; samples where rounding decides are left out. */
 function largest(kernel: Matrix, picked: readonly number[]): number {
   const determinants = kernel.map((_, j) => {
     const set = [...picked, j];

@@ -1,6 +1,6 @@
 /** The likeliest set of a determinantal point process, found greedily, and what follows where it ends. */
 
-/** Squares of what is left of a row of length 1: below this it is the rounding of float32 cosines. */
+/** What is left of a row of length 1, squared: up to this it is the rounding of float32 cosines. */
 const ROUNDING = 1e-5;
 
 /** Tokens in the order in which they were picked. */
@@ -16,11 +16,11 @@ export interface GreedyChoice {
  * cosines[i, j] * relevance[j] over what is picked (the fast greedy MAP inference of Chen et al., 2018). Ties
  * go to the lower index.
  *
- * Relevance scales rows and columns of the kernel, and so the rows of its Cholesky factor: the factor of the
- * cosines is enough, and relevance weighs the choice alone. What is left of a token is the squared distance of
- * its row, of length 1, from the span of those picked. Where nothing is left of any, as behind as many picks
- * as the rows have channels, the determinant is 0 with every one of them; the official code divides rounding
- * by rounding there.
+ * Relevance scales rows and columns of the kernel, and so those of its Cholesky factor: the factor of the
+ * cosines is enough, and relevance weighs the choice alone. What is left of a token is the squared distance
+ * of its row, of length 1, from the span of those picked. Behind as many picks as the rows have channels
+ * nothing is left of any, and the determinant is 0 with each; the official code divides rounding by rounding
+ * there.
  * @param cosines [N, N]
  * @param relevance [N] positive
  * @param count in [1, N]
