@@ -10,18 +10,22 @@ import { fastervlmEntry } from '@foveate/fastervlm';
 import { divpruneEntry } from '@foveate/divprune';
 import { cdprunerEntry } from '@foveate/cdpruner';
 import { scopeEntry } from '@foveate/scope';
+import { restoreEntry } from '@foveate/restore';
 
-export const registry: ReducerRegistry = createRegistry([
-  fopruRankEntry,
-  fopruRowEntry,
-  fastvEntry,
-  prumergeEntry,
-  prumergePlusEntry,
-  poolingEntry,
-  uniformEntry,
-  randomEntry,
-  fastervlmEntry,
-  divpruneEntry,
-  cdprunerEntry,
-  scopeEntry,
-]);
+export const registry: ReducerRegistry = createRegistry(
+  [
+    fopruRankEntry,
+    fopruRowEntry,
+    fastvEntry,
+    prumergeEntry,
+    prumergePlusEntry,
+    poolingEntry,
+    uniformEntry,
+    randomEntry,
+    fastervlmEntry,
+    divpruneEntry,
+    cdprunerEntry,
+    scopeEntry,
+  ],
+  [restoreEntry],
+);
