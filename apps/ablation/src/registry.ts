@@ -7,6 +7,8 @@ import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
 import { fastervlmEntry } from '@foveate/fastervlm';
+import { visionzipEntry } from '@foveate/visionzip';
+import { visprunerEntry } from '@foveate/vispruner';
 
 export const registry: ReducerRegistry = createRegistry([
   fopruRankEntry,
@@ -18,4 +20,6 @@ export const registry: ReducerRegistry = createRegistry([
   uniformEntry,
   randomEntry,
   fastervlmEntry,
+  visionzipEntry,
+  visprunerEntry,
 ]);

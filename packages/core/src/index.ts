@@ -27,6 +27,7 @@ export {
   layerOption,
   scoreBudgetOf,
   scoreBudgetOptions,
+  shareOption,
 } from './options.js';
 export type {
   BudgetOptions,

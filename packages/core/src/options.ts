@@ -126,19 +126,37 @@ export function choiceOption<const Choices extends readonly [string, ...string[]
 }
 
 /** Of {@link integerOption}. */
-export interface IntegerRange {
+export interface IntegerRange<Default extends number | undefined = number> {
   /** Lowest value. */
   readonly from: number;
   /** Highest value. Default 2^53 - 1. */
   readonly to?: number;
-  readonly default: number;
+  /** Undefined where the method's own rule holds without it. */
+  readonly default: Default;
+}
+
+/** An option that takes a share of something: a number from 0 to 1, both included. */
+export function shareOption(
+  byDefault: number,
+  description: string,
+): OptionDefinition<number> & { readonly default: number } {
+  return {
+    kind: 'number',
+    description,
+    values: '[0, 1]',
+    default: byDefault,
+    check: (name, value) => {
+      if (typeof value === 'number' && value >= 0 && value <= 1) return value;
+      throw new InvalidArgumentError(name, value, 'a number from 0 to 1');
+    },
+  };
 }
 
 /** An option that takes a whole number. */
-export function integerOption(
-  { from, to = Number.MAX_SAFE_INTEGER, default: byDefault }: IntegerRange,
+export function integerOption<const Default extends number | undefined>(
+  { from, to = Number.MAX_SAFE_INTEGER, default: byDefault }: IntegerRange<Default>,
   description: string,
-): OptionDefinition<number> & { readonly default: number } {
+): OptionDefinition<number> & { readonly default: Default } {
   const words =
     to === Number.MAX_SAFE_INTEGER ? `an integer, ${from} or more` : `an integer from ${from} to ${to}`;
   return {
