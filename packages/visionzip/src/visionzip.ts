@@ -27,11 +27,15 @@ const byDefault = { keepRatio: 0.25 };
 
 const options = defineOptions({
   ...budgetOptions(byDefault, {
-    keepRatio: 'share of the tokens that go out, dominant and contextual together: floor(N * keepRatio), at least 1',
+    keepRatio:
+      'share of the tokens that go out, dominant and contextual together: floor(N * keepRatio), at least 1',
     keepCount: 'number of tokens that go out, dominant and contextual together',
   }),
   contextualRatio: {
-    ...shareOption(10 / 64, 'share of these that are contextual, rounded: 30 of 192, 20 of 128, 10 of 64 (paper)'),
+    ...shareOption(
+      10 / 64,
+      'share of these that are contextual, rounded: 30 of 192, 20 of 128, 10 of 64 (paper)',
+    ),
     group: 'contextual',
   },
   contextualCount: {

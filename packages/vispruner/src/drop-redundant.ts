@@ -7,30 +7,35 @@ import { topIndices } from '@foveate/core';
 const STEP = 8;
 
 /**
- * The `count` places of a pool that are left when the most redundant were dropped, at most eight a round. A
- * round pairs places that are even in the pool as it is then with those that are odd, and drops of the even
- * ones those with the highest similarity to any odd one, ties in the pool's order. The even ones that stay
- * go on in descending order of that similarity, in front of the odd ones: this decides who is paired next.
+ * The `count` tokens of a pool that are left when the most redundant were dropped, at most eight a round. A
+ * round compares the tokens at even places of the pool as it is then with those at odd places, and drops of
+ * the even ones those with the highest cosine to any odd one, ties in the pool's order. The even ones that
+ * stay go on in descending order of that cosine, in front of the odd ones: this decides who is compared next.
  * A pool of an odd number has one even place more.
- * @param length of the pool
- * @param count in [1, length]
- * @param similarity of two places of the pool as it came in
+ * @param pool tokens in the order in which they are first compared
+ * @param count in [1, pool.length]
+ * @param cosinesOf the cosines of a token of the pool with all tokens [N]
  */
 export function dropRedundant(
-  length: number,
+  pool: readonly number[],
   count: number,
-  similarity: (one: number, other: number) => number,
+  cosinesOf: (token: number) => Float32Array,
 ): number[] {
-  let pool = Array.from({ length }, (_, place) => place);
-  while (pool.length > count) {
-    const even = pool.filter((_, place) => place % 2 === 0);
-    const odd = pool.filter((_, place) => place % 2 === 1);
-    const redundancy = even.map((one) =>
-      odd.reduce((highest, other) => Math.max(highest, similarity(one, other)), -Infinity),
-    );
+  let left = [...pool];
+  while (left.length > count) {
+    const even = left.filter((_, place) => place % 2 === 0);
+    const odd = left.filter((_, place) => place % 2 === 1);
+    const redundancy = even.map((token) => highest(cosinesOf(token), odd));
     const descending = Array.from(topIndices(redundancy, even.length), (place) => even[place]);
-    const dropped = Math.min(STEP, pool.length - count); // or all of the even ones, where they are fewer
-    pool = [...descending.slice(dropped), ...odd];
+    const dropped = Math.min(STEP, left.length - count); // or all of the even ones, where they are fewer
+    left = [...descending.slice(dropped), ...odd];
   }
-  return pool;
+  return left;
+}
+
+/** The highest of the cosines [N] with `others`, of which there is one at least. */
+function highest(cosines: Float32Array, others: readonly number[]): number {
+  let found = -Infinity;
+  for (const other of others) if (cosines[other] > found) found = cosines[other];
+  return found;
 }

@@ -68,11 +68,14 @@ export const visprunerEntry: ReducerEntry = reducerEntry({
   create: vispruner,
 });
 
-/** The `count` tokens of a pool, by descending class attention, that are left without the redundant. */
-async function mostDiverse(pool: Uint32Array, count: number, similar: Similarity): Promise<Uint32Array> {
-  if (count === 0 || count === pool.length) return pool.subarray(0, count);
+/** Of a pool of tokens, by descending class attention, the `count` that are left without the redundant. */
+async function mostDiverse(pool: Uint32Array, count: number, similar: Similarity): Promise<number[]> {
+  if (count === 0) return [];
   const cosines = await similar.cosines(pool); // [pool, N]
   const length = cosines.length / pool.length;
-  const places = dropRedundant(pool.length, count, (a, b) => cosines[a * length + pool[b]]);
-  return Uint32Array.from(places, (place) => pool[place]);
+  const rowOf = new Uint32Array(length);
+  for (const [row, token] of pool.entries()) rowOf[token] = row;
+  const cosinesOf = (token: number): Float32Array =>
+    cosines.subarray(rowOf[token] * length, (rowOf[token] + 1) * length);
+  return dropRedundant([...pool], count, cosinesOf);
 }
