@@ -23,6 +23,8 @@ import { fopruRow } from '@foveate/fopru-row';
 import { random, uniform } from '@foveate/baselines';
 import { pooling } from '@foveate/pooling';
 import { prumerge, prumergePlus } from '@foveate/prumerge';
+import { vispruner } from '@foveate/vispruner';
+import { visionzip } from '@foveate/visionzip';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it, test } from 'vitest';
 import { applyPlan, select } from './apply-plan.js';
@@ -41,6 +43,9 @@ const reducers: readonly TokenReducer[] = [
   prumerge({ ...budget, preset: 'paper' }),
   prumergePlus(),
   prumergePlus({ ...budget }),
+  visionzip({ ...budget }),
+  visionzip({ ...budget, preset: 'official-code' }),
+  vispruner({ ...budget }),
   pooling(),
   pooling({ mode: 'max' }),
   pooling({ window: '1x4' }),
@@ -87,6 +92,14 @@ const suites: Record<string, () => ConformanceCase[]> = {
       selects: false,
       ascending: false,
     }),
+  visionzip: () =>
+    reducerConformance({
+      create: visionzip,
+      tokens,
+      selects: false,
+      ascending: false,
+    }),
+  vispruner: () => reducerConformance({ create: vispruner, tokens }),
   pooling: () =>
     reducerConformance({
       create: () => pooling(),
