@@ -174,12 +174,12 @@ describe('one option', () => {
     expect(counting.check({ count: 2 })).toEqual({ count: 2 });
   });
 
-  it('a share is a number from 0 to 1', () => {
+  it('a share is a number in [0, 1]', () => {
     const sharing = defineOptions({ part: shareOption(0.5, 'how much') });
     expect(sharing.check({})).toEqual({ part: 0.5 });
     for (const part of [0, 0.25, 1]) expect(sharing.check({ part })).toEqual({ part });
     for (const part of [-0.1, 1.1, NaN, '0.5', null]) {
-      expect(() => sharing.check({ part: part as number })).toThrow('part must be a number from 0 to 1');
+      expect(() => sharing.check({ part: part as number })).toThrow('part must be a number in [0, 1]');
     }
   });
 });

@@ -135,23 +135,6 @@ export interface IntegerRange<Default extends number | undefined = number> {
   readonly default: Default;
 }
 
-/** An option that takes a share of something: a number from 0 to 1, both included. */
-export function shareOption(
-  byDefault: number,
-  description: string,
-): OptionDefinition<number> & { readonly default: number } {
-  return {
-    kind: 'number',
-    description,
-    values: '[0, 1]',
-    default: byDefault,
-    check: (name, value) => {
-      if (typeof value === 'number' && value >= 0 && value <= 1) return value;
-      throw new InvalidArgumentError(name, value, 'a number from 0 to 1');
-    },
-  };
-}
-
 /** An option that takes a whole number. */
 export function integerOption<const Default extends number | undefined>(
   { from, to = Number.MAX_SAFE_INTEGER, default: byDefault }: IntegerRange<Default>,
@@ -185,6 +168,20 @@ export function layerOption(
     check: (name, value) => {
       if (Number.isSafeInteger(value) && value !== 0) return value as number;
       throw new InvalidArgumentError(name, value, 'a whole number from 1, or below 0 to count from the end');
+    },
+  };
+}
+
+/** An option that takes a share of something, in [0, 1]. */
+export function shareOption(
+  byDefault: number,
+  description: string,
+): OptionDefinition<number> & { readonly default: number } {
+  return {
+    ...{ kind: 'number', description, values: '[0, 1]', default: byDefault },
+    check: (name, value) => {
+      if (typeof value === 'number' && value >= 0 && value <= 1) return value;
+      throw new InvalidArgumentError(name, value, 'a number in [0, 1]');
     },
   };
 }

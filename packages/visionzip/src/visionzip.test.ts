@@ -181,7 +181,7 @@ describe('visionzip', () => {
   });
 
   it.each([
-    [{ contextualRatio: 2 }, 'contextualRatio must be a number from 0 to 1'],
+    [{ contextualRatio: 2 }, 'contextualRatio must be a number in [0, 1]'],
     [{ contextualCount: -1 }, 'contextualCount must be an integer, 0 or more'],
     [{ contextualCount: 2, contextualRatio: 0.5 }, 'must be given one at a time'],
     [{ preset: 'paper' }, "preset must be 'full-budget' or 'official-code'"],

@@ -110,8 +110,8 @@ describe('vispruner', () => {
   });
 
   it.each([
-    [{ importantRatio: 1.5 }, 'importantRatio must be a number from 0 to 1'],
-    [{ importantRatio: NaN }, 'importantRatio must be a number from 0 to 1'],
+    [{ importantRatio: 1.5 }, 'importantRatio must be a number in [0, 1]'],
+    [{ importantRatio: NaN }, 'importantRatio must be a number in [0, 1]'],
     [{ keepRatio: 0.5, keepCount: 3 }, 'keepRatio and keepCount must be given one at a time'],
     [{ step: 8 }, 'option must be one of keepRatio, keepCount, importantRatio; received "step"'],
   ])('refuses %j', (options, message) => {
