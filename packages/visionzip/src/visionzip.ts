@@ -109,7 +109,7 @@ function splitBudget(
   { preset, contextualRatio, contextualCount }: CheckedOptions<typeof options.schema>,
 ): Split {
   const outputs = preset === 'official-code' ? Math.max(1, count - 1) : count;
-  const asked = contextualCount ?? Math.round(count * (contextualRatio ?? 0));
+  const asked = contextualCount ?? Math.round(count * contextualRatio);
   const contextual = Math.min(asked, outputs);
   const excess = `contextualCount ${asked} is more than the ${outputs} tokens that go out: all are contextual`;
   return {
