@@ -3,6 +3,7 @@
  * where they are set.
  */
 import {
+  features as encoderFeatures,
   FoveateError,
   keys,
   mergePlan,
@@ -188,8 +189,9 @@ function createCalls(): { run: (index: number) => Promise<unknown>; dispose: () 
   const infinite = tf.fill([batch, length, channels], Infinity);
   const first = [attention, rows, features].map((tensor) => tf.slice(tensor, 0, 1));
   const [attention1, rows1, features1] = first;
-  const signals = [{ ...keys(), values: rows }];
-  const signals1 = [{ ...keys(), values: rows1 }];
+  const wide = [keys(), keys({ heads: 'mean' }), encoderFeatures()];
+  const signals = wide.map((request) => ({ ...request, values: rows }));
+  const signals1 = wide.map((request) => ({ ...request, values: rows1 }));
   const flat = tf.reshape(features1, [length, channels]);
   const grid = { rows: 4, columns: 4 };
   const throwing: TokenReducer = {
