@@ -7,19 +7,23 @@ import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
 import { fastervlmEntry } from '@foveate/fastervlm';
+import { restoreEntry } from '@foveate/restore';
 import { visionzipEntry } from '@foveate/visionzip';
 import { visprunerEntry } from '@foveate/vispruner';
 
-export const registry: ReducerRegistry = createRegistry([
-  fopruRankEntry,
-  fopruRowEntry,
-  fastvEntry,
-  prumergeEntry,
-  prumergePlusEntry,
-  poolingEntry,
-  uniformEntry,
-  randomEntry,
-  fastervlmEntry,
-  visionzipEntry,
-  visprunerEntry,
-]);
+export const registry: ReducerRegistry = createRegistry(
+  [
+    fopruRankEntry,
+    fopruRowEntry,
+    fastvEntry,
+    prumergeEntry,
+    prumergePlusEntry,
+    poolingEntry,
+    uniformEntry,
+    randomEntry,
+    fastervlmEntry,
+    visionzipEntry,
+    visprunerEntry,
+  ],
+  [restoreEntry],
+);
