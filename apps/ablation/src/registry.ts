@@ -17,6 +17,8 @@ import { restoreEntry } from '@foveate/restore';
 import { sparsevlmEntry } from '@foveate/sparsevlm';
 import { priortrEntry } from '@foveate/priortr';
 import { v2dropEntry } from '@foveate/v2drop';
+import { visionzipEntry } from '@foveate/visionzip';
+import { visprunerEntry } from '@foveate/vispruner';
 
 export const registry: ReducerRegistry = createRegistry(
   [
@@ -38,6 +40,8 @@ export const registry: ReducerRegistry = createRegistry(
     divpruneEntry,
     cdprunerEntry,
     scopeEntry,
+    visionzipEntry,
+    visprunerEntry,
   ],
   [restoreEntry],
 );
