@@ -1,43 +1,78 @@
 /** `foveate methods`: what there is, and what of it a model can run. */
-import { FoveateError } from '@foveate/core';
+import { FoveateError, type TokenReducer } from '@foveate/core';
 import type { ReducerEntry, TextOption } from '@foveate/core/registry';
 import { Lvlm, type LoadOptions } from '@foveate/lvlm';
 import { Help } from 'commander';
 import { modelFolder, type ModelOptions } from './pull.js';
 import { registry } from './registry.js';
 import { createReducers } from './spec.js';
-
-type Method = Pick<ReducerEntry, 'name' | 'description' | 'options'>;
+import { needsOf, placeOf, readsOf, type Place } from './traits.js';
 
 /** Lays an option out, wrapped to the width of a page. */
 const help = new Help();
 help.helpWidth = 100;
 
-const none: Method = { name: 'none', description: 'keeps every token', options: [] };
+/** In the order of the data. */
+const headings: readonly (readonly [Place, string])[] = [
+  ['encoder', 'INSIDE THE VISION ENCODER, whose later layers see fewer tokens'],
+  ['features', 'ON THE FEATURES, between the encoder and the language model'],
+  ['language', 'INSIDE THE LANGUAGE MODEL, whose later layers see fewer tokens'],
+  ['several', 'AT SEVERAL OF THESE PLACES'],
+];
 
-/** A block for each method: its name and what it keeps, then its options with their defaults and values. */
-export function describeMethods(): string {
-  const methods = [none, ...registry.entries];
-  const blocks = methods.map(({ name, description, options }) => {
-    const width = Math.max(...options.map((option) => written(option).length));
-    const lines = options.map((option) =>
-      help.formatItem(written(option), width, `${option.description}: ${option.values}`, help),
-    );
-    return [`${name}: ${description}`, ...lines].join('\n');
-  });
-  return `${blocks.join('\n\n')}\n`;
+/**
+ * The methods by where they act, a block for each: its name and what it keeps, what it needs and reads, its
+ * options with their defaults and values.
+ */
+export async function describeMethods(): Promise<string> {
+  const groups = await grouped(describeMethod, '\n\n');
+  return `none: keeps every token\n\n${groups.join('\n\n')}\n`;
+}
+
+async function describeMethod(entry: ReducerEntry): Promise<string> {
+  const { name, description, options } = entry;
+  const width = Math.max(...options.map((option) => written(option).length));
+  const lines = options.map((option) =>
+    help.formatItem(written(option), width, `${option.description}: ${option.values}`, help),
+  );
+  const title = help.boxWrap(`${name}: ${description}`, help.helpWidth ?? Infinity);
+  return [title, ...(await describeTraits(entry.create())), ...lines].join('\n');
+}
+
+async function describeTraits(reducer: TokenReducer): Promise<string[]> {
+  const needs = await needsOf(reducer);
+  const reads = readsOf(reducer);
+  return [
+    indented(`needs ${needs.join(', ') || 'nothing that a model may lack'}`),
+    indented(`reads ${reads.join(', ') || 'no signal'}`),
+  ];
 }
 
 /** @throws FoveateError where the model cannot be loaded */
 export async function describeMethodsOf(options: ModelOptions & Pick<LoadOptions, 'dtype'>): Promise<string> {
   const { dtype } = options;
   await using model = await Lvlm.load(await modelFolder(options), dtype === undefined ? {} : { dtype });
-  const methods: string[] = [];
-  for (const name of ['none', ...registry.entries.map((entry) => entry.name)]) {
+  const groups = await grouped(async ({ name }) => {
     const reason = await reasonAgainst(model, name);
-    methods.push(reason === null ? `${name}: runs` : `${name}: does not run\n${indented(reason)}`);
+    return reason === null ? `${name}: runs` : `${name}: does not run\n${indented(reason)}`;
+  }, '\n');
+  return `${model.info.modelType}, ${model.info.directory}\n\nnone: runs\n\n${groups.join('\n\n')}\n`;
+}
+
+/** A text for each place where methods act: its heading, then one for each method there. */
+async function grouped(
+  describe: (entry: ReducerEntry) => Promise<string>,
+  between: string,
+): Promise<string[]> {
+  const groups = new Map<Place, string[]>();
+  for (const entry of registry.entries) {
+    const place = placeOf(entry.create());
+    groups.set(place, [...(groups.get(place) ?? []), await describe(entry)]);
   }
-  return `${model.info.modelType}, ${model.info.directory}\n\n${methods.join('\n')}\n`;
+  return headings.flatMap(([place, heading]) => {
+    const texts = groups.get(place);
+    return texts ? [`${heading}\n\n${texts.join(between)}`] : [];
+  });
 }
 
 /** Why the model cannot run a method with its default options; null where it can. */

@@ -36,6 +36,8 @@ const summary: Summary = {
   ...{
     seed: 0,
     preset: null,
+    omitted: [],
+    equalBy: 'keptTokens',
     interval: 'bootstrap',
     resamples: 10_000,
     latencyQuestions: 31,
@@ -84,7 +86,7 @@ describe('formatSummary', () => {
       '| `fopru-row:significance=given:keep=0.06` | 16 | 6.3 | 90.0 | 86.0-93.0 |  |  |  |',
     ]);
     expect(tableUnder('Time and memory', text)[2]).toBe(
-      '| `fopru-row:keep=0.11` | 12.3 | 1.00 | 4.0 | 1.00 | 1.24 | - | 0.55 | 1.00 | - | - |',
+      '| `fopru-row:keep=0.11` | 12.3 | 1.00 | 0.5 | 4.0 | 1.00 | 1.24 | - | 0.55 | 1.00 | - | - |',
     );
     expect(tableUnder('Right answers by kind of question', text).slice(0, 2)).toEqual([
       '| right % | presence (260) | crowded (40) |',
@@ -99,8 +101,8 @@ describe('formatSummary', () => {
       '| `fopru-row:keep=0.11` | 16 | 6.3 | 90.0 | 86.0-93.0 |',
     ]);
     expect(tableUnder('Time and memory', text)).toEqual([
-      '| reducer | TTFT ms | prefill ms | TPOT ms | KV MB | peak MB |',
-      '| `fopru-row:keep=0.11` | 12.3 | 4.0 | 1.24 | 0.55 | - |',
+      '| reducer | TTFT ms | reduce ms | prefill ms | TPOT ms | KV MB | peak MB |',
+      '| `fopru-row:keep=0.11` | 12.3 | 0.5 | 4.0 | 1.24 | 0.55 | - |',
     ]);
   });
 
@@ -128,10 +130,10 @@ describe('formatSummary', () => {
       '| `uniform:keep=0.25` | 64 | 64 | 25 | 90.0 | 86.0-93.0 | +1.2 | -1.0 to +3.0 | 0.050 |',
     ]);
     expect(tableUnder('Time and memory', text)).toEqual([
-      '| reducer | TTFT ms | TTFT x | prefill ms | prefill x | TPOT ms | TPOT x | KV MB | KV x | peak MB | peak x |',
-      '| `none` | 12.3 | 1.00 | 4.0 | 1.00 | 1.24 | 1.00 | 0.55 | 1.00 | 150 | 1.00 |',
-      '| `fopru-rank:keep=0.5+fastv:keep=0.5` | 6.2 | 2.00 | 4.0 | 1.00 | 1.24 | 1.00 | 0.14 | 4.00 | - | - |',
-      '| `uniform:keep=0.25` | 12.3 | 1.00 | 4.0 | 1.00 | 1.24 | 1.00 | 0.55 | 1.00 | 150 | 1.00 |',
+      '| reducer | TTFT ms | TTFT x | reduce ms | prefill ms | prefill x | TPOT ms | TPOT x | KV MB | KV x | peak MB | peak x |',
+      '| `none` | 12.3 | 1.00 | 0.5 | 4.0 | 1.00 | 1.24 | 1.00 | 0.55 | 1.00 | 150 | 1.00 |',
+      '| `fopru-rank:keep=0.5+fastv:keep=0.5` | 6.2 | 2.00 | 0.5 | 4.0 | 1.00 | 1.24 | 1.00 | 0.14 | 4.00 | - | - |',
+      '| `uniform:keep=0.25` | 12.3 | 1.00 | 0.5 | 4.0 | 1.00 | 1.24 | 1.00 | 0.55 | 1.00 | 150 | 1.00 |',
     ]);
     expect(text).toContain('T: visual tokens that a layer');
   });
