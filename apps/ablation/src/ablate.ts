@@ -52,6 +52,7 @@ export async function ablate(options: AblateOptions): Promise<void> {
     peakRssOfAsk({ model, backend: name, dtype, device, per }, row.reducer, question, abortSignal, tell);
   let answered = 0;
   try {
+    if (!fixed) tell('Each method is tried on one question first.');
     const { rows, omitted } = fixed ?? (await rowsForModel({ model, dtype, device, per }, backend, dataset));
     const summary = await runSweep({
       ...{

@@ -160,7 +160,8 @@ function candidateAt(entry: ReducerEntry, budget: MethodBudget, layers: Layers):
   const moved = inner?.isMoved ? { layer: String(inner.layer) } : {};
   const specOf = (share: number): string =>
     formatSpec([{ name: entry.name, options: { ...moved, keep: shareText(share) } }]);
-  if (inner?.tower !== 'language') return { spec: specOf(budget.share), budget, impossible: null };
+  const isInside = inner?.tower === 'language' && inner.layer < layers.language; // or else the runner says so
+  if (!isInside) return { spec: specOf(budget.share), budget, impossible: null };
   const keep = (budget.share * layers.language - inner.layer) / (layers.language - inner.layer);
   if (keep > 0) return { spec: specOf(keep), budget, impossible: null };
   const before = `${inner.layer} of ${layers.language} layers read every token`;

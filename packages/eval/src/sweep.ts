@@ -372,11 +372,12 @@ async function measureMemory(
   { rows, measurePeakRss, abortSignal, onProgress }: SweepOptions,
   question: Question,
 ): Promise<(number | null)[]> {
+  if (!measurePeakRss) return rows.map(() => null);
   const peaks: (number | null)[] = [];
   for (const row of rows) {
     abortSignal?.throwIfAborted();
     onProgress?.({ pass: 'memory', done: peaks.length, total: rows.length });
-    peaks.push((await measurePeakRss?.(row, question)) ?? null);
+    peaks.push(await measurePeakRss(row, question));
   }
   onProgress?.({ pass: 'memory', done: peaks.length, total: rows.length });
   return peaks;
