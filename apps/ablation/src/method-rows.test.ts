@@ -152,7 +152,7 @@ describe('chooseMethodRows', () => {
       expect.stringContaining('deep: deep reduces tokens before layer 9') as string,
     ]);
     // One of three layers is a third already.
-    expect(lines.filter((line) => line.startsWith('fastv:'))[0]).toContain(
+    expect(lines.find((line) => line.startsWith('fastv:'))).toContain(
       '1 of 3 layers read every token, which is ',
     );
   });
