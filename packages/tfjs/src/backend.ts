@@ -122,7 +122,7 @@ async function similarity(
   const [length, channels] = rows.shape;
   if (length < 1 || channels < 1) throw new InvalidArgumentError('rows.shape', rows.shape, '[N, D]');
   checkCompared(to, length, channels);
-  const [norms, values] = tf.tidy(() => {
+  const [norms, values] = tf.tidy((): [tf.Tensor, tf.Tensor | undefined] => {
     const { unit, norms } = normalise(rows as tf.Tensor2D);
     if (to.length === 0) return [norms, undefined];
     const compared = measure === 'dot' ? (rows as tf.Tensor2D) : unit;
