@@ -6,7 +6,7 @@ import { ImageError, readImage, type Lvlm } from '@foveate/lvlm';
 import { createReducers, formatSpec, parseSpec } from './spec.js';
 
 /** How many visual tokens a layer of the language model reads on average. */
-export interface MethodBudget {
+interface MethodBudget {
   /** Of the 576 of LLaVA-1.5, which papers compare at. */
   readonly tokens: number;
   /** The same as a share of all tokens, whatever their number. */
@@ -14,7 +14,7 @@ export interface MethodBudget {
 }
 
 /** Those of the field, the largest first. */
-export const methodBudgets: readonly MethodBudget[] = [192, 128, 64].map((tokens) => ({
+const methodBudgets: readonly MethodBudget[] = [192, 128, 64].map((tokens) => ({
   tokens,
   share: tokens / 576,
 }));
