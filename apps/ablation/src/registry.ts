@@ -7,15 +7,19 @@ import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
 import { fastervlmEntry } from '@foveate/fastervlm';
+import { restoreEntry } from '@foveate/restore';
 
-export const registry: ReducerRegistry = createRegistry([
-  fopruRankEntry,
-  fopruRowEntry,
-  fastvEntry,
-  prumergeEntry,
-  prumergePlusEntry,
-  poolingEntry,
-  uniformEntry,
-  randomEntry,
-  fastervlmEntry,
-]);
+export const registry: ReducerRegistry = createRegistry(
+  [
+    fopruRankEntry,
+    fopruRowEntry,
+    fastvEntry,
+    prumergeEntry,
+    prumergePlusEntry,
+    poolingEntry,
+    uniformEntry,
+    randomEntry,
+    fastervlmEntry,
+  ],
+  [restoreEntry],
+);

@@ -54,7 +54,7 @@ export {
 } from './plan.js';
 export type { Grid, PlanNotes, PlanParts, ReductionPlan, WeightedSources } from './plan.js';
 export { checkReducer, defineReducer, planTokens } from './reducer.js';
-export type { ReducerDefinition, TokenReducer } from './reducer.js';
+export type { Calibration, ReducerDefinition, TokenReducer } from './reducer.js';
 export { plainProducts, similarityWith } from './row-similarity.js';
 export type { ComparedRows, SimilarityMeasure } from './row-similarity.js';
 export { referenceBackend } from './reference-backend.js';

@@ -62,19 +62,32 @@ interface Token {
   readonly row: Float64Array;
 }
 
+/** How tokens attend where it is not plainly in their order. */
+export interface Attending {
+  /** Of each of the embeddings. */
+  readonly positions: readonly number[];
+  /** Added to the score of a query for a key of a layer, by their numbers. */
+  readonly bias: (layer: number, query: number, key: number) => number;
+}
+
 /** Runs all tokens [S][D] through all layers; `reductions` say what later ones see of them. */
 export function forward(
   llama: Llama,
   embeddings: readonly ArrayLike<number>[],
   reductions: readonly Reduction[] = [],
+  attending?: Attending,
 ): Forward {
-  let tokens: Token[] = embeddings.map((row, position) => ({ position, row: Float64Array.from(row) }));
+  let tokens: Token[] = embeddings.map((row, place) => ({
+    position: attending?.positions[place] ?? place,
+    row: Float64Array.from(row),
+  }));
   const attention: Float64Array[][] = [];
   const positions: number[][] = [];
   for (const [index, layer] of llama.layers.entries()) {
     for (const reduction of reductions) if (reduction.layer === index) tokens = reduce(tokens, reduction);
     const normal = tokens.map(({ row }) => normalize(row, layer.inputNorm, llama.epsilon));
-    const attended = attend(llama, layer, tokens, normal);
+    const bias = (query: number, key: number): number => attending?.bias(index, query, key) ?? 0;
+    const attended = attend(llama, layer, tokens, normal, bias);
     attention.push(attended.map(({ mean }) => mean));
     positions.push(tokens.map(({ position }) => position));
     tokens = tokens.map(({ position, row }, t) => {
@@ -116,6 +129,7 @@ function attend(
   layer: LlamaLayer,
   tokens: readonly Token[],
   normal: readonly Float64Array[],
+  bias: (query: number, key: number) => number,
 ): { result: Float64Array; mean: Float64Array }[] {
   const turned = (matrix: Matrix): Float64Array[] =>
     normal.map((row, t) => rotate(multiply(row, matrix), headDim, tokens[t].position));
@@ -130,7 +144,7 @@ function attend(
       const scores = new Float64Array(t + 1);
       for (let j = 0; j <= t; j++) {
         for (let d = 0; d < headDim; d++) scores[j] += query[from + d] * keys[j][shared + d];
-        scores[j] /= Math.sqrt(headDim);
+        scores[j] = scores[j] / Math.sqrt(headDim) + bias(t, j);
       }
       const largest = scores.reduce((a, b) => Math.max(a, b));
       const exponentials = scores.map((score) => Math.exp(score - largest));

@@ -92,8 +92,8 @@ export class GraphEditor {
     this.#stated.push(valueInfo(tensor, type.value.elemType, free));
   }
 
-  /** ReduceMean or ReduceSum over one axis, which disappears. */
-  reduce(opType: 'ReduceMean' | 'ReduceSum', x: string, axis: number): string {
+  /** A reduction over one axis, which disappears. */
+  reduce(opType: 'ReduceL1' | 'ReduceL2' | 'ReduceMean' | 'ReduceSum', x: string, axis: number): string {
     const axesAreInput = this.#opset >= (opType === 'ReduceSum' ? 13 : 18);
     if (axesAreInput) return this.add(opType, [x, this.ints([axis])], { keepdims: 0 });
     return this.add(opType, [x], { axes: [axis], keepdims: 0 });

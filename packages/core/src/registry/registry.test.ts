@@ -12,7 +12,7 @@ import {
 import { identityPlan } from '../plan.js';
 import { defineReducer, type TokenReducer } from '../reducer.js';
 import { atFeatures } from '../sites.js';
-import { createRegistry, reducerEntry } from './registry.js';
+import { createRegistry, modifierEntry, reducerEntry } from './registry.js';
 
 const options = defineOptions({
   ...scoreBudgetOptions({ keepRatio: 0.25 }),
@@ -132,6 +132,23 @@ describe('createRegistry', () => {
     expect(registry.entries.map(({ name }) => name)).toEqual(['mine', 'other']);
     expect(() => registry.get('theirs')).toThrow(UnknownReducerError);
     expect(() => registry.get('theirs')).toThrow('Known reducers: mine, other');
+  });
+
+  it('knows modifiers, which make a method of another', () => {
+    const twice = modifierEntry({
+      name: 'twice',
+      description: 'does it twice',
+      options: defineOptions({ seed: integerOption({ from: 0, default: 0 }, 'which') }),
+      modify: (base, { seed }) => ({ ...base, name: `${base.name}-twice-${seed}` }),
+    });
+    const registry = createRegistry([entry], [twice]);
+    expect(registry.modifier('twice')?.modify(entry.create(), { seed: '7' }).name).toBe('mine-twice-7');
+    expect(registry.modifier('mine')).toBeUndefined();
+    expect(() => registry.get('twice')).toThrow(UnknownReducerError);
+    expect(() => twice.modify(entry.create(), { sed: '7' })).toThrow('option of twice must be one of');
+    expect(() => createRegistry([entry], [{ ...twice, name: 'mine' }])).toThrow(
+      'reducers of different names',
+    );
   });
 
   it('refuses two of one name', () => {

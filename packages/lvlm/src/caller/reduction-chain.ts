@@ -20,7 +20,9 @@ import {
   type TokenReducer,
   type TowerLayers,
 } from '@foveate/core';
+import { decoderSignals } from '@foveate/onnx-graph';
 import type { FormsRequest, InnerSite, Rule, VisionRequest } from '../engine/api.js';
+import { promptSignals, textSignals } from '../engine/prompt-signals.js';
 
 /** The reducers that act at one site, in the order of the chain. */
 export interface SiteReducers {
@@ -134,7 +136,25 @@ function siteInModel(
  * @throws UnsupportedReducerError where a reducer asks for what there is not at its site
  */
 export function formsRequest(chain: ReductionChain, withMaps: boolean): FormsRequest {
-  return { vision: visionRequest(chain, withMaps), language: innerSites(chain.language, chain.layers) };
+  return {
+    vision: visionRequest(chain, withMaps),
+    language: innerSites(chain.language, chain.layers),
+    calibration: calibrationOf(chain),
+  };
+}
+
+/**
+ * How attention is calibrated: as the last reducer on the features that says so has it.
+ * @throws UnsupportedReducerError where tokens are reduced inside the language model too
+ */
+function calibrationOf({ features, language }: ReductionChain): FormsRequest['calibration'] {
+  const calibrated = features.reducers.findLast(({ calibration }) => calibration);
+  if (calibrated?.calibration && language.length > 0) {
+    throw new UnsupportedReducerError(
+      `${calibrated.name} calibrates the attention of the whole language model, in which ${language[0].reducers[0].name} reduces tokens: use one or the other.`,
+    );
+  }
+  return calibrated?.calibration ?? null;
 }
 
 function visionRequest(
@@ -155,9 +175,14 @@ function innerSites(sites: readonly LayerReducers[], layers: TowerLayers): Inner
     layer: one.site.layer,
     rule: loweredRule(one, layers),
     signals: distinct(signalsAt(one, i > 0 ? sites[i - 1] : undefined, layers).filter(isOfGraph)),
+    positions: one.reducers.some(isRenumbering) ? ('renumbered' as const) : ('original' as const),
   }));
   const inGraph = inner.every(({ rule }) => rule !== null);
   return inner.map((site) => (inGraph ? { ...site, signals: [] } : { ...site, rule: null }));
+}
+
+function isRenumbering({ positions }: TokenReducer): boolean {
+  return positions === 'renumbered';
 }
 
 /** Of one or all layers of a tower: what its graph puts out. */
@@ -167,10 +192,11 @@ function isOfGraph({ signal: { of } }: SignalRequest): boolean {
 
 /** The rule of a site's only reducer, where the graph has its score: it is of the layer just before. */
 function loweredRule(
-  { site, reducers: [{ rule, requires }, ...more] }: LayerReducers,
+  { site, reducers: [reducer, ...more] }: LayerReducers,
   layers: TowerLayers,
 ): Rule | null {
-  if (!rule || more.length > 0) return null;
+  const { rule, requires } = reducer;
+  if (!rule || more.length > 0 || isRenumbering(reducer)) return null;
   const [score] = requestsOf({ score: requires[rule.score] }, site).map((asked) =>
     requestInModel(asked, layers),
   );
@@ -202,15 +228,22 @@ function isThere({ signal, layer }: SignalRequest, site: Site, first: number): b
   const isRun = typeof layer === 'number' && layer >= first && layer < depth(site);
   switch (signal.of) {
     case 'prompt':
-      return true;
+      return (site.tower === 'language' ? promptSignals : textSignals).some(
+        (one) => one.signal.name === signal.name,
+      );
     case 'features':
     case 'vision':
       return site.layer === 'features';
     case 'vision-layer':
       return site.tower === 'vision' && (isRun || (site.layer === 'features' && typeof layer !== 'number'));
     case 'language-layer':
-      return site.tower === 'language' && (isRun || layer === site.layer);
+      return site.tower === 'language' && (isRun || (layer === site.layer && isOfNextLayer(signal.name)));
   }
+}
+
+/** Whether a decoder's graph gives a signal of the layer behind a cut. */
+function isOfNextLayer(name: string): boolean {
+  return decoderSignals.get(name)?.ofNextLayer === true;
 }
 
 function whatThereIs({ tower, layer }: Site, first: number): string {

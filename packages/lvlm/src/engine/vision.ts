@@ -9,11 +9,9 @@ import {
   isIdentity,
   projectedFeatures,
   signalId,
-  textEmbeddings,
   type GivenSignal,
   type Grid,
   type ReductionPlan,
-  type SignalRequest,
   type VisionSite,
 } from '@foveate/core';
 import type { PixelValues } from '../bundle/preprocessing.js';
@@ -22,7 +20,6 @@ import type { CropArrangement, FamilySettings } from '../families/family.js';
 import type {
   CallerApi,
   CropOutcome,
-  CropSignal,
   CropTokens,
   Features,
   GenerateRequest,
@@ -31,10 +28,11 @@ import type {
   Rule,
   VisionRequest,
 } from './api.js';
-import type { Awaited, SignalReader } from './awaited.js';
+import { held, sent, type Awaited, type SignalReader } from './awaited.js';
 import type { EncodedCrop, Encoder } from './encoder.js';
-import { imageRows, leftOf, type ImageRows } from './image-rows.js';
+import { imageRows, inPlace, leftOf, type ImageRows } from './image-rows.js';
 import { partialPlan } from './partial-plan.js';
+import { promptReaders, textSignals } from './prompt-signals.js';
 
 /** Encodes and reduces images. */
 export interface Vision {
@@ -67,6 +65,8 @@ export interface ReadImage extends ImageRows {
   /** Token ids of what is written for it. */
   readonly written: readonly number[];
   readonly crops: readonly CropOutcome[];
+  /** Of each row the tokens that it stands for, where attention is calibrated by them and any has several. */
+  readonly sizes: Float32Array | null;
   readonly visionMs: number;
   readonly reduceMs: number;
 }
@@ -104,7 +104,7 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
       }
       const rows = await imageRows(prepared, reduced, family, context.embed);
       return {
-        ...rows,
+        ...(request.calibration ? inPlace(rows, reduced) : { ...rows, sizes: null }),
         written: prepared.written,
         crops,
         visionMs: clock.visionMs,
@@ -281,11 +281,11 @@ async function planInside(
   const { signals } = encoded;
   const message: CropTokens = {
     ...{ site, image: index, crop, length, left: null, fold: null, grid, classToken: encoder.classToken },
-    signals: [...signals.map(sent), held(textEmbeddings())],
+    signals: [...signals.map(sent), ...textSignals.map(held)],
   };
   const readers = new Map<string, SignalReader>([
     ...signals.map((signal): [string, SignalReader] => [signalId(signal), () => signal.values]),
-    [signalId(textEmbeddings()), () => text],
+    ...promptReaders({ text, prompt: null, products: null }),
   ]);
   const [plans] = await awaited.during([{ length, signals: readers }], () => caller.planCrops([message]));
   return plans;
@@ -334,21 +334,11 @@ function featureTokens(
   { classToken }: Encoder,
   image: number,
 ): CropTokens {
-  const asked = [featuresSignal(), projectedFeatures(), textEmbeddings()];
+  const asked = [featuresSignal(), projectedFeatures(), ...textSignals];
   return {
     ...{ site: atFeatures, image, crop, length: features.length, left, fold, grid, classToken },
     signals: [...signals.map(sent), ...asked.map(held)],
   };
-}
-
-/** A signal that comes with its tokens where it has one value for each. */
-function sent(signal: GivenSignal): CropSignal {
-  return signal.signal.shape.length === 1 ? signal : held(signal);
-}
-
-/** A signal that stays here until it is asked for. */
-function held({ signal, layer, parameters }: SignalRequest): CropSignal {
-  return { signal, ...(layer !== undefined && { layer }), parameters, values: null };
 }
 
 /** What may be asked about a crop whose plans are awaited. */
@@ -362,7 +352,7 @@ function readersOf(
     ...signals.map((signal): [string, SignalReader] => [signalId(signal), () => signal.values]),
     [signalId(featuresSignal()), () => features.data],
     [signalId(projectedFeatures()), async () => (await encoder.project(features)).data],
-    [signalId(textEmbeddings()), () => text],
+    ...promptReaders({ text, prompt: null, products: null }),
   ]);
 }
 
