@@ -13,11 +13,12 @@ const help = new Help();
 help.helpWidth = 100;
 
 /** In the order of the data. */
-const headings: readonly (readonly [Place, string])[] = [
+const headings: readonly (readonly [Place | 'modifier', string])[] = [
   ['encoder', 'INSIDE THE VISION ENCODER, whose later layers see fewer tokens'],
   ['features', 'ON THE FEATURES, between the encoder and the language model'],
   ['language', 'INSIDE THE LANGUAGE MODEL, whose later layers see fewer tokens'],
   ['several', 'AT SEVERAL OF THESE PLACES'],
+  ['modifier', 'BEHIND A METHOD, which they change: METHOD+NAME'],
 ];
 
 /**
@@ -29,14 +30,13 @@ export async function describeMethods(): Promise<string> {
   return `none: keeps every token\n\n${groups.join('\n\n')}\n`;
 }
 
-async function describeMethod(entry: ReducerEntry): Promise<string> {
-  const { name, description, options } = entry;
+async function describeMethod({ name, description, options, spec }: Listed): Promise<string> {
   const width = Math.max(...options.map((option) => written(option).length));
   const lines = options.map((option) =>
     help.formatItem(written(option), width, `${option.description}: ${option.values}`, help),
   );
   const title = help.boxWrap(`${name}: ${description}`, help.helpWidth ?? Infinity);
-  return [title, ...(await describeTraits(entry.create())), ...lines].join('\n');
+  return [title, ...(await describeTraits(createReducers(registry, spec)[0])), ...lines].join('\n');
 }
 
 async function describeTraits(reducer: TokenReducer): Promise<string[]> {
@@ -52,33 +52,45 @@ async function describeTraits(reducer: TokenReducer): Promise<string[]> {
 export async function describeMethodsOf(options: ModelOptions & Pick<LoadOptions, 'dtype'>): Promise<string> {
   const { dtype } = options;
   await using model = await Lvlm.load(await modelFolder(options), dtype === undefined ? {} : { dtype });
-  const groups = await grouped(async ({ name }) => {
-    const reason = await reasonAgainst(model, name);
+  const groups = await grouped(async ({ name, spec }) => {
+    const reason = await reasonAgainst(model, spec);
     return reason === null ? `${name}: runs` : `${name}: does not run\n${indented(reason)}`;
   }, '\n');
   return `${model.info.modelType}, ${model.info.directory}\n\nnone: runs\n\n${groups.join('\n\n')}\n`;
 }
 
+/** What is listed, with the SPEC by which it is tried. */
+type Listed = Pick<ReducerEntry, 'name' | 'description' | 'options'> & { readonly spec: string };
+
 /** A text for each place where methods act: its heading, then one for each method there. */
-async function grouped(
-  describe: (entry: ReducerEntry) => Promise<string>,
-  between: string,
-): Promise<string[]> {
-  const groups = new Map<Place, string[]>();
-  for (const entry of registry.entries) {
-    const place = placeOf(entry.create());
-    groups.set(place, [...(groups.get(place) ?? []), await describe(entry)]);
-  }
+async function grouped(describe: (listed: Listed) => Promise<string>, between: string): Promise<string[]> {
+  const groups = new Map<Place | 'modifier', string[]>();
+  const add = async (place: Place | 'modifier', listed: Listed): Promise<void> => {
+    groups.set(place, [...(groups.get(place) ?? []), await describe(listed)]);
+  };
+  for (const entry of registry.entries) await add(placeOf(entry.create()), { ...entry, spec: entry.name });
+  const base = await plainMethod();
+  for (const entry of registry.modifiers) await add('modifier', { ...entry, spec: `${base}+${entry.name}` });
   return headings.flatMap(([place, heading]) => {
     const texts = groups.get(place);
     return texts ? [`${heading}\n\n${texts.join(between)}`] : [];
   });
 }
 
-/** Why the model cannot run a method with its default options; null where it can. */
-async function reasonAgainst(model: Lvlm, name: string): Promise<string | null> {
+/** A method on the features that neither needs nor reads anything, so that a modifier behind it does. */
+async function plainMethod(): Promise<string> {
+  for (const entry of registry.entries) {
+    const reducer = entry.create();
+    const asks = [...(await needsOf(reducer)), ...readsOf(reducer)];
+    if (asks.length === 0 && placeOf(reducer) === 'features') return entry.name;
+  }
+  return 'none';
+}
+
+/** Why the model cannot run a SPEC; null where it can. */
+async function reasonAgainst(model: Lvlm, spec: string): Promise<string | null> {
   try {
-    await model.check(createReducers(registry, name));
+    await model.check(createReducers(registry, spec));
     return null;
   } catch (error) {
     if (FoveateError.isInstance(error)) return error.message;

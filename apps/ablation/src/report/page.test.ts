@@ -33,11 +33,17 @@ it('sets the order of all methods beside the published one, and says what is lef
       ...['visionzip', 'divprune', 'vispruner', 'pyramiddrop'].map((name, index) =>
         row(`${name}:keep=0.1112`, 64, 0.8 - index / 10),
       ),
+      { ...row('random:keep=0.1112', 64, 0.4), draws: { n: 5, lowest: 0.3, mean: 0.35, highest: 0.4 } },
+      { ...row('random:keep=0.3334', 192, 0.6), draws: { n: 5, lowest: 0.5, mean: 0.6, highest: 0.7 } },
     ],
   };
   const markup = await renderPage({ summary, inspections: [], date: new Date(0) });
   const page = markup.slice(); // a plain string, which hono's is not
   expect(page).toContain('Our order beside the published one, at 64 of 576 tokens');
   expect(page).toMatch(/Spearman&#39;s rank correlation/);
+  // Two plots, a band in each: along the highest shares and back along the lowest.
+  const bands = [...page.matchAll(/class="band" d="M([^"]*)Z"/g)].map(([, path]) => path.split('L').length);
+  expect(bands).toEqual([4, 4]);
+  expect(page).toContain('A band goes from the lowest to the highest of several seeds');
   expect(page).toContain('Left out: tome. Its encoder is another.');
 });
