@@ -99,7 +99,7 @@ Examples:
   foveate ablate --reducers none,fopru-rank,random --keep 0.5,0.25 --limit 40 --out quick
   foveate ablate --reducers none,fopru-row:keep=0.5+fopru-rank:keep=0.5 --limit 40 --out chain --format md
   foveate ablate --preset table3 --limit 40 --out table3
-  foveate ablate --preset methods --limit 8 --out methods
+  foveate ablate --preset methods --limit 4 --out methods-quick
   foveate ablate --reducers none,fopru-rank --keep 0.25 --limit 40 --out js --backend js`,
     )
     .action(async (options: Partial<AblateOptions>) => {
