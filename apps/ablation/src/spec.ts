@@ -58,15 +58,24 @@ export function formatSpec(steps: readonly Step[]): string {
 }
 
 /**
- * The reducers of a SPEC; a step `none` adds none.
+ * The reducers of a SPEC; a step `none` adds none, and a modifier changes the one before it.
  * @throws SpecError, UnknownReducerError, InvalidArgumentError
  */
 export function createReducers(registry: ReducerRegistry, spec: string): TokenReducer[] {
-  return parseSpec(spec).flatMap(({ name, options }) => {
-    if (name !== NONE) return [registry.get(name).create(options)];
-    if (Object.keys(options).length > 0) throw unreadable(spec, 'none takes no options');
-    return [];
-  });
+  const reducers: TokenReducer[] = [];
+  for (const { name, options } of parseSpec(spec)) {
+    const modifier = registry.modifier(name);
+    if (modifier) {
+      const base = reducers.pop();
+      if (!base) throw unreadable(spec, `${name} modifies the method before it, and there is none`);
+      reducers.push(modifier.modify(base, options));
+    } else if (name !== NONE) {
+      reducers.push(registry.get(name).create(options));
+    } else if (Object.keys(options).length > 0) {
+      throw unreadable(spec, 'none takes no options');
+    }
+  }
+  return reducers;
 }
 
 /**

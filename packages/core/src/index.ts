@@ -19,19 +19,24 @@ export { mapGives, mapGivesExactly } from './map-signals.js';
 export { nearestRowsWith } from './nearest-rows.js';
 export type { RowProducts } from './nearest-rows.js';
 export {
+  BUDGET_GROUP,
   budgetOf,
   budgetOptions,
   choiceOption,
   defineOptions,
   integerOption,
   layerOption,
+  listOption,
+  numberOption,
   scoreBudgetOf,
   scoreBudgetOptions,
+  shareOption,
 } from './options.js';
 export type {
   BudgetOptions,
   CheckedOptions,
   IntegerRange,
+  NumberRange,
   OptionDefinition,
   Options,
   OptionsOf,
@@ -54,7 +59,7 @@ export {
 } from './plan.js';
 export type { Grid, PlanNotes, PlanParts, ReductionPlan, WeightedSources } from './plan.js';
 export { checkReducer, defineReducer, planTokens } from './reducer.js';
-export type { ReducerDefinition, TokenReducer } from './reducer.js';
+export type { Calibration, ReducerDefinition, TokenReducer } from './reducer.js';
 export { plainProducts, similarityWith } from './row-similarity.js';
 export type { ComparedRows, SimilarityMeasure } from './row-similarity.js';
 export { referenceBackend } from './reference-backend.js';
@@ -63,11 +68,13 @@ export { checkMergeAmount, resolveMerging } from './merge-amount.js';
 export type { MergeAmount, MergeSchedule, ResolvedMerging } from './merge-amount.js';
 export { mergeBipartite, topK } from './rules.js';
 export type { GraphRule, MergeBipartiteRule, TopKRule } from './rules.js';
+export { seededNumbers } from './seeded-numbers.js';
 export { attentionGiven } from './signals/attention-given.js';
 export { attentionMap } from './signals/attention-map.js';
 export { attentionReceived } from './signals/attention-received.js';
 export { attentionShare } from './signals/attention-share.js';
 export { classAttention } from './signals/class-attention.js';
+export { clipImageEmbeddings, clipTextEmbeddings } from './signals/clip-embeddings.js';
 export { checkSignal, defineSignal, requestAt, signalId } from './signals/define-signal.js';
 export type {
   CarryRule,

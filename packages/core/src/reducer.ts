@@ -49,6 +49,26 @@ export interface TokenReducer<R extends Requirements = Requirements> {
    * plan's order, and all tokens behind are counted anew from there.
    */
   readonly positions?: 'original' | 'renumbered';
+  /** Of a method that acts on the features alone: how the language model attends to what it leaves. */
+  readonly calibration?: Calibration;
+}
+
+/**
+ * How the language model attends to tokens that stand for several (RESTORE, arXiv 2606.01711): every score for
+ * a token gets the logarithm of its size, and each token has the position that its anchor had.
+ */
+export interface Calibration {
+  /**
+   * Whether, while the prompt is run, the score of a query for a key d positions before it gets log(2 - D(d))
+   * too, D(d) being the mean over the rotary frequencies f of cos(d f): what the tokens that are missing between
+   * them would have added.
+   */
+  readonly distances: boolean;
+  /**
+   * Sizes in layer 0: the tokens' `'own'`, or the same for all, `'uniform'`: those that were there by those that
+   * are left (RESTORE's official code).
+   */
+  readonly firstLayer: 'uniform' | 'own';
 }
 
 /** What {@link defineReducer} defines. */

@@ -104,8 +104,12 @@ export class GraphEditor {
     this.#stated.push(valueInfo(tensor, elemType, free));
   }
 
-  /** ReduceMax, ReduceMean or ReduceSum over one axis, which disappears. */
-  reduce(opType: 'ReduceMax' | 'ReduceMean' | 'ReduceSum', x: string, axis: number): string {
+  /** A reduction over one axis, which disappears. */
+  reduce(
+    opType: 'ReduceL1' | 'ReduceL2' | 'ReduceMax' | 'ReduceMean' | 'ReduceSum',
+    x: string,
+    axis: number,
+  ): string {
     const axesAreInput = this.#opset >= (opType === 'ReduceSum' ? 13 : 18);
     if (axesAreInput) return this.add(opType, [x, this.ints([axis])], { keepdims: 0 });
     return this.add(opType, [x], { axes: [axis], keepdims: 0 });

@@ -9,7 +9,10 @@ import { withGraph, type OnnxModel } from './model.js';
  * Operators that add the residual and normalise the sum; their fourth output is the sum (onnxruntime, contrib
  * operators).
  */
-const SKIP_NORMALIZATIONS = new Set(['SkipLayerNormalization', 'SkipSimplifiedLayerNormalization']);
+export const SKIP_NORMALIZATIONS: ReadonlySet<string> = new Set([
+  'SkipLayerNormalization',
+  'SkipSimplifiedLayerNormalization',
+]);
 const SUM = 3;
 
 /**
@@ -40,9 +43,21 @@ export function entering(
   hidden: string,
 ): string[] {
   const node = editor.index.producer(residual);
-  if (entry.length === 1 || !node) return [hidden];
+  return entry.length === 1 || !node ? [hidden] : normalizeSum(editor, node, hidden, entry);
+}
+
+/**
+ * What a node of SKIP_NORMALIZATIONS makes of a sum of residuals, with nothing added.
+ * @param wanted of its outputs those to make
+ */
+export function normalizeSum(
+  editor: GraphEditor,
+  node: NodeProto,
+  hidden: string,
+  wanted: readonly string[],
+): string[] {
   const nothing = editor.add('Sub', [hidden, hidden]);
-  const output = node.output.map((name) => (entry.includes(name) ? editor.name(name) : ''));
+  const output = node.output.map((name) => (wanted.includes(name) ? editor.name(name) : ''));
   const scales = node.input.slice(2, node.opType === 'SkipLayerNormalization' ? 4 : 3); // without the bias, which the sum has
   editor.append(
     copyNode(node, {
@@ -51,7 +66,7 @@ export function entering(
       output,
     }),
   );
-  return entry.map((name) => output[node.output.indexOf(name)]);
+  return wanted.map((name) => output[node.output.indexOf(name)]);
 }
 
 /** The shape to state of a hidden state. */

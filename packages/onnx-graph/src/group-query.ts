@@ -117,8 +117,26 @@ export function appendRotated(
 }
 
 /**
+ * Keys of the tokens that are run as the operator caches them, computed beside it. [B, kvHeads, S, d]
+ * @param positions [B, S], where the operator rotates
+ */
+export function currentKeys(
+  editor: GraphEditor,
+  node: NodeProto,
+  layer: DecoderLayer,
+  positions: string | undefined,
+): string {
+  const { kvHeads, headDim } = layer;
+  const [, key] = operands(editor, node, layer);
+  const turned = positions === undefined ? key : rotate(editor, node, key, kvHeads, positions);
+  return editor.transpose(editor.reshape(turned, [0, 0, kvHeads, headDim]), [0, 2, 1, 3]);
+}
+
+/**
  * Probabilities of the last `rows` queries (a vector of one int64), computed beside the operator.
  * [B, heads, rows, T]
+ * @param positions [B, S], where the operator rotates
+ * @param keyed [B, kvHeads, T, d] what is attended to; default: all that the operator caches
  */
 export function probabilities(
   editor: GraphEditor,
@@ -126,6 +144,7 @@ export function probabilities(
   layer: DecoderLayer,
   rows: string,
   positions: string | undefined,
+  keyed: string = node.output[1] ?? '',
 ): string {
   const { kvHeads, headDim } = layer;
   const heads = queryHeads(node);
@@ -139,7 +158,7 @@ export function probabilities(
   // Heads that share keys side by side, as if they were further queries: [B, kvHeads, heads / kvHeads * rows,
   // d].
   const query = editor.reshape(split, [0, kvHeads, -1, headDim]);
-  const keys = editor.toFloat32(editor.transpose(node.output[1] ?? '', [0, 1, 3, 2])); // [B, kvHeads, d, T]
+  const keys = editor.toFloat32(editor.transpose(keyed, [0, 1, 3, 2])); // [B, kvHeads, d, T]
   const scale = attribute(node, 'scale')?.f ?? 0;
   const scaled = editor.add('Mul', [query, editor.float([scale === 0 ? headDim ** -0.5 : scale])]);
   const scores = editor.add('MatMul', [scaled, keys]);

@@ -1,4 +1,7 @@
 export type { AttentionForm } from './attention.js';
+export { biasDecoder, type BiasedDecoder } from './bias-decoder.js';
+export { decoderSignals } from './decoder-signals/index.js';
+export type { DecoderSignal, DecoderSignalRequest } from './decoder-signals/decoder-signal.js';
 export { findDecoder, type Decoder, type DecoderAttentionForm, type DecoderLayer } from './decoder.js';
 export { describeModel, type ModelDescription, type TensorDescription } from './describe.js';
 export { OnnxArgumentError, OnnxFileError, OnnxGraphError, OnnxStructureError } from './errors.js';

@@ -4,7 +4,7 @@ import { standardProbabilities } from './decoder-attention.js';
 import { pastName, rotatesItself, type DecoderNodes } from './decoder.js';
 import { OnnxArgumentError } from './errors.js';
 import type { GraphEditor } from './graph-editor.js';
-import { checkGroupQuery, probabilities } from './group-query.js';
+import { checkGroupQuery, currentKeys, probabilities } from './group-query.js';
 
 /**
  * Which queries are averaged: the last token of the prompt (FastV's code), or all behind the last visual
@@ -24,6 +24,7 @@ export function positionsOf(editor: GraphEditor, { stretch }: DecoderNodes): str
  * Attention of one layer from the text to each of the S tokens that are run, mean over heads. [1, S], float32
  *
  * @param visual - the tensor of visual positions [V], ascending
+ * @param isNext - see {@link attentionRows}
  */
 export function promptAttention(
   editor: GraphEditor,
@@ -32,10 +33,11 @@ export function promptAttention(
   rows: PromptRows,
   visual: string,
   positions: string,
+  isNext: boolean = false,
 ): string {
   const tokens = editor.length(decoder.stretch.hidden[0], 1);
   const count = rows === 'last' ? editor.ints([1]) : textRows(editor, visual, tokens);
-  const map = rowsOf(editor, decoder, layer, count, positions); // [1, H, rows, T]
+  const map = attentionRows(editor, decoder, layer, count, positions, isNext); // [1, H, rows, T]
   const current = editor.last(map, 3, tokens); // [1, H, rows, S]
   // Two means are several times faster than one over both axes.
   return editor.reduce('ReduceMean', editor.reduce('ReduceMean', current, 2), 1);
@@ -50,12 +52,19 @@ function textRows(editor: GraphEditor, visual: string, tokens: string): string {
   return editor.larger(behind, editor.ints([1]));
 }
 
-function rowsOf(
+/**
+ * Attention of a layer's last `count` queries, over cached tokens too. [1, H, count, T], float32
+ *
+ * @param layer - one of the stretch; where it is behind a cut (`isNext`), by its normalisation and projections
+ * of what goes through the cut. Its own cache is not there then, so that this is right of prompts only
+ */
+export function attentionRows(
   editor: GraphEditor,
   decoder: DecoderNodes,
   layer: number,
   count: string,
   positions: string,
+  isNext: boolean = false,
 ): string {
   const attention = decoder.attentions.get(layer);
   const description = decoder.layers.get(layer);
@@ -67,5 +76,7 @@ function rowsOf(
   const { node } = attention;
   if (attention.form === 'ai.onnx.Attention') return standardProbabilities(editor, node, count);
   checkGroupQuery(editor, node);
-  return probabilities(editor, node, description, count, rotatesItself(node) ? positions : undefined);
+  const turned = rotatesItself(node) ? positions : undefined;
+  const keys = isNext ? currentKeys(editor, node, description, turned) : undefined;
+  return probabilities(editor, node, description, count, turned, keys);
 }

@@ -61,7 +61,10 @@ function lastLogits({ logits }: Record<string, Tensor>): Float32Array {
 async function openParts(name: string, layers: readonly number[]) {
   const { parts } = splitDecoder(
     readModel(decoderFile(name)),
-    layers.map((layer) => ({ layer, signals: [{ layer: layer - 1, rows: 'last' as const }] })),
+    layers.map((layer) => ({
+      layer,
+      signals: [{ name: 'promptAttention', layer: layer - 1, rows: 'last' }],
+    })),
   );
   const sessions = await Promise.all(parts.map(({ model }) => CachedSession.open(model)));
   return {
@@ -73,22 +76,27 @@ async function openParts(name: string, layers: readonly number[]) {
     ) => {
       let places = Array.from({ length: count }, (_, i) => start + i);
       let out: Record<string, Tensor> = {};
-      for (const [i, { input, output, visualTokens, promptAttention, first }] of parts.entries()) {
-        const seen =
-          visualTokens &&
-          integers(start > 0 ? [] : places.flatMap((p, at) => (visual.includes(p) ? [at] : [])));
+      for (const [i, { input, output, visualTokens, questionTokens, signals, first }] of parts.entries()) {
+        const seen = start > 0 ? [] : places.flatMap((p, at) => (visual.includes(p) ? [at] : []));
+        const told = visualTokens !== null && {
+          [visualTokens]: integers(seen),
+          [questionTokens!]: integers([1]),
+        };
         const hidden = input && (out[parts[i - 1].output!].data as Float32Array);
         out = hidden
           ? await sessions[i].run({
               [input]: new Tensor('float32', hidden, [1, places.length, WIDTH]),
               attention_mask: ones((sessions[i].cached(first) ?? 0) + places.length),
               position_ids: integers(places, [1, places.length]),
-              ...(visualTokens && { [visualTokens]: seen as Tensor }),
+              ...told,
             })
-          : await sessions[i].tokens(start, count, { [visualTokens!]: seen as Tensor });
+          : await sessions[i].tokens(start, count, { ...told });
         if (output === null) break;
         const before = places;
-        places = choose(before, out[promptAttention[0]].data as Float32Array, i);
+        const values = out[signals[0]].data as Float32Array; // of the visual tokens
+        const scores = new Float32Array(places.length);
+        for (const [v, at] of seen.entries()) scores[at] = values[v];
+        places = choose(before, scores, i);
         const rows = out[output].data as Float32Array;
         const staying = places.flatMap((place) => {
           const at = before.indexOf(place) * WIDTH;
@@ -176,6 +184,6 @@ test('layers ascend', () => {
   expect(() => pruneDecoder(model, [{ layer: 2 }, { layer: 2 }])).toThrow(OnnxArgumentError);
   expect(() => pruneDecoder(model, [{ layer: 2 }, { layer: 1 }])).toThrow(/prunings\[1\]\.layer.*3 to 3.*1/);
   expect(() => splitDecoder(model, [{ layer: 2 }, { layer: 1 }])).toThrow(/cuts\[1\]\.layer.*3 to 3.*1/);
-  const early = [{ layer: 2 }, { layer: 3, signals: [{ layer: 1, rows: 'last' as const }] }];
+  const early = [{ layer: 2 }, { layer: 3, signals: [{ name: 'keyMagnitude', layer: 1 }] }];
   expect(() => splitDecoder(model, early)).toThrow(/cuts\[1\]\.signals\[0\]\.layer.*2 to 2.*1/);
 });

@@ -26,6 +26,11 @@ import { readModel } from './files.js';
 const expected = expectedDecoder();
 const cases = DECODERS.flatMap((name) => expected.cuts.map((cut) => ({ name, cut, layer: cut.layer })));
 const ROWS: readonly PromptRows[] = ['last', 'mean'];
+/** Tokens of the prompt behind its last visual one. */
+const QUESTION = PROMPT - 1 - Math.max(...expected.visual);
+
+/** Of values [PROMPT] those of the visual tokens. */
+const ofVisual = (values: readonly number[]): number[] => expected.visual.map((place) => values[place]);
 
 /** Two parts with their caches. */
 class SplitSession {
@@ -51,7 +56,10 @@ class SplitSession {
     kept: readonly number[] = Array.from({ length: count }, (_, i) => i),
   ): Promise<{ lower: Record<string, Tensor>; logits: Tensor }> {
     const visual = start === 0 ? expected.visual : [];
-    const lower = await this.#lower.tokens(start, count, { [this.#part.visualTokens!]: integers(visual) });
+    const lower = await this.#lower.tokens(start, count, {
+      [this.#part.visualTokens!]: integers(visual),
+      [this.#part.questionTokens!]: integers([Math.min(count, QUESTION)]),
+    });
     const hidden = lower[this.#part.output!].data as Float32Array;
     const rows = kept.flatMap((i) => [...hidden.subarray(i * WIDTH, (i + 1) * WIDTH)]);
     const { logits } = await this.#upper.run({
@@ -73,7 +81,7 @@ class SplitSession {
 
 describe.each(cases)('$name cut before layer $layer', ({ name, cut, layer }) => {
   const model = readModel(decoderFile(name));
-  const signals = ROWS.map((rows) => ({ layer: layer - 1, rows }));
+  const signals = ROWS.map((rows) => ({ name: 'promptAttention', layer: layer - 1, rows }));
   const { parts } = splitDecoder(model, [{ layer, signals }]);
   const [part] = parts;
 
@@ -92,7 +100,7 @@ describe.each(cases)('$name cut before layer $layer', ({ name, cut, layer }) => 
     const { lower } = await session.tokens(0, PROMPT);
     expect(difference(lower[part.output!], cut.hidden)).toBeLessThan(1e-4);
     for (const [i, rows] of ROWS.entries())
-      expect(difference(lower[part.promptAttention[i]], cut[rows].scores)).toBeLessThan(1e-5);
+      expect(difference(lower[part.signals[i]], ofVisual(cut[rows].scores))).toBeLessThan(1e-5);
     await session.release();
   });
 
@@ -131,12 +139,12 @@ describe.each(cases)('$name cut before layer $layer', ({ name, cut, layer }) => 
 
 test('attention of any lower layer can be had', async () => {
   for (const name of DECODERS) {
-    const signals = [0, 1, 2].map((layer) => ({ layer, rows: 'last' as const }));
+    const signals = [0, 1, 2].map((layer) => ({ name: 'promptAttention', layer, rows: 'last' }));
     const { parts } = splitDecoder(readModel(decoderFile(name)), [{ layer: 3, signals }]);
     const session = await SplitSession.open(parts);
     const { lower } = await session.tokens(0, PROMPT);
     for (const [i, { last }] of expected.cuts.entries())
-      expect(difference(lower[parts[0].promptAttention[i]], last.scores)).toBeLessThan(1e-5);
+      expect(difference(lower[parts[0].signals[i]], ofVisual(last.scores))).toBeLessThan(1e-5);
     await session.release();
   }
 });
@@ -147,8 +155,18 @@ test('there have to be layers before and behind the cut, and signals before it',
     expect(() => splitDecoder(model, [{ layer }])).toThrow(OnnxArgumentError);
   }
   for (const layer of [-1, 2, 0.5]) {
-    const split = (): unknown => splitDecoder(model, [{ layer: 2, signals: [{ layer, rows: 'last' }] }]);
+    const split = (): unknown =>
+      splitDecoder(model, [{ layer: 2, signals: [{ name: 'keyMagnitude', layer }] }]);
     expect(split).toThrow(OnnxArgumentError);
-    expect(split).toThrow(/signals\[0\]\.layer must be a layer of the part before the cut, 0 to 1/);
+    expect(split).toThrow(/signals\[0\]\.layer must be a layer of the part before the cut, 0 to 1;/);
+  }
+  for (const [signal, message] of [
+    [{ name: 'promptAttention', layer: 3 }, /signals\[0\]\.layer .* 0 to 1, or the one behind it, 2/],
+    [{ name: 'attention', layer: 0 }, /signals\[0\]\.name must be one of promptAttention, questionAttention/],
+    [{ name: 'promptAttention', layer: 0, rows: 'first' }, /signals\[0\]\.rows must be last or mean/],
+  ] as const) {
+    const split = (): unknown => splitDecoder(model, [{ layer: 2, signals: [signal] }]);
+    expect(split).toThrow(OnnxArgumentError);
+    expect(split).toThrow(message);
   }
 });

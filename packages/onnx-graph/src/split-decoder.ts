@@ -11,20 +11,24 @@ import {
   lowerNodes,
   upperOutputs,
 } from './decoder-parts.js';
+import { decoderSignals } from './decoder-signals/index.js';
+import type { DecoderSignal, DecoderSignalRequest } from './decoder-signals/decoder-signal.js';
+import { DecoderTap, type TokenTensors } from './decoder-signals/decoder-tap.js';
 import { locateDecoder, locateStretch, MASK, POSITIONS, type DecoderNodes, type Stretch } from './decoder.js';
 import { OnnxArgumentError } from './errors.js';
 import { GraphEditor, valueInfo } from './graph-editor.js';
 import { GraphIndex, tensorShape } from './graph-index.js';
 import { addedNodes, entering, hiddenShape, hiddenState, inputsOf, withNodes } from './graph-parts.js';
 import type { OnnxModel } from './model.js';
-import { positionsOf, promptAttention, type PromptRows } from './prompt-attention.js';
+import { positionsOf } from './prompt-attention.js';
+import { checkParameters } from './signals/check-parameters.js';
 
 /** Where {@link splitDecoder} cuts, and what the part before the cut puts out beside the hidden state. */
 export interface DecoderCut {
   /** K, from 1 to the number of layers - 1: the part before the cut ends with layer K-1. */
   readonly layer: number;
-  /** Attention of layers of the part before the cut. Default none. */
-  readonly signals?: readonly { readonly layer: number; readonly rows: PromptRows }[];
+  /** Of layers of the part before the cut, or of layer K where it gives that too. Default none. */
+  readonly signals?: readonly DecoderSignalRequest[];
 }
 
 /** What {@link splitDecoder} returns; the batch is 1. */
@@ -55,12 +59,18 @@ export interface DecoderPart {
    * decode; null of the last part.
    */
   readonly visualTokens: string | null;
-  /** Outputs, one a signal: attention [1, S] (float32) to each token that is run, mean over heads. */
-  readonly promptAttention: readonly string[];
+  /** Input: how many tokens the question has [1] (int64), the last of the S; null of the last part. */
+  readonly questionTokens: string | null;
+  /**
+   * Outputs (float32), one a signal, of the shape that its provider says. What they give of layer K, which is
+   * behind the cut, holds of prompts only: nothing cached is looked at.
+   */
+  readonly signals: readonly string[];
 }
 
 /**
- * Cuts a decoder before each layer K of `cuts` into parts that share its weights: none is in two. One after
+ * Cuts a decoder before each layer K of `cuts` into parts that share its weights: none is in two, but for the
+ * norm before the head and the matrices of queries and keys of layer K, where signals need them. One after
  * the other they are the original; between them any map may be applied to the hidden state. All go on from
  * their own caches, so that they decode as well.
  *
@@ -82,18 +92,30 @@ export function splitDecoder(model: OnnxModel, cuts: readonly DecoderCut[]): Spl
     decoder = locateStretch(new GraphIndex(upper.model), upper.stretch);
   }
   const { index, stretch, end } = decoder;
-  const nothing = { output: null, visualTokens: null, promptAttention: [] };
+  const nothing = { output: null, visualTokens: null, questionTokens: null, signals: [] };
   return { parts: [...parts, { model: index.model, first: stretch.first, end, input, ...nothing }] };
 }
 
 function checkCut(decoder: DecoderNodes, { layer, signals = [] }: DecoderCut, name: string): void {
   checkLayer(`${name}.layer`, layer, decoder);
   const { first } = decoder.stretch;
-  for (const [i, signal] of signals.entries()) {
-    if (Number.isInteger(signal.layer) && signal.layer >= first && signal.layer < layer) continue;
+  for (const [i, request] of signals.entries()) {
+    const { ofNextLayer } = knownSignal(request, `${name}.signals[${i}]`);
+    const end = ofNextLayer === true ? layer + 1 : layer;
+    if (Number.isInteger(request.layer) && request.layer >= first && request.layer < end) continue;
     const expected = `a layer of the part before the cut, ${first} to ${layer - 1}`;
-    throw new OnnxArgumentError(`${name}.signals[${i}].layer`, signal.layer, expected);
+    throw new OnnxArgumentError(
+      `${name}.signals[${i}].layer`,
+      request.layer,
+      ofNextLayer === true ? `${expected}, or the one behind it, ${layer}` : expected,
+    );
   }
+}
+
+function knownSignal({ name }: DecoderSignalRequest, argument: string): DecoderSignal {
+  const signal = decoderSignals.get(name);
+  if (signal) return signal;
+  throw new OnnxArgumentError(`${argument}.name`, name, `one of ${[...decoderSignals.keys()].join(', ')}`);
 }
 
 function lowerPart(
@@ -105,14 +127,12 @@ function lowerPart(
   const { index } = decoder;
   const editor = new GraphEditor(index);
   const output = editor.output('hidden', residual, hiddenShape(index, residual));
-  const visualTokens = editor.name('visual_tokens');
-  const positions = positionsOf(editor, decoder);
-  const attention = signals.map((signal) =>
-    editor.output(
-      `prompt_attention_${signal.layer}_${signal.rows}`,
-      promptAttention(editor, decoder, signal.layer, signal.rows, visualTokens, positions),
-      ['batch_size', 'sequence_length'],
-    ),
+  const [visualTokens, questionTokens] = ['visual_tokens', 'question_tokens'].map((name) =>
+    editor.name(name),
+  );
+  const tokens = { visual: visualTokens, question: questionTokens, positions: positionsOf(editor, decoder) };
+  const outputs = signals.map((request, i) =>
+    addSignal(editor, decoder, request, request.layer === layer, tokens, `signals[${i}]`),
   );
   const { graph } = editor.build();
   const { added, read } = addedNodes(index.model, graph);
@@ -121,11 +141,33 @@ function lowerPart(
   const lower = withNodes(index.model, {
     ...graph,
     node,
-    input: [...inputsOf(index, node), valueInfo(visualTokens, DataType.INT64, ['visual_tokens'])],
+    input: [
+      ...inputsOf(index, node),
+      valueInfo(visualTokens, DataType.INT64, ['visual_tokens']),
+      valueInfo(questionTokens, DataType.INT64, [1]),
+    ],
     output: graph.output.filter((info) => !upper.has(info)),
   });
   const { first } = decoder.stretch;
-  return { model: lower, first, end: layer, input, output, visualTokens, promptAttention: attention };
+  return { model: lower, first, end: layer, input, output, visualTokens, questionTokens, signals: outputs };
+}
+
+/** @returns the output's name */
+function addSignal(
+  editor: GraphEditor,
+  decoder: DecoderNodes,
+  request: DecoderSignalRequest,
+  isNext: boolean,
+  tokens: TokenTensors,
+  argument: string,
+): string {
+  const signal = knownSignal(request, argument);
+  const { name, layer, ...given } = request;
+  const parameters = checkParameters(signal, given, argument);
+  const output = [name, layer, ...Object.values(parameters)].join('_');
+  const shape = signal.shape.map((axis) => `${output}_${axis}`);
+  const tap = new DecoderTap(editor, decoder, layer, isNext, tokens);
+  return editor.output(output, signal.add(tap, parameters), ['batch_size', ...shape]);
 }
 
 /** As the decoder has them; those that it has not are counted. */

@@ -45,7 +45,12 @@ export function readChain(given: TokenReducer | readonly TokenReducer[], layers:
   return { reducers, requests: [...requests.values()] };
 }
 
-function checkSites({ name, at }: TokenReducer): void {
+function checkSites({ name, at, calibration }: TokenReducer): void {
+  if (calibration) {
+    throw new UnsupportedReducerError(
+      `${name} calibrates the attention of the language model, which transformers.js runs as it is. ${ELSEWHERE}`,
+    );
+  }
   const inside = at.find((site) => siteId(site) !== siteId(atFeatures));
   if (!inside) return;
   const tower = inside.tower === 'vision' ? 'vision encoder' : 'language model';

@@ -1,2 +1,9 @@
-export { createRegistry, reducerEntry } from './registry.js';
-export type { ReducerEntry, ReducerEntryInit, ReducerRegistry, TextOption } from './registry.js';
+export { createRegistry, modifierEntry, reducerEntry } from './registry.js';
+export type {
+  ModifierEntry,
+  ModifierEntryInit,
+  ReducerEntry,
+  ReducerEntryInit,
+  ReducerRegistry,
+  TextOption,
+} from './registry.js';

@@ -43,6 +43,15 @@ export interface ReducerEntry {
   create(options?: Readonly<Record<string, string>>): TokenReducer;
 }
 
+/** A modifier as it is listed and made by name: what changes the method that it stands behind. */
+export interface ModifierEntry extends Omit<ReducerEntry, 'create'> {
+  /**
+   * The modified method, made from options in text.
+   * @throws InvalidArgumentError as {@link ReducerEntry.create}, and where the method is none that it can modify
+   */
+  modify(base: TokenReducer, options?: Readonly<Record<string, string>>): TokenReducer;
+}
+
 /** What {@link reducerEntry} makes an entry from. */
 export interface ReducerEntryInit<Schema extends OptionsSchema> {
   readonly name: string;
@@ -53,12 +62,24 @@ export interface ReducerEntryInit<Schema extends OptionsSchema> {
   readonly create: (options: OptionsOf<Schema>) => TokenReducer;
 }
 
+/** What {@link modifierEntry} makes an entry from. */
+export interface ModifierEntryInit<Schema extends OptionsSchema> extends Omit<
+  ReducerEntryInit<Schema>,
+  'create'
+> {
+  readonly modify: (base: TokenReducer, options: OptionsOf<Schema>) => TokenReducer;
+}
+
 /** Methods by name. */
 export interface ReducerRegistry {
   /** In the order in which they were registered. */
   readonly entries: readonly ReducerEntry[];
+  /** In the order in which they were registered. */
+  readonly modifiers: readonly ModifierEntry[];
   /** @throws UnknownReducerError, which lists the known names */
   get(name: string): ReducerEntry;
+  /** The modifier of that name; undefined where there is none. */
+  modifier(name: string): ModifierEntry | undefined;
 }
 
 /**
@@ -67,27 +88,46 @@ export interface ReducerRegistry {
  * export const mineEntry = reducerEntry({ name: 'mine', description: 'keeps ...', options, create: mine });
  */
 export function reducerEntry<Schema extends OptionsSchema>(init: ReducerEntryInit<Schema>): ReducerEntry {
-  const { name, description, options, create } = init;
+  const { name, options, create } = init;
+  return { ...listed(init), create: (texts = {}) => create(parseOptions(name, options.schema, texts)) };
+}
+
+/** The entry of a modifier, made of its options and its factory. */
+export function modifierEntry<Schema extends OptionsSchema>(init: ModifierEntryInit<Schema>): ModifierEntry {
+  const { name, options, modify } = init;
   return {
-    name,
-    description,
-    options: Object.entries(options.schema).map(([option, definition]) => describeOption(option, definition)),
-    create: (texts = {}) => create(parseOptions(name, options.schema, texts)),
+    ...listed(init),
+    modify: (base, texts = {}) => modify(base, parseOptions(name, options.schema, texts)),
   };
+}
+
+/** What an entry says of its method. */
+function listed<Schema extends OptionsSchema>({
+  name,
+  description,
+  options,
+}: Pick<ReducerEntryInit<Schema>, 'name' | 'description' | 'options'>): Omit<ModifierEntry, 'modify'> {
+  const described = Object.entries(options.schema).map(([option, one]) => describeOption(option, one));
+  return { name, description, options: described };
 }
 
 /**
  * A registry of methods.
  * @throws InvalidArgumentError where two entries have one name
  */
-export function createRegistry(entries: readonly ReducerEntry[]): ReducerRegistry {
+export function createRegistry(
+  entries: readonly ReducerEntry[],
+  modifiers: readonly ModifierEntry[] = [],
+): ReducerRegistry {
   const byName = new Map(entries.map((entry) => [entry.name, entry]));
-  if (byName.size < entries.length) {
-    const names = entries.map(({ name }) => name);
+  const names = [...entries, ...modifiers].map(({ name }) => name);
+  if (new Set(names).size < names.length) {
     throw new InvalidArgumentError('entries', names, 'reducers of different names');
   }
   return {
     entries,
+    modifiers,
+    modifier: (name) => modifiers.find((modifier) => modifier.name === name),
     get: (name) => {
       const entry = byName.get(name);
       if (!entry) throw new UnknownReducerError(name, [...byName.keys()]);
@@ -103,9 +143,15 @@ function describeOption(option: string, definition: OptionDefinition): TextOptio
     option,
     description,
     values,
-    default: byDefault === undefined ? '' : `${byDefault as string | number}`,
+    default: writeValue(byDefault),
     isBudget: group === BUDGET_GROUP,
   };
+}
+
+/** A value as people would write it. */
+function writeValue(value: unknown): string {
+  if (value === undefined) return '';
+  return Array.isArray(value) ? value.join('/') : `${value as string | number}`;
 }
 
 function parseOptions<Schema extends OptionsSchema>(
@@ -134,11 +180,18 @@ function parseValue(name: string, text: string, { kind, values }: OptionDefiniti
   switch (kind) {
     case 'choice':
       return text;
-    case 'number': {
-      const value = Number(text);
-      if (text.trim() === '' || !Number.isFinite(value))
-        throw new InvalidArgumentError(name, text, `a number: ${values}`);
-      return value;
-    }
+    case 'number':
+      return parseNumber(text) ?? refuse(name, text, `a number: ${values}`);
+    case 'numbers':
+      return text.split('/').map((each) => parseNumber(each) ?? refuse(name, text, `numbers: ${values}`));
   }
+}
+
+function parseNumber(text: string): number | undefined {
+  const value = Number(text);
+  return text.trim() === '' || !Number.isFinite(value) ? undefined : value;
+}
+
+function refuse(name: string, text: string, expected: string): never {
+  throw new InvalidArgumentError(name, text, expected);
 }

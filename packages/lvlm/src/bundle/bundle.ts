@@ -35,6 +35,8 @@ export interface Bundle {
   /** What ends an answer; empty where no file says it. */
   readonly endTokenIds: readonly number[];
   readonly contextLength: number | null;
+  /** Base of the language model's rotary positions. */
+  readonly rotaryBase: number;
   readonly text: TextCodec;
   /** What the bundle asks for and this runner does not do, one sentence each. */
   readonly warnings: readonly string[];
@@ -88,6 +90,7 @@ export async function readBundle(
       contextLength === undefined
         ? null
         : wholeNumber(folder, 'config.json: max_position_embeddings', contextLength),
+    rotaryBase: rotaryBase(ofText('rope_theta') ?? memberOf(textConfig, 'rope_parameters').rope_theta),
     text: codec,
     warnings: [...codec.warnings, ...(endTokenIds.length === 0 ? [NO_END] : []), ...unknownRules(generation)],
   };
@@ -111,6 +114,11 @@ function preprocessorOf(folder: string, own: Json | null, processor: Json): Prep
   throw new BundleError(
     `${path.join(folder, 'preprocessor_config.json')} is missing, and processor_config.json has no image_processor: ${folder} is an incomplete bundle.`,
   );
+}
+
+/** 10,000 where the files do not say, as the models' configurations have it. */
+function rotaryBase(theta: unknown): number {
+  return typeof theta === 'number' && theta > 1 ? theta : 10_000;
 }
 
 function endTokens(folder: string, value: unknown): number[] {

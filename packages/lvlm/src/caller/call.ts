@@ -2,13 +2,7 @@
  * One call, as the engine sees the caller's thread: its images are made ready, its reducers asked, its tokens
  * passed on.
  */
-import {
-  createTokens,
-  planChain,
-  type ReductionPlan,
-  type TensorBackend,
-  type TokenSource,
-} from '@foveate/core';
+import { planChain, type ReductionPlan, type TensorBackend, type TokenSource } from '@foveate/core';
 import type {
   CallerApi,
   CropTokens,
@@ -19,7 +13,7 @@ import type {
 } from '../engine/api.js';
 import { DisposedError, WorkerError } from '../platform/errors.js';
 import { reduceOnBackend } from './backend-reduction.js';
-import { askAmong, cropTokens, withoutPadding, type AskableEngine } from './crop-tokens.js';
+import { askAmong, askedTokens, cropTokens, withoutPadding, type AskableEngine } from './crop-tokens.js';
 import { joinTokens, plansByCrop } from './crops-together.js';
 import type { LayerReducers, ReductionChain } from './reduction-chain.js';
 
@@ -114,16 +108,17 @@ export class Call implements CallerApi {
     });
   }
 
-  planPrompt({ layer, spans, signals }: PromptTokens): Promise<readonly ReductionPlan[]> {
+  planPrompt({ layer, spans, places, entered, signals }: PromptTokens): Promise<readonly ReductionPlan[]> {
     return this.#plan(async () => {
       const { chain, ask } = this.#parts;
-      const length = spans.reduce((total, span) => total + span.length, 0);
-      const given = createTokens({ length, spans, signals, imageHash: this.#hashes.join(' ') });
-      const tokens: TokenSource = {
-        ...given,
-        signal: (request) =>
-          request.signal.of === 'prompt' ? ask.signal(request, 0) : given.signal(request),
+      const layout = {
+        length: places.length,
+        spans,
+        entered,
+        places: Uint32Array.from(places),
+        imageHash: this.#hashes.join(' '),
       };
+      const tokens = askedTokens(layout, signals, askAmong(ask, 0));
       const { reducers, site } = actingBefore(layer, chain.language);
       return planChain(reducers, tokens, site, chain.layers);
     });

@@ -8,8 +8,9 @@ import {
   signalId,
   type SignalRequest,
   type TokenSource,
+  type TokensInit,
 } from '@foveate/core';
-import type { CropTokens, EngineApi } from '../engine/api.js';
+import type { CropTokens, EngineApi, SentSignal } from '../engine/api.js';
 
 /** Answers what did not come with the tokens of one crop, or of the prompt. */
 export interface AskEngine {
@@ -48,17 +49,13 @@ export function cropTokens(
     ...(encoder && { encoder, entered: encoder.entered }),
     imageHash,
   };
-  if (!fold) return encoderTokens(own, signals, ask);
-  const patches = encoderTokens({ length: fold.inputLength, imageHash }, signals, ask);
-  return foldedTokens(carryTokens(patches, fold), encoderTokens(own, signals, ask));
+  if (!fold) return askedTokens(own, signals, ask);
+  const patches = askedTokens({ length: fold.inputLength, imageHash }, signals, ask);
+  return foldedTokens(carryTokens(patches, fold), askedTokens(own, signals, ask));
 }
 
 /** Tokens with signals of which some are at hand, and the engine is asked for the others. */
-function encoderTokens(
-  layout: Parameters<typeof createTokens>[0],
-  signals: CropTokens['signals'],
-  ask: AskEngine,
-): TokenSource {
+export function askedTokens(layout: TokensInit, signals: readonly SentSignal[], ask: AskEngine): TokenSource {
   const tokens = createTokens(layout);
   const values = new Map(signals.map((signal) => [signalId(signal), signal.values]));
   return {

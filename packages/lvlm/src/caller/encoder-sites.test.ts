@@ -187,9 +187,9 @@ describe.each([
     const rule = { score, budget: { keepCount: 6 } };
     const open = (site: VisionRequest['sites'][number]) =>
       openPatchedEncoder(sessions, settings, { sites: [site], merging: null, signals: [] });
-    const one = await open({ layer: 1, rule, signals: [] });
+    const one = await open({ layer: 1, rule, signals: [], positions: 'original' });
     const inGraph = await one.encode(pixels, [rule]);
-    const two = await open({ layer: 1, rule: null, signals: [score] });
+    const two = await open({ layer: 1, rule: null, signals: [score], positions: 'original' });
     const below = await two.encode(pixels, []);
     const kept = topIndicesAscending(below.signals[0].values, 6);
     expect([...inGraph.plans[0].sources]).toEqual([...kept]);

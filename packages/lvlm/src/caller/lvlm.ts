@@ -105,6 +105,7 @@ export class Lvlm implements AsyncDisposable {
       device,
       family: bundle.family,
       identityTolerance: identityTolerance(bundle, device),
+      rotaryBase: bundle.rotaryBase,
       maxChatBytes: checked.maxChatBytes,
     });
     const { layers, kvHeads, headDim } = dimensions;

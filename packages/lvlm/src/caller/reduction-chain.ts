@@ -9,11 +9,14 @@ import {
   beforeVisionLayer,
   insideVisionLayers,
   keys,
+  features,
   layerInTower,
   mapGivesExactly,
+  projectedFeatures,
   requestInModel,
   requestsOf,
   signalId,
+  SignalUnavailableError,
   siteId,
   UnsupportedReducerError,
   type DeclaredSite,
@@ -23,7 +26,9 @@ import {
   type TokenReducer,
   type TowerLayers,
 } from '@foveate/core';
+import { decoderSignals } from '@foveate/onnx-graph';
 import type { FormsRequest, InnerSite, Merging, Rule, VisionRequest } from '../engine/api.js';
+import { promptSignals, textSignals } from '../engine/prompt-signals.js';
 
 /** The reducers that act at one site, in the order of the chain. */
 export interface SiteReducers {
@@ -158,10 +163,29 @@ function siteInModel(
  * What the engine has to open and to provide for a chain.
  * @param withMaps whether attention maps come out whole, for a backend of the caller's thread to reduce, in
  * place of what they give; never where tokens are merged inside every layer, which maps do not follow
- * @throws UnsupportedReducerError where a reducer asks for what there is not at its site
+ * @throws UnsupportedReducerError where a reducer asks for what there is not at its site;
+ * SignalUnavailableError where no bundle has it
  */
 export function formsRequest(chain: ReductionChain, withMaps: boolean): FormsRequest {
-  return { vision: visionRequest(chain, withMaps), language: innerSites(chain.language, chain.layers) };
+  return {
+    vision: visionRequest(chain, withMaps),
+    language: innerSites(chain.language, chain.layers),
+    calibration: calibrationOf(chain),
+  };
+}
+
+/**
+ * How attention is calibrated: as the last reducer on the features that says so has it.
+ * @throws UnsupportedReducerError where tokens are reduced inside the language model too
+ */
+function calibrationOf({ features, language }: ReductionChain): FormsRequest['calibration'] {
+  const calibrated = features.reducers.findLast(({ calibration }) => calibration);
+  if (calibrated?.calibration && language.length > 0) {
+    throw new UnsupportedReducerError(
+      `${calibrated.name} calibrates the attention of the whole language model, in which ${language[0].reducers[0].name} reduces tokens: use one or the other.`,
+    );
+  }
+  return calibrated?.calibration ?? null;
 }
 
 function visionRequest(
@@ -184,6 +208,7 @@ function innerSites(sites: readonly LayerReducers[], layers: TowerLayers): Inner
     layer: one.site.layer,
     rule: loweredRule(one, layers),
     signals: distinct(signalsAt(one, i > 0 ? sites[i - 1] : undefined, layers).filter(isOfGraph)),
+    positions: one.reducers.some(isRenumbering) ? ('renumbered' as const) : ('original' as const),
   }));
   const inGraph = inner.every(({ rule }) => rule !== null);
   return inner.map((site) => (inGraph ? { ...site, signals: [] } : { ...site, rule: null }));
@@ -215,6 +240,10 @@ function signalsInside({ name, requires }: TokenReducer): SignalRequest[] {
   });
 }
 
+function isRenumbering({ positions }: TokenReducer): boolean {
+  return positions === 'renumbered';
+}
+
 /** Of one or all layers of a tower: what its graph puts out. */
 function isOfGraph({ signal: { of } }: SignalRequest): boolean {
   return of === 'vision-layer' || of === 'vision' || of === 'language-layer';
@@ -222,20 +251,24 @@ function isOfGraph({ signal: { of } }: SignalRequest): boolean {
 
 /** The rule of a site's only reducer, where the graph has its score: it is of the layer just before. */
 function loweredRule(
-  { site, reducers: [{ rule, requires }, ...more] }: LayerReducers,
+  { site, reducers: [reducer, ...more] }: LayerReducers,
   layers: TowerLayers,
 ): Rule | null {
-  if (rule?.rule !== 'top-k' || more.length > 0) return null;
+  const { rule, requires } = reducer;
+  if (rule?.rule !== 'top-k' || more.length > 0 || isRenumbering(reducer)) return null;
   const [score] = requestsOf({ score: requires[rule.score] }, site).map((asked) =>
     requestInModel(asked, layers),
   );
   return score.layer === site.layer - 1 ? { score, budget: rule.budget } : null;
 }
 
+/** What the engine gives that is of no graph's layers. */
+const besideLayers: readonly string[] = [features(), projectedFeatures(), ...promptSignals].map(signalId);
+
 /**
  * What the reducers of a site read.
  * @param before the site before it in the tower, behind which there are fewer tokens
- * @throws UnsupportedReducerError on what there is not there
+ * @throws UnsupportedReducerError on what there is not there; SignalUnavailableError on what no bundle has
  */
 function signalsAt(
   { site, reducers }: SiteReducers,
@@ -246,6 +279,12 @@ function signalsAt(
   return reducers.flatMap(({ name, requires }) =>
     requestsOf(requires, site).map((asked) => {
       const request = requestInModel(asked, layers);
+      if (!isOfGraph(request) && !besideLayers.includes(signalId(request))) {
+        throw new SignalUnavailableError(
+          signalId(request),
+          `no part of a model's bundle computes it. Use an option of ${name} that reads ${besideLayers.join(', ')} or a layer; tokens of createTokens may have this signal.`,
+        );
+      }
       if (isThere(request, site, first)) return request;
       throw new UnsupportedReducerError(`${name} asks for ${signalId(request)}. ${whatThereIs(site, first)}`);
     }),
@@ -262,15 +301,22 @@ function isThere({ signal, layer }: SignalRequest, site: Site, first: number): b
   const isRun = typeof layer === 'number' && layer >= first && layer < depth(site);
   switch (signal.of) {
     case 'prompt':
-      return true;
+      return (site.tower === 'language' ? promptSignals : textSignals).some(
+        (one) => one.signal.name === signal.name,
+      );
     case 'features':
     case 'vision':
       return site.layer === 'features';
     case 'vision-layer':
       return site.tower === 'vision' && (isRun || (site.layer === 'features' && typeof layer !== 'number'));
     case 'language-layer':
-      return site.tower === 'language' && (isRun || layer === site.layer);
+      return site.tower === 'language' && (isRun || (layer === site.layer && isOfNextLayer(signal.name)));
   }
+}
+
+/** Whether a decoder's graph gives a signal of the layer behind a cut. */
+function isOfNextLayer(name: string): boolean {
+  return decoderSignals.get(name)?.ofNextLayer === true;
 }
 
 function whatThereIs({ tower, layer }: Site, first: number): string {

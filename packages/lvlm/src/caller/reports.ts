@@ -56,8 +56,9 @@ interface PromptToken {
   readonly steps: Step[];
   /** Its number among the crop's tokens that are left. */
   readonly place: number;
-  /** Where it stood among all visual tokens at first. */
-  readonly origin: number;
+  readonly image: number;
+  /** Where it stands among all visual tokens that are left. */
+  readonly stands: number;
 }
 
 /**
@@ -71,12 +72,16 @@ function addLanguageSteps(
   plans: readonly ReductionPlan[],
 ): void {
   let tokens = Array.from({ length: origins.length / 3 }, (_, v): PromptToken => {
-    return { steps: steps[origins[3 * v]][origins[3 * v + 1]], place: origins[3 * v + 2], origin: v };
+    const [image, crop, place] = origins.subarray(3 * v);
+    return { steps: steps[image][crop], place, image, stands: v };
   });
   const made = plans.values();
   for (const one of sites) {
-    tokens = tokens.toSorted((a, b) => a.origin - b.origin); // each layer reads its tokens where they stand
     for (const [step, plan] of zip(stepsOf([one]), made)) tokens = addStep(steps.flat(), step, plan, tokens);
+    const isRenumbered = one.reducers.some(({ positions }) => positions === 'renumbered');
+    tokens = tokens // each layer reads its tokens where they stand
+      .toSorted((a, b) => (isRenumbered ? a.image - b.image : a.stands - b.stands))
+      .map((token, stands) => ({ ...token, stands }));
   }
 }
 
@@ -95,10 +100,10 @@ function addStep(
   }
   const counts = new Map<Step[], number>();
   return Array.from(plan.anchors, (anchor) => {
-    const { steps: own, origin } = tokens[anchor];
+    const { steps: own } = tokens[anchor];
     const place = counts.get(own) ?? 0;
     counts.set(own, place + 1);
-    return { steps: own, place, origin };
+    return { ...tokens[anchor], place };
   });
 }
 

@@ -3,7 +3,7 @@
  * FoPru keeps and what FastV leaves are PyTorch's, whichever operators a graph has.
  */
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { defineReducer, type TokenReducer } from '@foveate/core';
+import { atFeatures, defineReducer, mergePlan, type TokenReducer, type WeightedSources } from '@foveate/core';
 import { fastv } from '@foveate/fastv';
 import { fopruRank } from '@foveate/fopru-rank';
 import { copyFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -50,6 +50,29 @@ describe.each(readdirSync(ROUTES).filter((name) => name !== WEIGHTS))('%s', (rou
 
   test('every token', async () => {
     for (const one of familyCases('llava')) expect((await ask(one)).tokenIds).toEqual(one.tokens);
+  });
+
+  test('attention calibrated by sizes is that of the first route', async () => {
+    const pairs = (length: number): WeightedSources[] =>
+      Array.from({ length: length / 2 }, (_, m) => ({ sources: [2 * m, 2 * m + 1], weights: [0.5, 0.5] }));
+    const reducer = defineReducer({
+      name: 'pairs',
+      at: [atFeatures],
+      requires: {},
+      calibration: { distances: true, firstLayer: 'uniform' },
+      plan: async ({ length }) => mergePlan(pairs(length), length),
+    });
+    const first = await Lvlm.load(LLAVA, { cacheDirectory: CACHE });
+    for (const { pictures, text } of familyCases('llava')) {
+      const call = {
+        images: pictures.map(familyPicture),
+        prompt: text,
+        reducers: [reducer],
+        maxNewTokens: 8,
+      };
+      expect((await model.generate(call)).tokenIds).toEqual((await first.generate(call)).tokenIds);
+    }
+    await first.dispose();
   });
 
   test('FoPru', async () => {

@@ -5,9 +5,9 @@
  */
 import type {
   Budget,
+  Calibration,
   ComparedRows,
   EncoderPlace,
-  GivenSignal,
   Grid,
   MergeAmount,
   ReductionPlan,
@@ -97,6 +97,8 @@ export interface EngineSettings {
    * feature.
    */
   readonly identityTolerance: number;
+  /** Base of the language model's rotary positions. */
+  readonly rotaryBase: number;
   /** Most bytes of keys and values that are kept between the turns of chats. */
   readonly maxChatBytes: number;
 }
@@ -130,6 +132,8 @@ export interface FormsRequest {
   readonly vision: VisionRequest | null;
   /** By ascending layer; none: the bundle's own decoder. */
   readonly language: readonly InnerSite[];
+  /** How the language model attends to tokens that stand for several; null: to each as to one. */
+  readonly calibration: Calibration | null;
 }
 
 /** An encoder with further outputs, cut at its features, where tokens are reduced. */
@@ -164,6 +168,8 @@ export interface InnerSite {
   readonly rule: Rule | null;
   /** What reducers read there, where the caller's thread decides. */
   readonly signals: readonly SignalRequest[];
+  /** Of the tokens that go on, see `TokenReducer.positions`. */
+  readonly positions: 'original' | 'renumbered';
 }
 
 /** Keeps the tokens with the highest scores; ties keep the lower index. */
@@ -246,16 +252,16 @@ export interface CropTokens {
   readonly sizes: Float32Array | null;
   /** Inside a layer, with how many patches entered the encoder; null elsewhere. */
   readonly encoder: (EncoderPlace & { readonly entered: number }) | null;
-  readonly signals: readonly CropSignal[];
+  readonly signals: readonly SentSignal[];
   /** Whether attention maps have the class token first. */
   readonly classToken: boolean;
 }
 
 /**
- * A signal of a crop. Those with one value a token come with it; null: the others stay in the engine, and are
- * asked for.
+ * A signal of a crop or a prompt. Small ones come with it; null: the others stay in the engine, and are asked
+ * for.
  */
-export type CropSignal = SignalRequest & { readonly values: Float32Array | null };
+export type SentSignal = SignalRequest & { readonly values: Float32Array | null };
 
 /** What a backend in the caller's thread made of a crop. */
 export interface ReducedCrop {
@@ -268,7 +274,11 @@ export interface PromptTokens {
   readonly layer: number;
   /** The run that each image has among them. */
   readonly spans: readonly Span[];
-  readonly signals: readonly GivenSignal[];
+  /** Where they stand among all tokens there, ascending. */
+  readonly places: readonly number[];
+  /** How many visual tokens entered the language model. */
+  readonly entered: number;
+  readonly signals: readonly SentSignal[];
 }
 
 /** What became of a crop before the language model. */

@@ -5,11 +5,14 @@ import {
   SignalUnavailableError,
   similarityWith,
   type ComparedRows,
+  type GivenSignal,
   type RowProducts,
+  type SignalAxis,
   type SignalRequest,
   type SimilarityMeasure,
 } from '@foveate/core';
 import { WorkerError } from '../platform/errors.js';
+import type { SentSignal } from './api.js';
 
 /** Gives the values of a signal, when they are asked for. */
 export type SignalReader = () => Promise<Float32Array> | Float32Array;
@@ -19,6 +22,19 @@ export interface AwaitedTokens {
   readonly length: number;
   /** By the signal's id. */
   readonly signals: ReadonlyMap<string, SignalReader>;
+}
+
+/** Axes along which a signal is short, or as long as there are tokens. */
+const SHORT: ReadonlySet<string> = new Set<SignalAxis>(['N', 'T', 'L']);
+
+/** A signal that comes with its tokens, unless it is wide. */
+export function sent(signal: GivenSignal): SentSignal {
+  return signal.signal.shape.every((axis) => SHORT.has(axis)) ? signal : held(signal);
+}
+
+/** A signal that stays here until it is asked for. */
+export function held({ signal, layer, parameters }: SignalRequest): SentSignal {
+  return { signal, ...(layer !== undefined && { layer }), parameters, values: null };
 }
 
 /** What the caller's thread may ask for now. */

@@ -124,7 +124,15 @@ describe('on WebAssembly', () => {
       () => undefined,
     );
     const { layers } = await engine.open({
-      ...{ graphs, threads: 1, device: 'cpu', family, identityTolerance: 1e-4, maxChatBytes: 0 },
+      ...{
+        graphs,
+        threads: 1,
+        device: 'cpu',
+        family,
+        identityTolerance: 1e-4,
+        rotaryBase: 1e4,
+        maxChatBytes: 0,
+      },
     });
     const chain = reductionChain(reducers, { vision: family.visionLayers, language: layers });
     const outcome = await engine.generate({

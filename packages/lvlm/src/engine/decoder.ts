@@ -1,21 +1,26 @@
 /** The language model: embeddings, and the decoder's graph in every form that calls have asked for. */
-import { identityPlan, signalId } from '@foveate/core';
+import { identityPlan, signalId, type Calibration } from '@foveate/core';
 import {
+  biasDecoder,
   describeModel,
   OnnxGraphError,
   pruneDecoder,
   serializeModel,
   splitDecoder,
+  type BiasedDecoder,
   type DecoderCut,
   type DecoderPruning,
   type OnnxModel,
+  type DecoderSignalRequest,
   type PromptRows,
   type PrunedDecoder,
   type SplitDecoder,
 } from '@foveate/onnx-graph';
 import type { InferenceSession } from 'onnxruntime-common';
 import { BundleError } from '../platform/errors.js';
-import type { InnerSite, ModelDimensions } from './api.js';
+import type { FormsRequest, InnerSite, ModelDimensions } from './api.js';
+import { CalibratedSequence } from './calibrated-sequence.js';
+import { rotaryFrequencies, type SizedTokens } from './calibration.js';
 import { checkPatchable, readDimensions } from './decoder-dimensions.js';
 import { CACHE_BRANCH, checkCacheBranch } from './cache-branch.js';
 import type { Form, Forms } from './forms.js';
@@ -37,10 +42,18 @@ interface PrunedForm extends SingleForm {
   readonly names: Omit<PrunedDecoder, 'model'>;
 }
 
+/** The decoder whose scores take biases. */
+interface BiasedForm extends SingleForm {
+  readonly names: Omit<BiasedDecoder, 'model'>;
+}
+
 /** The decoder in several graphs. */
 interface SplitForm extends Form {
   readonly parts: readonly PartSession[];
 }
+
+/** What a call needs of the decoder. */
+export type DecoderRequest = Pick<FormsRequest, 'language' | 'calibration'>;
 
 /** The graphs of the language model. */
 export class Decoder {
@@ -51,6 +64,7 @@ export class Decoder {
   readonly #model: OnnxModel;
   readonly #weightBytes: number;
   readonly #embedding: InferenceSession;
+  readonly #rotaryBase: number;
   /** Whether it is not merged, or its branch for a filled cache was checked. */
   #branchRuns: boolean;
 
@@ -60,6 +74,7 @@ export class Decoder {
     file: string,
     model: OnnxModel,
     embedding: InferenceSession,
+    rotaryBase: number,
   ) {
     const description = describeModel(model);
     this.#sessions = sessions;
@@ -68,6 +83,7 @@ export class Decoder {
     this.#model = model;
     this.#weightBytes = description.weightBytes;
     this.#embedding = embedding;
+    this.#rotaryBase = rotaryBase;
     this.#branchRuns = !description.inputs.some(({ name }) => name === CACHE_BRANCH);
     this.dimensions = readDimensions(description);
   }
@@ -77,19 +93,23 @@ export class Decoder {
    * @param file path of the decoder's graph
    * @param model that graph
    * @param embeddings path of the embeddings' graph
+   * @param rotaryBase of its positions
    * @throws BundleError, PlatformError
    */
   static async open(
     sessions: Sessions,
     forms: Forms,
-    { file, model, embeddings }: { file: string; model: OnnxModel; embeddings: string },
+    given: { file: string; model: OnnxModel; embeddings: string; rotaryBase: number },
   ): Promise<Decoder> {
-    return new Decoder(sessions, forms, file, model, await sessions.open(embeddings, embeddings));
+    const { file, model, embeddings, rotaryBase } = given;
+    const embedding = await sessions.open(embeddings, embeddings);
+    return new Decoder(sessions, forms, file, model, embedding, rotaryBase);
   }
 
   /** Opens the form that calls of a kind need. @throws BundleError where the decoder cannot be patched */
-  async prepare(sites: readonly InnerSite[]): Promise<void> {
-    if (sites.length === 0) await this.#whole();
+  async prepare({ language: sites, calibration }: DecoderRequest): Promise<void> {
+    if (calibration) await this.#biased();
+    else if (sites.length === 0) await this.#whole();
     else await (sites.every(isRuled) ? this.#pruned(sites) : this.#split(sites));
   }
 
@@ -105,10 +125,11 @@ export class Decoder {
   }
 
   /** Looks whether calls of a kind can be prepared, and opens nothing. @throws as {@link prepare} */
-  check(sites: readonly InnerSite[]): void {
-    if (sites.length === 0) return;
+  check({ language: sites, calibration }: DecoderRequest): void {
+    if (sites.length === 0 && !calibration) return;
     checkPatchable(this.dimensions);
-    if (sites.every(isRuled)) this.#pruning(sites);
+    if (calibration) patching(() => biasDecoder(this.#model));
+    else if (sites.every(isRuled)) this.#pruning(sites);
     else this.#splitting(sites);
   }
 
@@ -142,6 +163,17 @@ export class Decoder {
     }
     const { parts } = await this.#split(sites);
     return new SplitSequence(decoder, parts, sites, past);
+  }
+
+  /**
+   * A new sequence whose visual tokens have sizes.
+   * @throws BundleError where the decoder cannot be patched
+   */
+  async startCalibrated(calibration: Calibration, tokens: SizedTokens): Promise<Sequence> {
+    const { session, names } = await this.#biased();
+    const decoder = { tensor: this.#sessions.Tensor, dimensions: this.dimensions, session, names };
+    const frequencies = rotaryFrequencies(this.#rotaryBase, this.dimensions.headDim);
+    return new CalibratedSequence({ ...decoder, frequencies }, calibration, tokens);
   }
 
   /** The bundle's own graph. */
@@ -185,6 +217,15 @@ export class Decoder {
     return this.#form(`decoder pruned ${where}`, async () => {
       const { model, ...names } = this.#pruning(sites);
       const session = await this.#sessions.open(serializeModel(model), `${this.#file} pruned at ${where}`);
+      return { session, names, ...this.#formOf([session]) };
+    });
+  }
+
+  async #biased(): Promise<BiasedForm> {
+    await this.#checkPatchable();
+    return this.#form('decoder biased', async () => {
+      const { model, ...names } = patching(() => biasDecoder(this.#model));
+      const session = await this.#sessions.open(serializeModel(model), `${this.#file} with biases`);
       return { session, names, ...this.#formOf([session]) };
     });
   }
@@ -236,7 +277,11 @@ function pruningOf({ layer, rule }: RuledSite): DecoderPruning {
 }
 
 function cutOf({ layer, signals }: InnerSite): DecoderCut {
-  const read = signals.map((signal) => ({ layer: signal.layer as number, rows: rowsOf(signal.parameters) }));
+  const read = signals.map(({ signal, layer: of, parameters }): DecoderSignalRequest => ({
+    ...parameters,
+    name: signal.name,
+    layer: of as number,
+  }));
   return { layer, signals: read };
 }
 

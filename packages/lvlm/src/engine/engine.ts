@@ -72,16 +72,16 @@ export function createEngine(
         opened = await openModel(await openPlatform(), settings, awaited);
         return opened.decoder.dimensions;
       }),
-    prepare: ({ vision, language }) =>
+    prepare: (forms) =>
       inTurn(async () => {
-        await model().vision.encoderFor(vision);
-        await model().decoder.prepare(language);
+        await model().vision.encoderFor(forms.vision);
+        await model().decoder.prepare(forms);
       }),
-    check: ({ vision, language }) =>
+    check: (forms) =>
       inTurn(async () => {
         const { encoder, decoder } = model();
-        if (vision) void patchedEncoder(encoder, vision);
-        decoder.check(language);
+        if (forms.vision) void patchedEncoder(encoder, forms.vision);
+        decoder.check(forms);
       }),
     generate: (request: GenerateRequest) =>
       inTurn(async () => {
@@ -134,7 +134,7 @@ async function refuseChanged(platform: EnginePlatform): Promise<void> {
 /** @throws BundleError, PlatformError */
 async function openModel(
   platform: EnginePlatform,
-  { graphs, threads, device, family, identityTolerance, maxChatBytes }: EngineSettings,
+  { graphs, threads, device, family, identityTolerance, rotaryBase, maxChatBytes }: EngineSettings,
   awaited: Awaited,
 ): Promise<Model> {
   const sessions = createSessions(platform, { threads, device });
@@ -171,6 +171,7 @@ async function openModel(
       file: decoderFile,
       model: decoder,
       embeddings: graphs.embed_tokens,
+      rotaryBase,
     }),
   };
 }

@@ -1,12 +1,14 @@
 /** One call inside the engine: encode, have the tokens reduced, prefill, decode. */
-import { signalId, textEmbeddings, type Span } from '@foveate/core';
+import { signalId, type Span } from '@foveate/core';
 import { BundleError, PromptError } from '../platform/errors.js';
 import type { CallerApi, GenerateRequest, Outcome } from './api.js';
-import type { Awaited } from './awaited.js';
+import { held, sent, type Awaited, type SignalReader } from './awaited.js';
+import type { SizedTokens } from './calibration.js';
 import type { Decoder } from './decoder.js';
 import { placed, type KeptTurns, type PlacedImage } from './kept-turns.js';
+import { promptReaders, promptSignals } from './prompt-signals.js';
 import { createSampler } from './sampling.js';
-import { firstOf, type Past, type Position, type Prompt, type Sequence } from './sequence.js';
+import { firstOf, type Past, type Position, type Prefill, type Prompt, type Sequence } from './sequence.js';
 import type { ReadImage, Vision, VisionContext } from './vision.js';
 
 /** The call was stopped by the caller's thread. */
@@ -28,7 +30,7 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const stopIfAsked = (): void => {
     if (Atomics.load(request.stop, 0) === 1) throw new Stopped();
   };
-  const goesOn = request.chat !== null && (await decoder.runsBehindOthers());
+  const goesOn = keepsTurns(request) && (await decoder.runsBehindOthers());
   const reused = goesOn ? reusedPart(request, context.keptTurns) : NOTHING;
   const words = request.promptIds.filter((id) => id !== request.imageTokenId);
   const roomFor = promptLimit(request, words.length);
@@ -43,11 +45,20 @@ export async function generate(request: GenerateRequest, context: CallContext): 
   const prefillStart = now();
   const prompt = layOut(request, text, reused, read);
   const visual = sum(images.map(({ origins }) => origins.length));
-  const sequence = await decoder.start(request.language, visual, reused.past);
+  const sized = request.calibration && sizedTokens(prompt, read);
+  const sequence =
+    request.calibration && sized
+      ? await decoder.startCalibrated(request.calibration, sized)
+      : await decoder.start(request.language, visual, reused.past);
   stopIfAsked();
   const prefilling = { ...context, stopIfAsked };
-  const { logits, plans, decidingMs } = reused.past
-    ? { ...reused, logits: await sequence.append(prompt.embeddings, prompt.positions), decidingMs: 0 }
+  const { logits, plans, decidingMs, ...made } = reused.past
+    ? {
+        ...reused,
+        logits: await sequence.append(prompt.embeddings, prompt.positions),
+        decidingMs: 0,
+        warnings: [],
+      }
     : await prefill(sequence, prompt, text, prefilling);
   const prefillMs = now() - prefillStart - decidingMs;
   const promptLength = sequence.length;
@@ -65,8 +76,28 @@ export async function generate(request: GenerateRequest, context: CallContext): 
     cached: { text: promptLength - visual, visual, generated: answer.steps },
     reusedTokens: reused.past?.length ?? 0,
     kvBytesPerLayer: sequence.kvBytesPerLayer(),
-    warnings,
+    warnings: [...warnings, ...made.warnings],
   };
+}
+
+/** Whether turns of a chat go on behind one another: calibrated attention is that of the turn's own prompt. */
+function keepsTurns({ chat, calibration }: GenerateRequest): boolean {
+  return chat !== null && calibration === null;
+}
+
+/** Sizes of a prompt's tokens; null where each stands for itself. */
+function sizedTokens({ visual, spans, length }: Prompt, images: readonly ReadImage[]): SizedTokens | null {
+  if (images.every(({ sizes }) => sizes === null)) return null;
+  const sizes = new Float32Array(length).fill(1);
+  const uniform = new Float32Array(length).fill(1);
+  for (const [i, { start, length: count }] of spans.entries()) {
+    const { sizes: own, positions } = images[i];
+    for (const [token, place] of visual.slice(start, start + count).entries()) {
+      sizes[place] = own?.[token] ?? 1;
+      uniform[place] = (positions?.end ?? count) / count;
+    }
+  }
+  return { sizes, uniform };
 }
 
 /** The part of a prompt that an earlier turn of its chat ran. */
@@ -109,13 +140,14 @@ function reusedPart(
 
 /** Keeps what was run, where the call is a turn of a chat. */
 function keepTurn(
-  { chat, promptIds, language }: GenerateRequest,
+  request: GenerateRequest,
   { tokenIds, steps }: Pick<Outcome, 'tokenIds' | 'steps'>,
   { images, plans, reused }: { images: PlacedImage[]; plans: Outcome['languagePlans']; reused: ReusedPart },
   sequence: Sequence,
   kept: KeptTurns,
 ): void {
-  if (!chat) return;
+  const { chat, promptIds, language } = request;
+  if (!chat || !keepsTurns(request)) return;
   const decidedNow = language.length > 0 && images.length > 0 ? promptIds.length : 0;
   kept.keep(chat.keepAs, {
     ids: [...promptIds, ...tokenIds.slice(0, steps)],
@@ -156,20 +188,21 @@ async function prefill(
   prompt: Prompt,
   text: Float32Array,
   { now, caller, awaited, stopIfAsked }: Omit<VisionContext, 'embed'>,
-): Promise<{ logits: Float32Array; plans: Outcome['languagePlans']; decidingMs: number }> {
+): Promise<Prefill & { readonly decidingMs: number }> {
   let decidingMs = 0;
-  const { logits, plans } = await sequence.prefill(prompt, async (layer, spans, signals) => {
+  const ofPrompt = promptReaders({ text, prompt, products: awaited.products });
+  const entered = prompt.visual.length;
+  const made = await sequence.prefill(prompt, async ({ signals, ...tokens }) => {
     const start = now();
     stopIfAsked(); // as for an image
-    const length = sum(spans.map((span) => span.length));
-    const asked = new Map([[signalId(textEmbeddings()), () => text]]);
-    const made = await awaited.during([{ length, signals: asked }], () =>
-      caller.planPrompt({ layer, spans, signals }),
-    );
+    const ofLayers = signals.map((signal): [string, SignalReader] => [signalId(signal), () => signal.values]);
+    const asked = { length: tokens.places.length, signals: new Map([...ofPrompt, ...ofLayers]) };
+    const message = { ...tokens, entered, signals: [...signals.map(sent), ...promptSignals.map(held)] };
+    const plans = await awaited.during([asked], () => caller.planPrompt(message));
     decidingMs += now() - start;
-    return made;
+    return plans;
   });
-  return { logits, plans, decidingMs };
+  return { ...made, decidingMs };
 }
 
 /** What decoding needs. */

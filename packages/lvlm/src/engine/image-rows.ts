@@ -2,6 +2,7 @@
  * From an image's crops to the rows that the language model reads of it: what stands for padding is left out
  * before, the family's own rows come in behind.
  */
+import { UnsupportedReducerError, type ReductionPlan } from '@foveate/core';
 import { familyOf } from '../families/index.js';
 import type {
   CropArrangement,
@@ -67,6 +68,44 @@ export async function imageRows(
     return { values: rowOf(crops[row.crop].features, row.token), origin: row };
   });
   return { rows, positions: own.positions?.(image, family) ?? null };
+}
+
+/**
+ * The same rows where their anchors stood before anything was reduced, with the tokens that each stands for.
+ * @throws UnsupportedReducerError where the language model reads more of an image than its tokens
+ */
+export function inPlace(
+  image: ImageRows,
+  crops: readonly ReducedCrop[],
+): ImageRows & { readonly sizes: Float32Array | null } {
+  const [crop] = crops;
+  if (crops.length > 1 || image.positions || image.rows.some(({ origin }) => !origin)) {
+    throw new UnsupportedReducerError(
+      'Attention can be calibrated only where an image is one row of tokens behind the other; this model reads crops, or rows of its own between them. Use the method without restore.',
+    );
+  }
+  const [first] = crop.plans;
+  if (crop.plans.length === 0) return { ...image, sizes: null };
+  const rows = placesOf(crop).map((place): [number, number, number] => [place, place, place]);
+  return { ...image, positions: { rows, end: first.inputLength }, sizes: sizesOf(crop) };
+}
+
+/** How many of the first tokens each of those behind all plans was made of. */
+function sizesOf({ plans: [first, ...later] }: ReducedCrop): Float32Array {
+  const whole = later.reduce((plan, next) => sourcesThrough(plan, next), sourcesOf(first));
+  return Float32Array.from(whole, ({ size }) => size);
+}
+
+function sourcesOf({ offsets, sources, outputLength }: ReductionPlan): ReadonlySet<number>[] {
+  return Array.from(
+    { length: outputLength },
+    (_, m) => new Set(sources.subarray(offsets[m], offsets[m + 1])),
+  );
+}
+
+/** The first tokens behind each output of a further plan. */
+function sourcesThrough(before: readonly ReadonlySet<number>[], plan: ReductionPlan): ReadonlySet<number>[] {
+  return sourcesOf(plan).map((middle) => new Set([...middle].flatMap((token) => [...before[token]])));
 }
 
 /** The embeddings of the rows that are text, in their order. */

@@ -33,14 +33,23 @@ export interface Prefill {
   readonly logits: Float32Array;
   /** What became of the visual tokens inside the decoder, site by site and reducer by reducer. */
   readonly plans: readonly ReductionPlan[];
+  /** What the user should know of them, one sentence each. */
+  readonly warnings: readonly string[];
+}
+
+/** The visual tokens that are left before a layer of the language model. */
+export interface TokensBeforeLayer {
+  readonly layer: number;
+  /** Where they stand among all tokens there, ascending. */
+  readonly places: readonly number[];
+  /** The run of them that each image has. */
+  readonly spans: readonly Span[];
+  /** What the graph gives of them, and of the question. */
+  readonly signals: readonly GivenSignal[];
 }
 
 /** Has the reducers before a layer of the language model decide, in the caller's thread. */
-export type PromptPlanner = (
-  layer: number,
-  spans: readonly Span[],
-  signals: readonly GivenSignal[],
-) => Promise<readonly ReductionPlan[]>;
+export type PromptPlanner = (tokens: TokensBeforeLayer) => Promise<readonly ReductionPlan[]>;
 
 /** Tokens that went through the decoder, with their keys and values. */
 export interface Sequence {
@@ -67,15 +76,17 @@ export interface Sequence {
 export interface Past {
   /** Tokens run, dropped ones included. */
   readonly length: number;
-  /** Position of the token behind them. */
+  /** Position of the token behind them, in the first graph of the decoder. */
   readonly next: number;
   /** One a graph of the decoder. */
   readonly caches: readonly KvCache[];
+  /** How much lower positions are in each of the graphs, where tokens before them were counted anew. */
+  readonly shifts: readonly number[];
 }
 
 /** The first `length` tokens of a past; no visual token behind them was dropped. */
-export function firstOf({ caches, length: all }: Past, length: number, next: number): Past {
-  return { length, next, caches: caches.map((cache) => cache.fork(all - length)) };
+export function firstOf({ caches, shifts, length: all }: Past, length: number, next: number): Past {
+  return { length, next, shifts, caches: caches.map((cache) => cache.fork(all - length)) };
 }
 
 /** A session, and what it needs to be fed. */
@@ -138,7 +149,7 @@ export class SingleGraphSequence implements Sequence {
   async prefill({ embeddings, positions, visual }: Prompt): Promise<Prefill> {
     const outputs = await this.#run(embeddings, positions, visual);
     const plans = this.#prunings ? keptPlans(outputs, this.#prunings.sites, visual) : this.#unpruned;
-    return { logits: lastLogits(outputs), plans };
+    return { logits: lastLogits(outputs), plans, warnings: [] };
   }
 
   async append(
@@ -149,7 +160,7 @@ export class SingleGraphSequence implements Sequence {
   }
 
   past(): Past {
-    return { length: this.length, next: this.#next, caches: [this.#cache.fork(0)] };
+    return { length: this.length, next: this.#next, caches: [this.#cache.fork(0)], shifts: [0] };
   }
 
   kvBytesPerLayer(): number[] {

@@ -10,12 +10,10 @@ import {
   isIdentity,
   projectedFeatures,
   signalId,
-  textEmbeddings,
   type GivenSignal,
   type Grid,
   type MergeAmount,
   type ReductionPlan,
-  type SignalRequest,
   type VisionSite,
 } from '@foveate/core';
 import type { PixelValues } from '../bundle/preprocessing.js';
@@ -24,7 +22,6 @@ import type { CropArrangement, FamilySettings } from '../families/family.js';
 import type {
   CallerApi,
   CropOutcome,
-  CropSignal,
   CropTokens,
   Features,
   GenerateRequest,
@@ -33,11 +30,12 @@ import type {
   Rule,
   VisionRequest,
 } from './api.js';
-import type { Awaited, SignalReader } from './awaited.js';
+import { held, sent, type Awaited, type SignalReader } from './awaited.js';
 import type { EncodedCrop, Encoder } from './encoder.js';
-import { imageRows, leftOf, type ImageRows } from './image-rows.js';
+import { imageRows, inPlace, leftOf, type ImageRows } from './image-rows.js';
 import { exactMeans, sizesBehind } from './merged-plan.js';
 import { partialPlan } from './partial-plan.js';
+import { promptReaders, textSignals } from './prompt-signals.js';
 
 /** Encodes and reduces images. */
 export interface Vision {
@@ -70,6 +68,8 @@ export interface ReadImage extends ImageRows {
   /** Token ids of what is written for it. */
   readonly written: readonly number[];
   readonly crops: readonly CropOutcome[];
+  /** Of each row the tokens that it stands for, where attention is calibrated by them and any has several. */
+  readonly sizes: Float32Array | null;
   readonly visionMs: number;
   readonly reduceMs: number;
 }
@@ -107,7 +107,7 @@ export function createVision(encoderFor: Vision['encoderFor'], family: FamilySet
       }
       const rows = await imageRows(prepared, reduced, family, context.embed);
       return {
-        ...rows,
+        ...(request.calibration ? inPlace(rows, reduced) : { ...rows, sizes: null }),
         written: prepared.written,
         crops,
         visionMs: clock.visionMs,
@@ -344,11 +344,11 @@ async function planInside(
     ...{ site, image: index, crop, length, left: null, fold: null, grid, classToken: encoder.classToken },
     sizes: sizesBehind(before),
     encoder: site.within ? { layers: encoder.cuts, prefixTokens, entered } : null,
-    signals: [...signals.map(sent), held(textEmbeddings())],
+    signals: [...signals.map(sent), ...textSignals.map(held)],
   };
   const readers = new Map<string, SignalReader>([
     ...signals.map((signal): [string, SignalReader] => [signalId(signal), () => signal.values]),
-    [signalId(textEmbeddings()), () => text],
+    ...promptReaders({ text, prompt: null, products: null }),
   ]);
   const [plans] = await awaited.during([{ length, signals: readers }], () => caller.planCrops([message]));
   return plans;
@@ -397,22 +397,12 @@ function featureTokens(
   { classToken }: Encoder,
   image: number,
 ): CropTokens {
-  const asked = [featuresSignal(), projectedFeatures(), textEmbeddings()];
+  const asked = [featuresSignal(), projectedFeatures(), ...textSignals];
   return {
     ...{ site: atFeatures, image, crop, length: features.length, left, fold, grid, classToken },
     ...{ sizes, encoder: null },
     signals: [...signals.map(sent), ...asked.map(held)],
   };
-}
-
-/** A signal that comes with its tokens where it has one value for each. */
-function sent(signal: GivenSignal): CropSignal {
-  return signal.signal.shape.length === 1 ? signal : held(signal);
-}
-
-/** A signal that stays here until it is asked for. */
-function held({ signal, layer, parameters }: SignalRequest): CropSignal {
-  return { signal, ...(layer !== undefined && { layer }), parameters, values: null };
 }
 
 /** What may be asked about a crop whose plans are awaited. */
@@ -426,7 +416,7 @@ function readersOf(
     ...signals.map((signal): [string, SignalReader] => [signalId(signal), () => signal.values]),
     [signalId(featuresSignal()), () => features.data],
     [signalId(projectedFeatures()), async () => (await encoder.project(features)).data],
-    [signalId(textEmbeddings()), () => text],
+    ...promptReaders({ text, prompt: null, products: null }),
   ]);
 }
 

@@ -4,6 +4,7 @@ import { OnnxArgumentError, OnnxStructureError } from '../errors.js';
 import { GraphEditor } from '../graph-editor.js';
 import type { OnnxModel } from '../model.js';
 import { locateEncoder, type VisionEncoder } from '../vision-encoder.js';
+import { checkParameters } from './check-parameters.js';
 import type { GraphSignal, SignalRequest } from './graph-signal.js';
 import { graphSignals } from './index.js';
 import { LayerTap } from './layer-tap.js';
@@ -135,22 +136,4 @@ function checkRequest(
     layer,
     `'features' or one of the ${last + 1} layers that the graph has, 0 to ${last} (an exporter leaves out those that no output needs)`,
   );
-}
-
-function checkParameters(
-  { name, parameters: choices = {} }: GraphSignal,
-  given: Readonly<Record<string, string | number | undefined>>,
-  argument: string,
-): Record<string, string> {
-  const unknown = Object.keys(given).find((parameter) => !Object.hasOwn(choices, parameter));
-  if (unknown !== undefined) {
-    const known = Object.keys(choices).join(', ') || 'none';
-    throw new OnnxArgumentError(argument, unknown, `parameters of ${name} (${known})`);
-  }
-  const parameters = Object.entries(choices).map(([parameter, values]): [string, string] => {
-    const value = given[parameter] ?? values[0];
-    if (values.includes(value as string)) return [parameter, value as string];
-    throw new OnnxArgumentError(`${argument}.${parameter}`, value, values.join(' or '));
-  });
-  return Object.fromEntries(parameters);
 }

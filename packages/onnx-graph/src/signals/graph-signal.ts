@@ -1,4 +1,5 @@
 /** How a signal is provided inside a vision encoder's graph. */
+import type { ParameterChoices } from './check-parameters.js';
 import type { LayerTap } from './layer-tap.js';
 
 /** One signal wanted: its name, its layer, and its further parameters. */
@@ -22,7 +23,7 @@ export interface GraphSignal {
   /** [B, ...] with a name for each free dimension; `layers` is the number of layers. */
   readonly shape: readonly string[];
   /** Further parameters: for each the values it takes, the default first. */
-  readonly parameters?: Readonly<Record<string, readonly [string, ...string[]]>>;
+  readonly parameters?: ParameterChoices;
   /** Whether it starts from a class token, so that an encoder without one cannot give it. */
   readonly needsClassToken?: boolean;
   /**

@@ -1,0 +1,1 @@
+export { restore, restoreEntry, type RestoreOptions } from './restore.js';
