@@ -7,7 +7,13 @@ import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
 import { fastervlmEntry } from '@foveate/fastervlm';
+import { hipruneEntry } from '@foveate/hiprune';
+import { dartEntry } from '@foveate/dart';
+import { pyramiddropEntry } from '@foveate/pyramiddrop';
 import { restoreEntry } from '@foveate/restore';
+import { sparsevlmEntry } from '@foveate/sparsevlm';
+import { priortrEntry } from '@foveate/priortr';
+import { v2dropEntry } from '@foveate/v2drop';
 import { visionzipEntry } from '@foveate/visionzip';
 import { visprunerEntry } from '@foveate/vispruner';
 
@@ -22,6 +28,12 @@ export const registry: ReducerRegistry = createRegistry(
     uniformEntry,
     randomEntry,
     fastervlmEntry,
+    sparsevlmEntry,
+    priortrEntry,
+    v2dropEntry,
+    hipruneEntry,
+    dartEntry,
+    pyramiddropEntry,
     visionzipEntry,
     visprunerEntry,
   ],

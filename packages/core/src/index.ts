@@ -19,12 +19,14 @@ export { mapGives, mapGivesExactly } from './map-signals.js';
 export { nearestRowsWith } from './nearest-rows.js';
 export type { RowProducts } from './nearest-rows.js';
 export {
+  BUDGET_GROUP,
   budgetOf,
   budgetOptions,
   choiceOption,
   defineOptions,
   integerOption,
   layerOption,
+  listOption,
   scoreBudgetOf,
   scoreBudgetOptions,
   shareOption,
@@ -62,6 +64,7 @@ export { referenceBackend } from './reference-backend.js';
 export type { HostTensor } from './reference-backend.js';
 export { topK } from './rules.js';
 export type { GraphRule, TopKRule } from './rules.js';
+export { seededNumbers } from './seeded-numbers.js';
 export { attentionGiven } from './signals/attention-given.js';
 export { attentionMap } from './signals/attention-map.js';
 export { attentionReceived } from './signals/attention-received.js';
