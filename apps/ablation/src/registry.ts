@@ -10,6 +10,9 @@ import { fastervlmEntry } from '@foveate/fastervlm';
 import { hipruneEntry } from '@foveate/hiprune';
 import { dartEntry } from '@foveate/dart';
 import { pyramiddropEntry } from '@foveate/pyramiddrop';
+import { divpruneEntry } from '@foveate/divprune';
+import { cdprunerEntry } from '@foveate/cdpruner';
+import { scopeEntry } from '@foveate/scope';
 import { restoreEntry } from '@foveate/restore';
 import { sparsevlmEntry } from '@foveate/sparsevlm';
 import { priortrEntry } from '@foveate/priortr';
@@ -34,6 +37,9 @@ export const registry: ReducerRegistry = createRegistry(
     hipruneEntry,
     dartEntry,
     pyramiddropEntry,
+    divpruneEntry,
+    cdprunerEntry,
+    scopeEntry,
     visionzipEntry,
     visprunerEntry,
   ],

@@ -8,6 +8,7 @@ import {
   integerOption,
   layerOption,
   listOption,
+  numberOption,
   scoreBudgetOf,
   scoreBudgetOptions,
   shareOption,
@@ -160,6 +161,15 @@ describe('one option', () => {
     ['attentionMass', 1],
   ])('%s takes %f', (name, value) => {
     expect(options.check({ [name]: value })).toMatchObject({ [name]: value });
+  });
+
+  it('a number may be a fraction, and is finite', () => {
+    const weighing = defineOptions({ power: numberOption({ from: 0, default: 1 }, 'how much') });
+    expect([weighing.check({}).power, weighing.check({ power: 0.5 }).power]).toEqual([1, 0.5]);
+    for (const power of [-0.5, NaN, Infinity, '1' as unknown as number]) {
+      expect(() => weighing.check({ power })).toThrow('power must be a number, 0 or more');
+    }
+    expect(weighing.schema.power.values).toBe('0 or more');
   });
 
   it('an integer has no highest value unless told otherwise', () => {

@@ -155,6 +155,30 @@ export function integerOption<const Default extends number | undefined>(
   };
 }
 
+/** Of {@link numberOption}. */
+export interface NumberRange {
+  /** Lowest value. */
+  readonly from: number;
+  readonly default: number;
+}
+
+/** An option that takes a finite number, fractions too. */
+export function numberOption(
+  { from, default: byDefault }: NumberRange,
+  description: string,
+): OptionDefinition<number> & { readonly default: number } {
+  return {
+    kind: 'number',
+    description,
+    values: `${from} or more`,
+    default: byDefault,
+    check: (name, value) => {
+      if (Number.isFinite(value) && (value as number) >= from) return value as number;
+      throw new InvalidArgumentError(name, value, `a number, ${from} or more`);
+    },
+  };
+}
+
 /** An option that takes the layer before which a method acts: from 1, or below 0 from the end. */
 export function layerOption(
   byDefault: number,
