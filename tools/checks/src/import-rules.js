@@ -49,6 +49,7 @@ const rules = {
     tests: [...reducers, '@foveate/fastervlm', '@foveate/lvlm', '@foveate/tiny-llava'],
   },
   '@foveate/tiny-llava': { internal: [], external: [], builtins: true },
+  '@foveate/reduction-cases': { internal: [], external: [], builtins: true },
   '@foveate/eval': {
     internal: ['@foveate/core', '@foveate/lvlm'],
     builtins: true,
