@@ -11,6 +11,9 @@ import { hipruneEntry } from '@foveate/hiprune';
 import { dartEntry } from '@foveate/dart';
 import { pyramiddropEntry } from '@foveate/pyramiddrop';
 import { restoreEntry } from '@foveate/restore';
+import { sparsevlmEntry } from '@foveate/sparsevlm';
+import { priortrEntry } from '@foveate/priortr';
+import { v2dropEntry } from '@foveate/v2drop';
 
 export const registry: ReducerRegistry = createRegistry(
   [
@@ -23,6 +26,9 @@ export const registry: ReducerRegistry = createRegistry(
     uniformEntry,
     randomEntry,
     fastervlmEntry,
+    sparsevlmEntry,
+    priortrEntry,
+    v2dropEntry,
     hipruneEntry,
     dartEntry,
     pyramiddropEntry,
