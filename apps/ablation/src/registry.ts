@@ -10,10 +10,15 @@ import { fastervlmEntry } from '@foveate/fastervlm';
 import { hipruneEntry } from '@foveate/hiprune';
 import { dartEntry } from '@foveate/dart';
 import { pyramiddropEntry } from '@foveate/pyramiddrop';
+import { divpruneEntry } from '@foveate/divprune';
+import { cdprunerEntry } from '@foveate/cdpruner';
+import { scopeEntry } from '@foveate/scope';
 import { restoreEntry } from '@foveate/restore';
 import { sparsevlmEntry } from '@foveate/sparsevlm';
 import { priortrEntry } from '@foveate/priortr';
 import { v2dropEntry } from '@foveate/v2drop';
+import { visionzipEntry } from '@foveate/visionzip';
+import { visprunerEntry } from '@foveate/vispruner';
 
 export const registry: ReducerRegistry = createRegistry(
   [
@@ -32,6 +37,11 @@ export const registry: ReducerRegistry = createRegistry(
     hipruneEntry,
     dartEntry,
     pyramiddropEntry,
+    divpruneEntry,
+    cdprunerEntry,
+    scopeEntry,
+    visionzipEntry,
+    visprunerEntry,
   ],
   [restoreEntry],
 );

@@ -27,6 +27,7 @@ export {
   integerOption,
   layerOption,
   listOption,
+  numberOption,
   scoreBudgetOf,
   scoreBudgetOptions,
   shareOption,
@@ -35,6 +36,7 @@ export type {
   BudgetOptions,
   CheckedOptions,
   IntegerRange,
+  NumberRange,
   OptionDefinition,
   Options,
   OptionsOf,
@@ -70,6 +72,7 @@ export { attentionMap } from './signals/attention-map.js';
 export { attentionReceived } from './signals/attention-received.js';
 export { attentionShare } from './signals/attention-share.js';
 export { classAttention } from './signals/class-attention.js';
+export { clipImageEmbeddings, clipTextEmbeddings } from './signals/clip-embeddings.js';
 export { checkSignal, defineSignal, requestAt, signalId } from './signals/define-signal.js';
 export type {
   CarryRule,

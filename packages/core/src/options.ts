@@ -126,19 +126,20 @@ export function choiceOption<const Choices extends readonly [string, ...string[]
 }
 
 /** Of {@link integerOption}. */
-export interface IntegerRange {
+export interface IntegerRange<Default extends number | undefined = number> {
   /** Lowest value. */
   readonly from: number;
   /** Highest value. Default 2^53 - 1. */
   readonly to?: number;
-  readonly default: number;
+  /** Undefined where the method's own rule holds without it. */
+  readonly default: Default;
 }
 
 /** An option that takes a whole number. */
-export function integerOption(
-  { from, to = Number.MAX_SAFE_INTEGER, default: byDefault }: IntegerRange,
+export function integerOption<const Default extends number | undefined>(
+  { from, to = Number.MAX_SAFE_INTEGER, default: byDefault }: IntegerRange<Default>,
   description: string,
-): OptionDefinition<number> & { readonly default: number } {
+): OptionDefinition<number> & { readonly default: Default } {
   const words =
     to === Number.MAX_SAFE_INTEGER ? `an integer, ${from} or more` : `an integer from ${from} to ${to}`;
   return {
@@ -150,6 +151,30 @@ export function integerOption(
       if (Number.isSafeInteger(value) && (value as number) >= from && (value as number) <= to)
         return value as number;
       throw new InvalidArgumentError(name, value, words);
+    },
+  };
+}
+
+/** Of {@link numberOption}. */
+export interface NumberRange {
+  /** Lowest value. */
+  readonly from: number;
+  readonly default: number;
+}
+
+/** An option that takes a finite number, fractions too. */
+export function numberOption(
+  { from, default: byDefault }: NumberRange,
+  description: string,
+): OptionDefinition<number> & { readonly default: number } {
+  return {
+    kind: 'number',
+    description,
+    values: `${from} or more`,
+    default: byDefault,
+    check: (name, value) => {
+      if (Number.isFinite(value) && (value as number) >= from) return value as number;
+      throw new InvalidArgumentError(name, value, `a number, ${from} or more`);
     },
   };
 }
