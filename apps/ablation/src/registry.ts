@@ -11,6 +11,9 @@ import { divpruneEntry } from '@foveate/divprune';
 import { cdprunerEntry } from '@foveate/cdpruner';
 import { scopeEntry } from '@foveate/scope';
 import { restoreEntry } from '@foveate/restore';
+import { sparsevlmEntry } from '@foveate/sparsevlm';
+import { priortrEntry } from '@foveate/priortr';
+import { v2dropEntry } from '@foveate/v2drop';
 
 export const registry: ReducerRegistry = createRegistry(
   [
@@ -26,6 +29,9 @@ export const registry: ReducerRegistry = createRegistry(
     divpruneEntry,
     cdprunerEntry,
     scopeEntry,
+    sparsevlmEntry,
+    priortrEntry,
+    v2dropEntry,
   ],
   [restoreEntry],
 );

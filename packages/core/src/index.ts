@@ -63,6 +63,7 @@ export { referenceBackend } from './reference-backend.js';
 export type { HostTensor } from './reference-backend.js';
 export { topK } from './rules.js';
 export type { GraphRule, TopKRule } from './rules.js';
+export { seededNumbers } from './seeded-numbers.js';
 export { attentionGiven } from './signals/attention-given.js';
 export { attentionMap } from './signals/attention-map.js';
 export { attentionReceived } from './signals/attention-received.js';
