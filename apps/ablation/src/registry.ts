@@ -10,6 +10,9 @@ import { fastervlmEntry } from '@foveate/fastervlm';
 import { divpruneEntry } from '@foveate/divprune';
 import { cdprunerEntry } from '@foveate/cdpruner';
 import { scopeEntry } from '@foveate/scope';
+import { hipruneEntry } from '@foveate/hiprune';
+import { dartEntry } from '@foveate/dart';
+import { pyramiddropEntry } from '@foveate/pyramiddrop';
 import { restoreEntry } from '@foveate/restore';
 import { sparsevlmEntry } from '@foveate/sparsevlm';
 import { priortrEntry } from '@foveate/priortr';
@@ -32,6 +35,9 @@ export const registry: ReducerRegistry = createRegistry(
     sparsevlmEntry,
     priortrEntry,
     v2dropEntry,
+    hipruneEntry,
+    dartEntry,
+    pyramiddropEntry,
   ],
   [restoreEntry],
 );

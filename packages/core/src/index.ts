@@ -19,15 +19,18 @@ export { mapGives, mapGivesExactly } from './map-signals.js';
 export { nearestRowsWith } from './nearest-rows.js';
 export type { RowProducts } from './nearest-rows.js';
 export {
+  BUDGET_GROUP,
   budgetOf,
   budgetOptions,
   choiceOption,
   defineOptions,
   integerOption,
   layerOption,
+  listOption,
   numberOption,
   scoreBudgetOf,
   scoreBudgetOptions,
+  shareOption,
 } from './options.js';
 export type {
   BudgetOptions,

@@ -7,9 +7,11 @@ import {
   defineOptions,
   integerOption,
   layerOption,
+  listOption,
   numberOption,
   scoreBudgetOf,
   scoreBudgetOptions,
+  shareOption,
   type OptionsOf,
 } from './options.js';
 
@@ -175,6 +177,31 @@ describe('one option', () => {
     expect(counting.check({ count: Number.MAX_SAFE_INTEGER })).toEqual({ count: Number.MAX_SAFE_INTEGER });
     expect(() => counting.check({ count: 0 })).toThrow('count must be an integer, 1 or more; received 0');
     expect(() => counting.check({ count: 2 ** 53 })).toThrow('count must be an integer, 1 or more');
+  });
+});
+
+describe('a list of shares', () => {
+  const listed = defineOptions({ shares: listOption(shareOption(1, 'a share'), [0.5, 0.25], 'shares') });
+
+  it('has its default, or what was given, as a list of its own', () => {
+    expect(listed.check({})).toEqual({ shares: [0.5, 0.25] });
+    const shares = [1, 0, 0.125];
+    const checked = listed.check({ shares });
+    shares[0] = 7;
+    expect(checked).toEqual({ shares: [1, 0, 0.125] });
+  });
+
+  it.each<[unknown, string]>([
+    [[], 'shares must be a list of at least one number; received []'],
+    [0.5, 'shares must be a list of at least one number; received 0.5'],
+    [[0.5, -0.1], 'shares[1] must be a number in [0, 1]; received -0.1'],
+    [[1.5], 'shares[0] must be a number in [0, 1]; received 1.5'],
+    [[NaN], 'shares[0] must be a number in [0, 1]'],
+    [['0.5'], 'shares[0] must be a number in [0, 1]'],
+  ])('refuses %j', (shares, message) => {
+    const check = (): unknown => listed.check({ shares: shares as number[] });
+    expect(check).toThrow(InvalidArgumentError);
+    expect(check).toThrow(message);
   });
 });
 

@@ -7,8 +7,8 @@ import { InvalidArgumentError } from './errors.js';
 
 /** One option. */
 export interface OptionDefinition<Value = unknown> {
-  /** How text is read: as a number, or as one of the words in `choices`. */
-  readonly kind: 'number' | 'choice';
+  /** How text is read: as a number, as numbers joined by `/`, or as one of the words in `choices`. */
+  readonly kind: 'number' | 'numbers' | 'choice';
   /** What it does, a clause without a full stop. */
   readonly description: string;
   /** What may be given, in words, e.g. `(0, 1]`. */
@@ -191,6 +191,41 @@ export function layerOption(
     check: (name, value) => {
       if (Number.isSafeInteger(value) && value !== 0) return value as number;
       throw new InvalidArgumentError(name, value, 'a whole number from 1, or below 0 to count from the end');
+    },
+  };
+}
+
+/** An option that takes a share of something, in [0, 1]. */
+export function shareOption(
+  byDefault: number,
+  description: string,
+): OptionDefinition<number> & { readonly default: number } {
+  return {
+    ...{ kind: 'number', description, values: '[0, 1]', default: byDefault },
+    check: (name, value) => {
+      if (typeof value === 'number' && value >= 0 && value <= 1) return value;
+      throw new InvalidArgumentError(name, value, 'a number in [0, 1]');
+    },
+  };
+}
+
+/**
+ * An option that takes a list of numbers, in text joined by `/`.
+ * @param item what each of them may be
+ * @example
+ * listOption(shareOption(1, 'share to keep'), [0.5, 0.25], 'shares to keep, one a stage'); // 0.5/0.25
+ */
+export function listOption(
+  item: OptionDefinition<number>,
+  byDefault: readonly number[],
+  description: string,
+): OptionDefinition<readonly number[]> & { readonly default: readonly number[] } {
+  return {
+    ...{ kind: 'numbers', description, values: `${item.values}, several joined by /`, default: byDefault },
+    check: (name, value) => {
+      const given: readonly unknown[] = Array.isArray(value) ? value : [];
+      if (given.length === 0) throw new InvalidArgumentError(name, value, 'a list of at least one number');
+      return given.map((each, index) => item.check(`${name}[${index}]`, each));
     },
   };
 }
