@@ -178,6 +178,21 @@ describe('one option', () => {
     expect(() => counting.check({ count: 0 })).toThrow('count must be an integer, 1 or more; received 0');
     expect(() => counting.check({ count: 2 ** 53 })).toThrow('count must be an integer, 1 or more');
   });
+
+  it('an integer has no default where the method has a rule of its own', () => {
+    const counting = defineOptions({ count: integerOption({ from: 1, default: undefined }, 'how many') });
+    expect(counting.check({})).toEqual({ count: undefined });
+    expect(counting.check({ count: 2 })).toEqual({ count: 2 });
+  });
+
+  it('a share is a number in [0, 1]', () => {
+    const sharing = defineOptions({ part: shareOption(0.5, 'how much') });
+    expect(sharing.check({})).toEqual({ part: 0.5 });
+    for (const part of [0, 0.25, 1]) expect(sharing.check({ part })).toEqual({ part });
+    for (const part of [-0.1, 1.1, NaN, '0.5', null]) {
+      expect(() => sharing.check({ part: part as number })).toThrow('part must be a number in [0, 1]');
+    }
+  });
 });
 
 describe('a list of shares', () => {

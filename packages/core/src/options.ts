@@ -126,19 +126,20 @@ export function choiceOption<const Choices extends readonly [string, ...string[]
 }
 
 /** Of {@link integerOption}. */
-export interface IntegerRange {
+export interface IntegerRange<Default extends number | undefined = number> {
   /** Lowest value. */
   readonly from: number;
   /** Highest value. Default 2^53 - 1. */
   readonly to?: number;
-  readonly default: number;
+  /** Undefined where the method's own rule holds without it. */
+  readonly default: Default;
 }
 
 /** An option that takes a whole number. */
-export function integerOption(
-  { from, to = Number.MAX_SAFE_INTEGER, default: byDefault }: IntegerRange,
+export function integerOption<const Default extends number | undefined>(
+  { from, to = Number.MAX_SAFE_INTEGER, default: byDefault }: IntegerRange<Default>,
   description: string,
-): OptionDefinition<number> & { readonly default: number } {
+): OptionDefinition<number> & { readonly default: Default } {
   const words =
     to === Number.MAX_SAFE_INTEGER ? `an integer, ${from} or more` : `an integer from ${from} to ${to}`;
   return {

@@ -23,6 +23,8 @@ const reducers = [
   '@foveate/fopru-row',
   '@foveate/pooling',
   '@foveate/prumerge',
+  '@foveate/visionzip',
+  '@foveate/vispruner',
 ];
 
 /** @type {Record<string, ImportRule>} */
@@ -47,6 +49,7 @@ const rules = {
     tests: [...reducers, '@foveate/fastervlm', '@foveate/lvlm', '@foveate/tiny-llava'],
   },
   '@foveate/tiny-llava': { internal: [], external: [], builtins: true },
+  '@foveate/reduction-cases': { internal: [], external: [], builtins: true },
   '@foveate/eval': {
     internal: ['@foveate/core', '@foveate/lvlm'],
     builtins: true,
