@@ -19,19 +19,24 @@ export { mapGives, mapGivesExactly } from './map-signals.js';
 export { nearestRowsWith } from './nearest-rows.js';
 export type { RowProducts } from './nearest-rows.js';
 export {
+  BUDGET_GROUP,
   budgetOf,
   budgetOptions,
   choiceOption,
   defineOptions,
   integerOption,
   layerOption,
+  listOption,
+  numberOption,
   scoreBudgetOf,
   scoreBudgetOptions,
+  shareOption,
 } from './options.js';
 export type {
   BudgetOptions,
   CheckedOptions,
   IntegerRange,
+  NumberRange,
   OptionDefinition,
   Options,
   OptionsOf,
@@ -61,11 +66,13 @@ export { referenceBackend } from './reference-backend.js';
 export type { HostTensor } from './reference-backend.js';
 export { topK } from './rules.js';
 export type { GraphRule, TopKRule } from './rules.js';
+export { seededNumbers } from './seeded-numbers.js';
 export { attentionGiven } from './signals/attention-given.js';
 export { attentionMap } from './signals/attention-map.js';
 export { attentionReceived } from './signals/attention-received.js';
 export { attentionShare } from './signals/attention-share.js';
 export { classAttention } from './signals/class-attention.js';
+export { clipImageEmbeddings, clipTextEmbeddings } from './signals/clip-embeddings.js';
 export { checkSignal, defineSignal, requestAt, signalId } from './signals/define-signal.js';
 export type {
   CarryRule,

@@ -34,10 +34,10 @@ export interface LlamaSizes {
 /** How the graph is written. */
 export interface GraphOptions {
   /**
-   * Attention written out, or com.microsoft.GroupQueryAttention that rotates by itself, as onnxruntime-genai
-   * writes it.
+   * Attention written out, its products as ai.onnx.Attention, or com.microsoft.GroupQueryAttention that
+   * rotates by itself, as onnxruntime-genai writes it.
    */
-  readonly attention: 'written out' | 'grouped';
+  readonly attention: 'written out' | 'ai.onnx.Attention' | 'grouped';
   /** Whether `position_ids` is an input; written-out attention needs it. Default true. */
   readonly positions?: boolean;
   /**
@@ -99,7 +99,9 @@ export function llamaGraph(
   const graph = new GraphWriter();
   const width = llama.norm.length;
   const grouped = attention === 'grouped';
-  const attend = grouped ? groupedAttention(graph, llama, positions) : writtenOut(graph, llama);
+  const attend = grouped
+    ? groupedAttention(graph, llama, positions)
+    : writtenOut(graph, llama, attention === 'ai.onnx.Attention');
   const norm = (x: string, scale: Float32Array<ArrayBuffer>): string =>
     graph.node('SimplifiedLayerNormalization', [x, graph.floats(scale, [width])], {
       axis: -1,
@@ -143,7 +145,7 @@ export function llamaGraph(
     ModelProtoSchema,
     create(ModelProtoSchema, {
       irVersion: 10n,
-      opsetImport: [{ version: 21n }, { domain: MS, version: 1n }],
+      opsetImport: [{ version: attention === 'ai.onnx.Attention' ? 23n : 21n }, { domain: MS, version: 1n }],
       graph: {
         name: 'decoder',
         node: graph.nodes,
@@ -203,7 +205,8 @@ function groupedAttention(
     );
 }
 
-function writtenOut(graph: GraphWriter, { heads, kvHeads, headDim }: Llama): Attend {
+/** @param fused whether queries, keys and values go into one operator */
+function writtenOut(graph: GraphWriter, { heads, kvHeads, headDim }: Llama, fused: boolean): Attend {
   const half = headDim / 2;
   const length = (x: string): string =>
     graph.node('Slice', [graph.node('Shape', [x]), graph.ints([1]), graph.ints([2]), graph.ints([0])]);
@@ -264,6 +267,14 @@ function writtenOut(graph: GraphWriter, { heads, kvHeads, headDim }: Llama): Att
     const asking = turn(split(query, heads));
     const all = cached(layer, 'key', turn(split(key, kvHeads)));
     const values = cached(layer, 'value', split(value, kvHeads));
+    if (fused) {
+      // As exporters do, stated to have four axes.
+      const stated = graph.node('Reshape', [asking, graph.ints([0, heads, -1, headDim])]);
+      const hidden = graph.node('Reshape', [mask, graph.ints([0, 0, 0, -1])]);
+      const result = graph.node('Attention', [stated, all, values, hidden], { scale: headDim ** -0.5 });
+      const beside = graph.node('Transpose', [result], { perm: [0, 2, 1, 3] });
+      return graph.node('Reshape', [beside, graph.ints([0, 0, heads * headDim])]);
+    }
     const product = graph.node('MatMul', [asking, graph.node('Transpose', [all], { perm: [0, 1, 3, 2] })]);
     const scores = graph.node('Mul', [product, graph.floats(Float32Array.of(headDim ** -0.5), [])]);
     const shares = graph.node('Softmax', [graph.node('Add', [scores, mask])], { axis: -1 });

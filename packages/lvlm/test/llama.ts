@@ -37,14 +37,16 @@ export interface Llama {
   readonly head: Matrix;
 }
 
-/**
- * A reduction before layer `layer` of the visual tokens that are left; `places` are where they stand in the
- * prompt.
- */
+/** A reduction of the visual tokens before a layer. */
 export interface Reduction {
   readonly layer: number;
-  readonly places: readonly number[];
+  /** Which of the tokens there are visual, ascending. */
+  readonly visual: readonly number[];
+  /** The image of each of them. */
+  readonly images: readonly number[];
   readonly plan: ReductionPlan;
+  /** Whether all tokens are counted anew, an image's outputs in the plan's order. */
+  readonly renumbered?: boolean;
 }
 
 /** What {@link forward} gives. */
@@ -53,13 +55,26 @@ export interface Forward {
   readonly logits: Float64Array;
   /** Of each layer: attention, mean over heads, [tokens of the layer][tokens of the layer]. */
   readonly attention: readonly (readonly Float64Array[])[];
-  /** Of each layer: where its tokens stand in the prompt. */
-  readonly positions: readonly (readonly number[])[];
+  readonly layers: readonly LayerTrace[];
+}
+
+/** What went through a layer; all of it one a token. */
+export interface LayerTrace {
+  /** The number that each had at first; of what a plan put out that of its anchor. */
+  readonly numbers: readonly number[];
+  /** Of the layer's last reduction, or of one before, what the plan put out. */
+  readonly isOutput: readonly boolean[];
+  readonly read: readonly Float64Array[];
+  readonly written: readonly Float64Array[];
+  /** Sum of the absolute rotated keys, heads together. */
+  readonly keyMagnitudes: readonly number[];
 }
 
 interface Token {
+  readonly number: number;
   readonly position: number;
   readonly row: Float64Array;
+  readonly isOutput: boolean;
 }
 
 /** How tokens attend where it is not plainly in their order. */
@@ -77,51 +92,70 @@ export function forward(
   reductions: readonly Reduction[] = [],
   attending?: Attending,
 ): Forward {
-  let tokens: Token[] = embeddings.map((row, place) => ({
-    position: attending?.positions[place] ?? place,
-    row: Float64Array.from(row),
-  }));
+  let tokens = embeddings.map((row, number): Token => {
+    const position = attending?.positions[number] ?? number;
+    return { number, position, row: Float64Array.from(row), isOutput: false };
+  });
   const attention: Float64Array[][] = [];
-  const positions: number[][] = [];
+  const layers: LayerTrace[] = [];
   for (const [index, layer] of llama.layers.entries()) {
     for (const reduction of reductions) if (reduction.layer === index) tokens = reduce(tokens, reduction);
     const normal = tokens.map(({ row }) => normalize(row, layer.inputNorm, llama.epsilon));
     const bias = (query: number, key: number): number => attending?.bias(index, query, key) ?? 0;
     const attended = attend(llama, layer, tokens, normal, bias);
     attention.push(attended.map(({ mean }) => mean));
-    positions.push(tokens.map(({ position }) => position));
-    tokens = tokens.map(({ position, row }, t) => {
+    const read = tokens;
+    tokens = tokens.map(({ row, ...token }, t) => {
       const middle = add(row, multiply(attended[t].result, layer.o));
       const h = normalize(middle, layer.outputNorm, llama.epsilon);
       const up = multiply(h, layer.up);
       const gated = multiply(h, layer.gate).map((value, i) => (value / (1 + Math.exp(-value))) * up[i]);
-      return { position, row: add(middle, multiply(gated, layer.down)) };
+      return { ...token, row: add(middle, multiply(gated, layer.down)) };
+    });
+    layers.push({
+      numbers: read.map(({ number }) => number),
+      isOutput: read.map(({ isOutput }) => isOutput),
+      read: read.map(({ row }) => row),
+      written: tokens.map(({ row }) => row),
+      keyMagnitudes: attended.map(({ key }) => key.reduce((sum, value) => sum + Math.abs(value), 0)),
     });
   }
   const last = tokens[tokens.length - 1].row;
   const logits = multiply(normalize(last, llama.norm, llama.epsilon), llama.head);
-  return { logits, attention, positions };
+  return { logits, attention, layers };
 }
 
-/** Each output of the plan stands where its anchor stood. */
-function reduce(tokens: readonly Token[], { places, plan }: Reduction): Token[] {
-  const visual = new Set(places);
-  const at = new Map(tokens.map(({ position, row }) => [position, row]));
+/**
+ * Each output of the plan stands where its anchor stood; where tokens are renumbered, the outputs of an image
+ * follow each other where its first visual token stood.
+ */
+function reduce(tokens: readonly Token[], { visual, images, plan, renumbered }: Reduction): Token[] {
   const outputs = Array.from({ length: plan.outputLength }, (_, m): Token => {
-    const sources = [...plan.sources.subarray(plan.offsets[m], plan.offsets[m + 1])];
-    const terms = sources.map((source, e) => {
-      const weight = plan.weights?.[plan.offsets[m] + e] ?? 1;
-      return at.get(places[source])!.map((value) => weight * value);
-    });
-    const row = terms[0].map((_value, d) => {
-      const values = terms.map((term) => term[d]);
-      return plan.combine === 'max' ? Math.max(...values) : values.reduce((sum, value) => sum + value, 0);
-    });
-    return { position: places[plan.anchors[m]], row };
+    const row = combined(plan, m, (source) => tokens[visual[source]].row);
+    return { ...tokens[visual[plan.anchors[m]]], row, isOutput: true };
   });
-  return [...tokens.filter(({ position }) => !visual.has(position)), ...outputs].sort(
-    (a, b) => a.position - b.position,
-  );
+  const anchored = (isThere: (anchor: number) => boolean): Token[] =>
+    outputs.filter((_, m) => isThere(plan.anchors[m]));
+  const left = tokens.flatMap((token, t): Token[] => {
+    const v = visual.indexOf(t);
+    if (v < 0) return [{ ...token, isOutput: false }];
+    if (!renumbered) return anchored((anchor) => anchor === v);
+    return images.indexOf(images[v]) === v ? anchored((anchor) => images[anchor] === images[v]) : [];
+  });
+  return renumbered ? left.map((token, position) => ({ ...token, position })) : left;
+}
+
+/** One output of a plan. */
+function combined(plan: ReductionPlan, m: number, rowOf: (source: number) => Float64Array): Float64Array {
+  const sources = [...plan.sources.subarray(plan.offsets[m], plan.offsets[m + 1])];
+  const terms = sources.map((source, e) => {
+    const weight = plan.weights?.[plan.offsets[m] + e] ?? 1;
+    return rowOf(source).map((value) => weight * value);
+  });
+  return terms[0].map((_value, d) => {
+    const values = terms.map((term) => term[d]);
+    return plan.combine === 'max' ? Math.max(...values) : values.reduce((sum, value) => sum + value, 0);
+  });
 }
 
 function attend(
@@ -130,7 +164,7 @@ function attend(
   tokens: readonly Token[],
   normal: readonly Float64Array[],
   bias: (query: number, key: number) => number,
-): { result: Float64Array; mean: Float64Array }[] {
+): { result: Float64Array; mean: Float64Array; key: Float64Array }[] {
   const turned = (matrix: Matrix): Float64Array[] =>
     normal.map((row, t) => rotate(multiply(row, matrix), headDim, tokens[t].position));
   const [queries, keys] = [turned(layer.q), turned(layer.k)];
@@ -155,7 +189,7 @@ function attend(
         for (let d = 0; d < headDim; d++) result[from + d] += share * values[j][shared + d];
       }
     }
-    return { result, mean };
+    return { result, mean, key: keys[t] };
   });
 }
 
@@ -170,7 +204,8 @@ function rotate(x: Float64Array, headDim: number, position: number): Float64Arra
   });
 }
 
-function normalize(x: Float64Array, scale: Float32Array, epsilon: number): Float64Array {
+/** RMSNorm. */
+export function normalize(x: Float64Array, scale: Float32Array, epsilon: number): Float64Array {
   const square = x.reduce((sum, value) => sum + value * value, 0) / x.length;
   return x.map((value, d) => (value * scale[d]) / Math.sqrt(square + epsilon));
 }

@@ -23,6 +23,8 @@ const reducers = [
   '@foveate/fopru-row',
   '@foveate/pooling',
   '@foveate/prumerge',
+  '@foveate/visionzip',
+  '@foveate/vispruner',
 ];
 
 /** @type {Record<string, ImportRule>} */

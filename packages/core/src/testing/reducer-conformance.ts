@@ -20,7 +20,11 @@ export interface ReducerConformanceOptions {
   /** The kinds of budget that it takes. Default both; `[]` where the method alone decides. */
   readonly budgets?: readonly BudgetKind[];
   /** Output tokens for a budget. Default: exactly what `resolveBudget` says. */
-  readonly expectedLength?: (budget: Budget, tokens: { length: number; grid: Grid }) => number;
+  readonly expectedLength?: (
+    budget: Budget,
+    tokens: { length: number; grid: Grid },
+    stage: number, // index of the site
+  ) => number;
   /** Whether it throws `GridRequiredError` without a grid. Default false. */
   readonly needsGrid?: boolean;
   /** Whether every plan is a pure selection. Default true. */
@@ -243,7 +247,7 @@ function budgetCases(subject: Subject): ConformanceCase[] {
     fc.assert(
       fc.asyncProperty(samples, budget, async (sample, asked) => {
         const { outputLength } = await planFor(subject, create(asked), sample);
-        const expected = expectedLength(asked, sample);
+        const expected = expectedLength(asked, sample, subject.index);
         ensure(
           outputLength === expected,
           `${JSON.stringify(asked)} of ${sample.length} tokens must keep ${expected}; kept ${outputLength}`,

@@ -2,7 +2,14 @@
  * A chat answers as one call with its whole history does, token by token, whatever it kept, cut back or
  * forgot between two turns.
  */
-import { defineReducer, selectionPlan, type TokenReducer } from '@foveate/core';
+import {
+  beforeLanguageLayer,
+  defineReducer,
+  mergePlan,
+  selectionPlan,
+  type Span,
+  type TokenReducer,
+} from '@foveate/core';
 import { fastv } from '@foveate/fastv';
 import { fopruRank } from '@foveate/fopru-rank';
 import { pooling } from '@foveate/pooling';
@@ -34,6 +41,19 @@ async function bothWays(
   const asked = chat.messages[said.length];
   const whole = await model.generate({ messages: [...said, asked], reducers, maxNewTokens: TOKENS });
   return { turn, whole };
+}
+
+/** Every other token of an image as it is, and behind those the others in pairs, the last ones first. */
+function halved({ start, length }: Span): { sources: number[]; weights: number[] }[] {
+  const tokens = Array.from({ length }, (_, i) => start + i);
+  const kept = tokens.filter((_, i) => i % 2 === 0).map((token) => ({ sources: [token], weights: [1] }));
+  const others = tokens.filter((_, i) => i % 2 === 1);
+  const pairs = others.flatMap((token, i) =>
+    i % 2 === 0
+      ? [{ sources: others.slice(i, i + 2), weights: [0.5, 0.75].slice(0, others.length - i) }]
+      : [],
+  );
+  return [...kept, ...pairs.reverse()];
 }
 
 function promptLength({ memory: { cached } }: GenerateResult): number {
@@ -114,6 +134,21 @@ describe.each(['llava', 'llava_onevision', 'idefics3', 'qwen2_vl', 'qwen2_5_vl']
       expect(turn.reusedTokens).toBe(0); // decided anew
       expect(turn.tokenIds).toEqual(whole.tokenIds);
       expect(turn.images).toEqual(whole.images);
+    }
+  });
+
+  test('behind tokens that were merged and renumbered', async () => {
+    const reducer = defineReducer({
+      ...{ name: 'halved', at: [beforeLanguageLayer(1), beforeLanguageLayer(2)], requires: {} },
+      positions: 'renumbered',
+      plan: async ({ length, spans }) => mergePlan(spans.flatMap(halved), length),
+    });
+    const chat = model.chat({ images: [first, second], reducers: [reducer] });
+    for (const question of QUESTIONS) {
+      const { turn, whole } = await bothWays(model, chat, question, { reducers: [reducer] });
+      expect(turn.tokenIds).toEqual(whole.tokenIds);
+      expect(turn.memory.kvBytesPerLayer).toEqual(whole.memory.kvBytesPerLayer);
+      if (question !== QUESTIONS[0]) expect(turn.reusedTokens).toBeGreaterThan(promptLength(turn) / 3);
     }
   });
 });

@@ -6,7 +6,9 @@ import {
   beforeLanguageLayer,
   beforeVisionLayer,
   defineReducer,
+  hiddenStates,
   identityPlan,
+  keyMagnitude,
   InvalidPlanError,
   maxPlan,
   mergePlan,
@@ -401,7 +403,9 @@ describe('what cannot be run', () => {
         { given: attentionGiven() },
         /^mine asks for attentionGiven@features\. Before layer 2 of the language model/,
       ],
-      [{ late: promptAttention({ layer: 2 }) }, /layers 0 to 1, and of the text of the prompt\.$/],
+      [{ late: promptAttention({ layer: 3 }) }, /layers 0 to 1, and of the text of the prompt\.$/],
+      [{ late: keyMagnitude({ layer: 'next' }) }, /^mine asks for keyMagnitude@2\. Before layer 2/],
+      [{ late: hiddenStates({ layer: 2 }) }, /^mine asks for hiddenStates@2:none\. Before layer 2/],
     ] as const) {
       const reducers = [reducer(({ length }) => identityPlan(length), requires)];
       await expect(lvlm.generate({ ...ask, reducers })).rejects.toThrow(message);

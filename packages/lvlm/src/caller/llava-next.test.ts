@@ -490,7 +490,8 @@ describe('inside the language model newlines are no candidates', () => {
     const attention = forward(llama, rows).attention[0].at(-1)!;
     const order = [...places.keys()].sort((a, b) => attention[places[b]] - attention[places[a]] || a - b);
     const kept = order.slice(0, count).sort((a, b) => a - b);
-    const reduction = { layer: 1, places, plan: selectionPlan(kept, places.length) };
+    const plan = selectionPlan(kept, places.length);
+    const reduction = { layer: 1, visual: places, images: places.map(() => 0), plan };
     const tokens: number[] = [];
     while (tokens.length < 4) {
       const { logits } = forward(llama, rows, [reduction]);

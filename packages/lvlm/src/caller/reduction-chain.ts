@@ -7,11 +7,14 @@ import {
   attentionMap,
   beforeLanguageLayer,
   beforeVisionLayer,
+  features,
   layerInTower,
   mapGivesExactly,
+  projectedFeatures,
   requestInModel,
   requestsOf,
   signalId,
+  SignalUnavailableError,
   siteId,
   UnsupportedReducerError,
   type DeclaredSite,
@@ -133,7 +136,8 @@ function siteInModel(
  * What the engine has to open and to provide for a chain.
  * @param withMaps whether attention maps come out whole, for a backend of the caller's thread to reduce, in
  * place of what they give
- * @throws UnsupportedReducerError where a reducer asks for what there is not at its site
+ * @throws UnsupportedReducerError where a reducer asks for what there is not at its site;
+ * SignalUnavailableError where no bundle has it
  */
 export function formsRequest(chain: ReductionChain, withMaps: boolean): FormsRequest {
   return {
@@ -203,10 +207,13 @@ function loweredRule(
   return score.layer === site.layer - 1 ? { score, budget: rule.budget } : null;
 }
 
+/** What the engine gives that is of no graph's layers. */
+const besideLayers: readonly string[] = [features(), projectedFeatures(), ...promptSignals].map(signalId);
+
 /**
  * What the reducers of a site read.
  * @param before the site before it in the tower, behind which there are fewer tokens
- * @throws UnsupportedReducerError on what there is not there
+ * @throws UnsupportedReducerError on what there is not there; SignalUnavailableError on what no bundle has
  */
 function signalsAt(
   { site, reducers }: SiteReducers,
@@ -217,6 +224,12 @@ function signalsAt(
   return reducers.flatMap(({ name, requires }) =>
     requestsOf(requires, site).map((asked) => {
       const request = requestInModel(asked, layers);
+      if (!isOfGraph(request) && !besideLayers.includes(signalId(request))) {
+        throw new SignalUnavailableError(
+          signalId(request),
+          `no part of a model's bundle computes it. Use an option of ${name} that reads ${besideLayers.join(', ')} or a layer; tokens of createTokens may have this signal.`,
+        );
+      }
       if (isThere(request, site, first)) return request;
       throw new UnsupportedReducerError(`${name} asks for ${signalId(request)}. ${whatThereIs(site, first)}`);
     }),
