@@ -96,7 +96,7 @@ export function siteId({ tower, layer }: DeclaredSite): string {
 
 /** The site in a model of the depth that the method was made for. */
 export function siteMadeFor(site: DeclaredSite): Site {
-  return typeof site.layer === 'object' ? ({ ...site, layer: site.layer.layer }) : (site as Site);
+  return typeof site.layer === 'object' ? { ...site, layer: site.layer.layer } : (site as Site);
 }
 
 /**
