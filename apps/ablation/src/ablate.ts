@@ -1,13 +1,15 @@
 /** `foveate ablate`: asks one model the same questions with each reducer, and prints the table. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { readDataset, runSweep, type SweepOptions } from '@foveate/eval';
-import type { Device, DtypeChoice } from '@foveate/lvlm';
+import type { TensorBackend } from '@foveate/core';
+import { readDataset, runSweep, type Dataset, type SweepOptions } from '@foveate/eval';
+import { Lvlm, type Device, type DtypeChoice } from '@foveate/lvlm';
 import { openBackend, type BackendName } from './backend.js';
 import type { Format } from './table.js';
 import { formatSummary } from './table.js';
 import { print } from './output.js';
-import { findPreset } from './presets.js';
+import { chooseMethodRows, type ChosenRows } from './method-rows.js';
+import { findPreset, type Preset } from './presets.js';
 import { createProgressDisplay } from './progress.js';
 import { writeDtype } from './dtype.js';
 import { modelFolder, type ModelOptions } from './pull.js';
@@ -36,9 +38,7 @@ export interface AblateOptions extends ModelOptions {
 export async function ablate(options: AblateOptions): Promise<void> {
   const { data, out, limit, seed, resume, format, backend: name, dtype = 'auto', device, per } = options;
   const preset = findPreset(options.preset);
-  const rows = preset
-    ? rowsOf(registry, preset.specs)
-    : expandSpecs(registry, options.reducers, options.keep);
+  const fixed = fixedRows(options, preset);
   const dataset = await readDataset(data);
   const model = await modelFolder(options);
   const backend = await openBackend(name);
@@ -48,14 +48,30 @@ export async function ablate(options: AblateOptions): Promise<void> {
     process.stderr.write(`${line}\n`);
   };
   const { abortSignal, release } = abortOnSignals();
+  const measurePeakRss: MeasurePeakRss = (row, question) =>
+    peakRssOfAsk({ model, backend: name, dtype, device, per }, row.reducer, question, abortSignal, tell);
   let answered = 0;
   try {
+    if (!fixed) tell('Each method is tried on one question first.');
+    const { rows, omitted } = fixed ?? (await rowsForModel({ model, dtype, device, per }, backend, dataset));
     const summary = await runSweep({
-      ...{ model, dataset, rows, out, version, limit, seed, resume, abortSignal, preset: options.preset },
+      ...{
+        model,
+        dataset,
+        rows,
+        omitted,
+        out,
+        version,
+        limit,
+        seed,
+        resume,
+        abortSignal,
+        preset: options.preset,
+      },
       ...{ dtype, device, per },
       ...(backend && { backend: { name, tensors: backend } }),
-      measurePeakRss: (row, question) =>
-        peakRssOfAsk({ model, backend: name, dtype, device, per }, row.reducer, question, abortSignal, tell),
+      ...(preset && { equalBy: preset.equalBy }),
+      ...((preset?.measuresPeak ?? true) && { measurePeakRss }),
       onMoved: (folder) => {
         tell(`${out} held a finished run of this configuration; it is now in ${folder}.`);
       },
@@ -83,6 +99,23 @@ export async function ablate(options: AblateOptions): Promise<void> {
   }
 }
 
+/** The rows that are what they are on every model; null of a preset that chooses for the model. */
+function fixedRows({ reducers, keep }: AblateOptions, preset: Preset | null): ChosenRows | null {
+  if (!preset) return { rows: expandSpecs(registry, reducers, keep), omitted: [] };
+  return preset.specs && { rows: rowsOf(registry, preset.specs), omitted: [] };
+}
+
+type Run = Pick<AblateOptions, 'model' | 'device' | 'per'> & { readonly dtype: DtypeChoice };
+
+async function rowsForModel(
+  { model: folder, dtype, device, per }: Run,
+  backend: TensorBackend<unknown> | null,
+  { questions }: Dataset,
+): Promise<ChosenRows> {
+  await using model = await Lvlm.load(folder, { dtype, device, ...(backend && { backend }) });
+  return await chooseMethodRows(registry, model, questions, per);
+}
+
 type MeasurePeakRss = NonNullable<SweepOptions['measurePeakRss']>;
 
 /**
@@ -90,15 +123,7 @@ type MeasurePeakRss = NonNullable<SweepOptions['measurePeakRss']>;
  * else.
  */
 async function peakRssOfAsk(
-  {
-    model,
-    backend,
-    dtype,
-    device,
-    per,
-  }: Pick<AblateOptions, 'model' | 'backend' | 'device' | 'per'> & {
-    dtype: DtypeChoice;
-  },
+  { model, backend, dtype, device, per }: Run & Pick<AblateOptions, 'backend'>,
   reducer: string,
   { image, question }: Parameters<MeasurePeakRss>[1],
   signal: AbortSignal,

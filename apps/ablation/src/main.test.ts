@@ -14,17 +14,23 @@ describe('foveate', () => {
   it('methods lists every method and option', async () => {
     const { code, stdout } = await foveateHere(['methods']);
     expect(code).toBe(0);
-    for (const { name, options } of registry.entries) {
+    for (const { name, options } of [...registry.entries, ...registry.modifiers]) {
       expect(stdout).toContain(`${name}: `);
       for (const option of options) expect(stdout).toContain(option.name);
     }
     expect(stdout.split('\n').every((line) => line.length <= 100)).toBe(true);
+    const [, onFeatures, inside] = stdout.split(/^(?=ON THE FEATURES|INSIDE THE LANGUAGE)/m);
+    expect(onFeatures).toMatch(
+      /\nfastervlm: .*\n +needs a class token\n +reads classAttention@features:mean\n/,
+    );
+    expect(inside).toMatch(/\nfastv: .*\n +needs the text’s attention to the image\n/);
   });
 
   it('methods --for says what a model can run, and why not the rest', async () => {
     const { code, stdout } = await foveateHere(['methods', '--for', modelDirectory]);
     expect(code).toBe(0);
-    for (const { name } of registry.entries) expect(stdout).toContain(`\n${name}: runs\n`);
+    for (const { name } of [...registry.entries, ...registry.modifiers])
+      expect(stdout).toContain(`\n${name}: runs\n`);
     const other = await foveateHere(['methods', '--for', SIGLIP]);
     expect(other.stdout).toContain('\nfopru-rank: runs\n');
     expect(other.stdout.replace(/\s+/g, ' ')).toContain(

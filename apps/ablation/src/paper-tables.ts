@@ -1,17 +1,21 @@
 /**
- * Every cell that the paper prints of the tables our presets follow: H. Jiang et al., FoPru: Focal Pruning
- * for Efficient Large Vision-Language Models, arXiv 2411.14164. No other number is the paper's.
+ * Every cell that papers print of the tables our presets follow: H. Jiang et al., FoPru: Focal Pruning for
+ * Efficient Large Vision-Language Models, arXiv 2411.14164; and Cho et al., Improving Visual Token Reduction
+ * via Rectifying Distortions, ICML 2026 (RESTORE), who ran the official codes of other methods again, all in
+ * one environment. No other number is a paper's.
  */
 
 /** One table of the paper, about one model. */
 export interface PaperTable {
   readonly model: string;
-  /** Where it stands. */
+  /** Where it stands in which paper, e.g. `The paper's Table 2`. */
   readonly source: string;
+  /** Of its cells as printed, but for columns of whole numbers. Default 2. */
+  readonly digits?: number;
   readonly columns: readonly string[];
   /** In the order of our rows where those have one. */
   readonly rows: readonly PaperRow[];
-  /** What must be known of its cells, a sentence each. */
+  /** What must be known of its cells, a sentence each; the first says whose they are. */
   readonly notes: readonly string[];
 }
 
@@ -22,7 +26,12 @@ interface PaperRow {
   /** SPECs of our rows that do the same. */
   readonly specs: readonly string[];
   readonly cells: readonly (number | null)[];
+  /** Which of our methods it is of, and how many of 576 tokens it keeps, where orders are compared. */
+  readonly ranked?: { readonly method: string; readonly tokens: number };
 }
+
+const FOPRU =
+  "The paper's cells (arXiv 2411.14164) are of other models and questions, on a GPU: compare orders.";
 
 type Cells = PaperRow['cells'];
 
@@ -35,7 +44,7 @@ const fastv = (keep: number, before = ''): string[] =>
 /** Table 2: accuracy, and efficiency on POPE. */
 export const table2: PaperTable = {
   model: 'LLaVA-1.5-7B',
-  source: 'Table 2',
+  source: "The paper's Table 2",
   columns: [
     ...['AI2D', 'GQA', 'MMMU', 'SQA', 'POPE', 'TextVQA', 'OCRBench'],
     ...['TTFT ms', 'TTFT x', 'TPOT ms', 'TPOT x', 'GPU GB'],
@@ -88,7 +97,7 @@ export const table2: PaperTable = {
       [54.18, 58.61, 36.22, 68.42, 84.44, 44.43, 30.2, 49, 1.5, 27.12, 1.02, 13.51],
     ),
   ],
-  notes: ["MMMU of PruMerge is printed as failed: the authors' PruMerge did not take several images."],
+  notes: [FOPRU, "MMMU of PruMerge is printed as failed: the authors' PruMerge did not take several images."],
 };
 
 const TABLE4_COLUMNS = ['AI2D', 'TextVQA', 'GQA', 'MMMU', 'SQA', 'POPE', 'OCRBench', 'Avg'];
@@ -102,7 +111,7 @@ function table4Of(model: string, cells: readonly Cells[], notes: readonly string
     return row(`FoPru ${strategy} ${keep * 100} %`, [`fopru-${strategy}:keep=${keep}`], values);
   });
   return {
-    ...{ model, source: 'Table 4', columns: TABLE4_COLUMNS, notes },
+    ...{ model, source: "The paper's Table 4", columns: TABLE4_COLUMNS, notes: [FOPRU, ...notes] },
     rows: [row('100 %', ['none'], all), ...rows],
   };
 }
@@ -141,3 +150,60 @@ export const table4: readonly PaperTable[] = [
     ['Avg of rank at 50 % is as printed; its cells average 64.03.'],
   ),
 ];
+
+/** A method of ours by the cells of its rows at 192, 128 and 64 of 576 tokens, the average first. */
+function restoreRows(method: string, name: string, cells: readonly Cells[]): PaperRow[] {
+  return [192, 128, 64].map((tokens, index) => ({
+    ...row(`${method} ${tokens}`, [], cells[index]),
+    ranked: { method: name, tokens },
+  }));
+}
+
+/** Table 1 of RESTORE; "avg %": the mean of the cells as shares of those of all tokens. */
+export const restoreTable1: PaperTable = {
+  model: 'LLaVA-1.5-7B',
+  source: 'Table 1 of Cho et al., ICML 2026',
+  digits: 1,
+  columns: ['avg %', 'GQA', 'MMB', 'MME', 'POPE', 'SQA', 'VQAv2', 'TextVQA', 'SEED'],
+  rows: [
+    row('576', ['none'], [100, 61.9, 64.6, 1862, 85.9, 69.5, 78.5, 58.2, 58.6]),
+    ...restoreRows('VisionZip', 'visionzip', [
+      [96.8, 59.2, 62.5, 1749, 85.2, 68.7, 77.2, 55.8, 56.3],
+      [95.6, 58.5, 61.4, 1705, 83.2, 68.8, 76.7, 55.6, 55.2],
+      [93, 56, 60.5, 1690, 78.2, 69.5, 75.2, 53.8, 52.8],
+    ]),
+    ...restoreRows('DivPrune', 'divprune', [
+      [96.9, 58.9, 63.1, 1723, 86.5, 69, 76.1, 55.7, 56.8],
+      [96.3, 58.6, 63.7, 1702, 86.5, 68.9, 75.2, 55.2, 55.8],
+      [93.8, 57.1, 60.2, 1653, 85.3, 68.3, 73.3, 54.5, 53.7],
+    ]),
+    ...restoreRows('VisPruner', 'vispruner', [
+      [97.5, 59.4, 62.5, 1784, 86, 68.3, 76.5, 57.7, 56.6],
+      [96.3, 58.1, 61.9, 1778, 84.5, 68.8, 75.3, 56.9, 55],
+      [92.8, 55.8, 60, 1670, 80.5, 68.5, 72.3, 55.6, 52.6],
+    ]),
+    ...restoreRows('SparseVLM', 'sparsevlm', [
+      [98.1, 59.5, 64.2, 1782, 85.4, 68.7, 77, 57.7, 57.3],
+      [97.2, 58.4, 64.4, 1761, 85, 68.7, 76.2, 56.6, 56.9],
+      [90.6, 53.8, 60.2, 1591, 77.5, 69.7, 70.3, 53.5, 51.2],
+    ]),
+    ...restoreRows('PyramidDrop', 'pyramiddrop', [
+      [96.8, 58, 62.9, 1790, 84, 68.9, 76, 57.1, 55.8],
+      [84.5, 51.6, 54.9, 1403, 67.8, 68.8, 65.6, 52.6, 47],
+      [80.9, 49, 55.6, 1404, 55.5, 69.5, 60.1, 50.6, 46.1],
+    ]),
+    ...restoreRows('ToMe', 'tome', [
+      [96.9, 59.5, 62.6, 1727, 86.9, 69, 75.9, 55.8, 56.6],
+      [95.1, 58.7, 60.7, 1668, 86.5, 68.4, 74.5, 54.8, 55.1],
+      [91.6, 56, 57.9, 1588, 84.3, 68, 71.7, 52.6, 52.8],
+    ]),
+    ...restoreRows('FastV', 'fastv', [
+      [96, 57.1, 64.4, 1821, 75.8, 68.9, 74.7, 57.8, 56.3],
+      [91.8, 54.1, 63.1, 1694, 68.3, 69.3, 70.7, 56.3, 54],
+      [75.2, 46.4, 51.4, 1284, 36.1, 69.9, 56.2, 51.6, 43.9],
+    ]),
+  ],
+  notes: [
+    'The cells of Table 1 are those of Cho et al. (Improving Visual Token Reduction via Rectifying Distortions, ICML 2026), who ran the official codes again: of LLaVA-1.5-7B and other questions, so compare orders.',
+  ],
+};

@@ -4,7 +4,9 @@ import { presets } from './presets.js';
 import { registry } from './registry.js';
 import { createReducers } from './spec.js';
 
-describe.each(presets)('$name', ({ specs, labels, paper }) => {
+const fixed = presets.flatMap((preset) => (preset.specs ? [{ ...preset, specs: preset.specs }] : []));
+
+describe.each(fixed)('$name', ({ specs, labels, paper }) => {
   it('has rows that can be made, each once, none first', () => {
     expect(specs[0]).toBe('none');
     expect(new Set(specs).size).toBe(specs.length);
@@ -46,9 +48,29 @@ describe('the paper', () => {
   });
 });
 
+describe('the table of RESTORE', () => {
+  const [table] = presets.find(({ name }) => name === 'methods')!.paper;
+  const [{ cells: all }, ...reduced] = table.rows;
+
+  it('has a cell for each column, and each method at the three budgets', () => {
+    for (const { cells } of table.rows) expect(cells).toHaveLength(table.columns.length);
+    const found = reduced.map(({ ranked }) => `${ranked?.method} ${ranked?.tokens}`);
+    expect(new Set(found).size).toBe(21);
+    expect([...new Set(reduced.map(({ ranked }) => ranked?.tokens))]).toEqual([192, 128, 64]);
+  });
+
+  it('printed averages that are the mean shares of its cells, to their rounding', () => {
+    for (const { method, cells } of reduced) {
+      const shares = cells.slice(1).map((cell, index) => (100 * cell!) / all[index + 1]!);
+      const mean = shares.reduce((sum, share) => sum + share, 0) / shares.length;
+      expect(Math.abs(mean - cells[0]!), method).toBeLessThan(0.11);
+    }
+  });
+});
+
 describe('figure5', () => {
   it.each([256, 576])('keeps the numbers of tokens of the paper, or their shares of %i', async (length) => {
-    const { specs } = presets.find(({ name }) => name === 'figure5')!;
+    const { specs } = fixed.find(({ name }) => name === 'figure5')!;
     const counts = specs.flatMap((spec) => {
       const keep = /^fopru-rank:keep=(.*)$/.exec(spec)?.[1];
       return keep === undefined ? [] : [Math.max(1, Math.floor(length * Number(keep) + 1e-9))];
@@ -61,7 +83,7 @@ describe('figure5', () => {
 
 describe('foveate ablate --preset', () => {
   it.each([
-    [['--preset', 'table9'], 'Allowed choices are table2, table3, table4, figure5'],
+    [['--preset', 'table9'], 'Allowed choices are table2, table3, table4, figure5, methods'],
     [
       ['--preset', 'table2', '--keep', '0.5'],
       "'--preset <name>' cannot be used with option '--keep <ratios>'",

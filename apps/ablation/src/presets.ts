@@ -1,20 +1,30 @@
-/** The comparisons of the paper, as rows of ours. */
-import { table2, table4, type PaperTable } from './paper-tables.js';
+/** Comparisons by name: those of the paper as rows of ours, and all methods at equal cost. */
+import type { EqualBy } from '@foveate/eval';
+import { restoreTable1, table2, table4, type PaperTable } from './paper-tables.js';
 
 /** A comparison by name. */
 export interface Preset {
   readonly name: string;
   /** One line. */
   readonly description: string;
-  /** Full SPECs, a row each, the first of them `none`. */
-  readonly specs: readonly string[];
+  /** Full SPECs, a row each, the first of them `none`; null where they depend on the model. */
+  readonly specs: readonly string[] | null;
   /** What the paper calls a row, where its SPEC does not say so. By SPEC. */
   readonly labels: ReadonlyMap<string, string>;
   /** Whether each kind's accuracy is printed relative to that of `none` too. */
   readonly relative: boolean;
   /** The cells that the paper prints; none where its table reached us as a caption only. */
   readonly paper: readonly PaperTable[];
+  /** Questions unless another number is asked for; 0: all. */
+  readonly limit: number;
+  /** By which number two rows are compared. */
+  readonly equalBy: EqualBy;
+  /** Whether peak memory is measured, by a process for each row. */
+  readonly measuresPeak: boolean;
 }
+
+/** What the tables of the paper have in common. */
+const ofPaper = { limit: 0, equalBy: 'keptTokens', measuresPeak: true } as const;
 
 const RATIOS = [0.75, 0.5, 0.25];
 /** K of FastV: the embedded model has 6 layers, so that the paper's third of 32 would be half of them. */
@@ -30,9 +40,10 @@ const FIGURE5_SHARES = [0.0018, 0.0278, 0.0625, 0.1112, 0.1737, 0.25, 0.5, 0.75]
  */
 const FIGURE5_ROW_SHARES = [0.0625, 0.1737, 0.25, 0.5, 0.75];
 
-/** In the order of the paper. */
+/** Those of the paper in its order. */
 export const presets: readonly Preset[] = [
   {
+    ...ofPaper,
     name: 'table2',
     description: 'every method at 75, 50 and 25 %',
     specs: [
@@ -52,6 +63,7 @@ export const presets: readonly Preset[] = [
     paper: [table2],
   },
   {
+    ...ofPaper,
     name: 'table3',
     description: 'FoPru by rank at 25 %, without one part at a time',
     specs: [
@@ -73,6 +85,7 @@ export const presets: readonly Preset[] = [
     paper: [],
   },
   {
+    ...ofPaper,
     name: 'table4',
     description: 'FoPru by rank against by row, accuracy relative to all tokens too (Figure 6)',
     specs: ['none', ...RATIOS.flatMap((keep) => [`fopru-row:keep=${keep}`, `fopru-rank:keep=${keep}`])],
@@ -81,6 +94,7 @@ export const presets: readonly Preset[] = [
     paper: table4,
   },
   {
+    ...ofPaper,
     name: 'figure5',
     description: 'FoPru by rank and by row from one token to all',
     specs: [
@@ -91,6 +105,15 @@ export const presets: readonly Preset[] = [
     labels: new Map(),
     relative: false,
     paper: [],
+  },
+  {
+    name: 'methods',
+    description: 'every method, 192, 128 and 64 of 576 tokens a layer on average',
+    specs: null,
+    labels: new Map(),
+    relative: false,
+    paper: [restoreTable1],
+    ...{ limit: 240, equalBy: 'equivalentTokens', measuresPeak: false },
   },
 ];
 

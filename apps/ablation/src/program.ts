@@ -8,7 +8,7 @@ import { backendNames } from './backend.js';
 import { parseDtype } from './dtype.js';
 import { describeMethods, describeMethodsOf } from './methods.js';
 import { print } from './output.js';
-import { presets } from './presets.js';
+import { findPreset, presets } from './presets.js';
 import { pull, type ModelOptions, type PullOptions } from './pull.js';
 import { report, type ReportOptions } from './report/report.js';
 import { formats } from './table.js';
@@ -66,13 +66,13 @@ function ablateCommand(): Command {
     .option('--reducers <specs>', 'SPECs joined by commas, a row each', DEFAULT_REDUCERS)
     .option('--keep <ratios>', 'a SPEC that states no budget becomes a row for each of these', DEFAULT_KEEP)
     .addOption(
-      new Option('--preset <name>', 'rows of a table of the paper')
+      new Option('--preset <name>', 'rows of a table of the paper, or all methods at equal cost')
         .choices(presets.map(({ name }) => name))
         .conflicts(['reducers', 'keep']),
     )
     .option(
       '--limit <n>',
-      `questions to ask, each kind with its share; 0: all (default: ${DEFAULT_LIMIT}; with --preset all)`,
+      `questions to ask, each kind with its share; 0: all (default: ${DEFAULT_LIMIT}; with a preset of the paper all)`,
       parseCount,
     )
     .option('--seed <n>', 'another seed draws other questions', parseSeed, 0)
@@ -99,10 +99,11 @@ Examples:
   foveate ablate --reducers none,fopru-rank,random --keep 0.5,0.25 --limit 40 --out quick
   foveate ablate --reducers none,fopru-row:keep=0.5+fopru-rank:keep=0.5 --limit 40 --out chain --format md
   foveate ablate --preset table3 --limit 40 --out table3
+  foveate ablate --preset methods --limit 4 --out methods-quick
   foveate ablate --reducers none,fopru-rank --keep 0.25 --limit 40 --out js --backend js`,
     )
     .action(async (options: Partial<AblateOptions>) => {
-      const { preset = null, limit = preset ? 0 : DEFAULT_LIMIT } = options;
+      const { preset = null, limit = findPreset(preset)?.limit ?? DEFAULT_LIMIT } = options;
       const paths = { model: modelDirectory, data: questionsFile };
       await ablate({ ...paths, ...options, preset, limit } as AblateOptions);
     });
@@ -231,7 +232,7 @@ function methodsCommand(): Command {
   return new Command('methods')
     .summary('list the methods with their options')
     .description(
-      'Lists the methods with their options: the default, the values, what it is.\n' +
+      'Lists the methods by where they act, with what each needs and reads and its options: the default, the values, what it is.\n' +
         'With --for: which of them a model can run, and why not the others.',
     )
     .option('--for <model>', 'folder in the layout of transformers.js, or owner/name of the hub')
@@ -246,7 +247,7 @@ Examples:
   foveate methods --for node_modules/@foveate/tiny-llava/model`,
     )
     .action(async ({ for: model, ...options }: MethodsOptions) => {
-      await print(model === undefined ? describeMethods() : await describeMethodsOf({ model, ...options }));
+      await print(await (model === undefined ? describeMethods() : describeMethodsOf({ model, ...options })));
     });
 }
 

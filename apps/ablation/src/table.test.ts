@@ -36,6 +36,8 @@ const summary: Summary = {
   ...{
     seed: 0,
     preset: null,
+    omitted: [],
+    equalBy: 'keptTokens',
     interval: 'bootstrap',
     resamples: 10_000,
     latencyQuestions: 31,
@@ -84,7 +86,7 @@ describe('formatSummary', () => {
       '| `fopru-row:significance=given:keep=0.06` | 16 | 6.3 | 90.0 | 86.0-93.0 |  |  |  |',
     ]);
     expect(tableUnder('Time and memory', text)[2]).toBe(
-      '| `fopru-row:keep=0.11` | 12.3 | 1.00 | 4.0 | 1.00 | 1.24 | - | 0.55 | 1.00 | - | - |',
+      '| `fopru-row:keep=0.11` | 12.3 | 1.00 | 0.5 | 4.0 | 1.00 | 1.24 | - | 0.55 | 1.00 | - | - |',
     );
     expect(tableUnder('Right answers by kind of question', text).slice(0, 2)).toEqual([
       '| right % | presence (260) | crowded (40) |',
@@ -99,8 +101,8 @@ describe('formatSummary', () => {
       '| `fopru-row:keep=0.11` | 16 | 6.3 | 90.0 | 86.0-93.0 |',
     ]);
     expect(tableUnder('Time and memory', text)).toEqual([
-      '| reducer | TTFT ms | prefill ms | TPOT ms | KV MB | peak MB |',
-      '| `fopru-row:keep=0.11` | 12.3 | 4.0 | 1.24 | 0.55 | - |',
+      '| reducer | TTFT ms | reduce ms | prefill ms | TPOT ms | KV MB | peak MB |',
+      '| `fopru-row:keep=0.11` | 12.3 | 0.5 | 4.0 | 1.24 | 0.55 | - |',
     ]);
   });
 
@@ -128,10 +130,10 @@ describe('formatSummary', () => {
       '| `uniform:keep=0.25` | 64 | 64 | 25 | 90.0 | 86.0-93.0 | +1.2 | -1.0 to +3.0 | 0.050 |',
     ]);
     expect(tableUnder('Time and memory', text)).toEqual([
-      '| reducer | TTFT ms | TTFT x | prefill ms | prefill x | TPOT ms | TPOT x | KV MB | KV x | peak MB | peak x |',
-      '| `none` | 12.3 | 1.00 | 4.0 | 1.00 | 1.24 | 1.00 | 0.55 | 1.00 | 150 | 1.00 |',
-      '| `fopru-rank:keep=0.5+fastv:keep=0.5` | 6.2 | 2.00 | 4.0 | 1.00 | 1.24 | 1.00 | 0.14 | 4.00 | - | - |',
-      '| `uniform:keep=0.25` | 12.3 | 1.00 | 4.0 | 1.00 | 1.24 | 1.00 | 0.55 | 1.00 | 150 | 1.00 |',
+      '| reducer | TTFT ms | TTFT x | reduce ms | prefill ms | prefill x | TPOT ms | TPOT x | KV MB | KV x | peak MB | peak x |',
+      '| `none` | 12.3 | 1.00 | 0.5 | 4.0 | 1.00 | 1.24 | 1.00 | 0.55 | 1.00 | 150 | 1.00 |',
+      '| `fopru-rank:keep=0.5+fastv:keep=0.5` | 6.2 | 2.00 | 0.5 | 4.0 | 1.00 | 1.24 | 1.00 | 0.14 | 4.00 | - | - |',
+      '| `uniform:keep=0.25` | 12.3 | 1.00 | 0.5 | 4.0 | 1.00 | 1.24 | 1.00 | 0.55 | 1.00 | 150 | 1.00 |',
     ]);
     expect(text).toContain('T: visual tokens that a layer');
   });
@@ -182,6 +184,62 @@ describe('formatSummary', () => {
     const rows = [row('none'), row('constructor')];
     const text = formatSummary({ ...summary, rows, preset: 'table3' }, 'md');
     expect(tableUnder('Tokens and accuracy', text)[2]).toContain('| `constructor` |  | 64 |');
+  });
+
+  describe('of all methods', () => {
+    const names = ['visionzip', 'divprune', 'vispruner', 'fastv:layer=1'];
+    const methods: Summary = {
+      ...{ ...summary, preset: 'methods', equalBy: 'equivalentTokens' },
+      omitted: [{ reducer: 'tome', reason: 'Its encoder is another.' }],
+      comparisons: [{ reducer: 'a', other: 'b', ...difference }],
+      rows: [
+        row('none', { keptTokens: 576, equivalentTokens: 576 }),
+        ...names.map((name, index) =>
+          row(`${name}:keep=0.2223`, { equivalentTokens: 128 - index, accuracy: 0.8 - index / 100 }),
+        ),
+        row('random:keep=0.2223', { draws: { n: 5, lowest: 0.7, mean: 0.75, highest: 0.8 } }),
+      ],
+    };
+
+    it('has the spread of draws, what is left out and why, and no peak that nobody measured', () => {
+      const text = formatSummary(methods, 'md');
+      const table = tableUnder('Tokens and accuracy', text);
+      expect(table[0]).toContain('| 95 % | draws % |');
+      expect(table[1]).toContain('| 86.0-93.0 |  |');
+      expect(table.at(-1)).toContain('| 86.0-93.0 | 70.0-75.0-80.0 |');
+      expect(text).toContain('Left out: tome. Its encoder is another.');
+      expect(text).toContain('share answered rightly over 5 seeds');
+      expect(tableUnder('Time and memory', text)[0]).toMatch(/\| KV MB \| KV x \|$/);
+      expect(text).not.toContain('Peak:');
+      expect(text).toContain('Pairs of rows whose layers read equally many tokens (within a tenth): 1;');
+    });
+
+    it('sets its order beside the published one', () => {
+      const text = formatSummary(methods, 'md');
+      expect(tableUnder('Our order beside the published one, at 128 of 576 tokens', text)).toEqual([
+        '| reducer | right % | place | published % | published place |',
+        '| `visionzip:keep=0.2223` | 80.0 | 1 | 95.6 | 3 |',
+        '| `divprune:keep=0.2223` | 79.0 | 2 | 96.3 | 1 |',
+        '| `vispruner:keep=0.2223` | 78.0 | 3 | 96.3 | 1 |',
+        '| `fastv:layer=1:keep=0.2223` | 77.0 | 4 | 91.8 | 4 |',
+      ]);
+      // Ranks 4, 3, 2, 1 and 2, 3.5, 3.5, 1, centred 1.5, .5, -.5, -1.5 and -.5, 1, 1, -1.5:
+      // -.75 + .5 - .5 + 2.25 = 1.5 over sqrt(5 * 4.5)
+      const rho = 1.5 / Math.sqrt(22.5);
+      const half = 1.959964 * Math.sqrt(1 + rho ** 2 / 2);
+      const [lower, upper] = [-half, half].map((by) => Math.tanh(Math.atanh(rho) + by).toFixed(2));
+      expect(text).toContain(
+        `published average: ${rho.toFixed(2)} at 128 of 576 tokens (95 % ${lower} to ${upper}, 4 methods).`,
+      );
+      expect(text).toContain('| `VisionZip 192` | 96.8 | 59.2 | 62.5 | 1749 |');
+      expect(text).toContain('Improving Visual Token Reduction via Rectifying Distortions');
+    });
+
+    it('says nothing of orders where fewer than four methods are common', () => {
+      const text = formatSummary({ ...methods, rows: methods.rows.slice(0, 4) }, 'md');
+      expect(text).not.toContain('Our order');
+      expect(text).not.toContain('Spearman');
+    });
   });
 
   it('names n, says which rows kept the same tokens, and repeats warnings', () => {

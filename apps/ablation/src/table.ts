@@ -4,6 +4,7 @@ import Table from 'cli-table3';
 import type { PaperTable } from './paper-tables.js';
 import { writeDtype } from './dtype.js';
 import { findPreset, type Preset } from './presets.js';
+import { sharedOrders, type SharedMethod, type SharedOrder } from './published-order.js';
 import { formatSpec, parseSpec } from './spec.js';
 
 export const formats = ['table', 'md', 'csv', 'json'] as const;
@@ -48,10 +49,11 @@ export function tablesOf({ rows, comparisons, preset: name }: Summary): Captione
   const differing = comparisons.filter(isSignificant);
   return [
     accuracyTable(rows, preset),
-    costTable(rows, none),
+    costTable(rows, none, preset?.measuresPeak ?? true),
     kindTable(rows),
     ...(preset?.relative && none ? [relativeTable(rows, none)] : []),
     ...(differing.length > 0 ? [comparisonTable(differing)] : []),
+    ...(preset?.paper.flatMap((paper) => sharedOrders(rows, paper).map(orderTable)) ?? []),
     ...(preset?.paper.flatMap((paper) => paperTables(paper, preset.relative)) ?? []),
   ];
 }
@@ -93,6 +95,7 @@ function accuracyTable(rows: readonly SummaryRow[], preset: Preset | null): Capt
       ['kept %', (row) => rounded(row.keep * 100, 1)],
       ['right %', (row) => percent(row.accuracy)],
       ['95 %', (row) => row.ci95.map(percent).join('-')],
+      ...(rows.some(({ draws }) => draws) ? [drawsColumn] : []),
       ...(rows.some(isNone) ? againstNoneColumns : []),
     ],
     rows,
@@ -104,6 +107,11 @@ function tokensCell({ steps, keptTokens }: SummaryRow): string {
   const counts = steps.length > 1 ? steps.map((step) => step.keptTokens) : [keptTokens];
   return counts.map((count) => rounded(count, 1)).join(' > ');
 }
+
+const drawsColumn: Column<SummaryRow> = [
+  'draws %',
+  ({ draws }) => (draws ? [draws.lowest, draws.mean, draws.highest].map(percent).join('-') : ''),
+];
 
 const againstNoneColumns: readonly Column<SummaryRow>[] = [
   ['to none', ({ againstNone }) => (againstNone ? points(againstNone) : '')],
@@ -130,13 +138,15 @@ function signed(share: number): string {
 }
 
 /** How many times as much `none` takes stands beside each figure. */
-function costTable(rows: readonly SummaryRow[], none: SummaryRow | null): CaptionedTable {
-  const costs: [name: string, unit: string, value: (row: SummaryRow) => number | null, digits: number][] = [
+function costTable(rows: readonly SummaryRow[], none: SummaryRow | null, withPeak: boolean): CaptionedTable {
+  type Cost = [name: string, unit: string, value: (row: SummaryRow) => number | null, digits: number];
+  const peak: Cost = ['peak', 'MB', (row) => row.peakRssBytes && row.peakRssBytes / 1e6, 0];
+  const costs: Cost[] = [
     ['TTFT', 'ms', (row) => row.ttftMs, 1],
     ['prefill', 'ms', (row) => row.prefillMs, 1],
     ['TPOT', 'ms', (row) => row.tpotMs, 2],
     ['KV', 'MB', (row) => row.kvBytes / 1e6, 2],
-    ['peak', 'MB', (row) => (row.peakRssBytes === null ? null : row.peakRssBytes / 1e6), 0],
+    ...(withPeak ? [peak] : []),
   ];
   const columns = costs.flatMap(([name, unit, value, digits]): Column<SummaryRow>[] => {
     const whole = none && value(none);
@@ -145,6 +155,8 @@ function costTable(rows: readonly SummaryRow[], none: SummaryRow | null): Captio
       ...(none ? [[`${name} x`, (row) => ratio(whole, value(row))] satisfies Column<SummaryRow>] : []),
     ];
   });
+  // After the TTFT that it is part of; against none there is nothing to compare.
+  columns.splice(none ? 2 : 1, 0, ['reduce ms', (row) => row.reduceMs.toFixed(1)]);
   return tableOf('Time and memory', [reducerColumn, ...columns], rows);
 }
 
@@ -205,22 +217,41 @@ function comparisonTable(comparisons: readonly Comparison[]): CaptionedTable {
   );
 }
 
+/** Our order of the methods that a paper has too, with both places, from 1; equal ones share the best. */
+function orderTable({ tokens, methods }: SharedOrder): CaptionedTable {
+  const placeOf = (of: (method: SharedMethod) => number) => (method: SharedMethod) =>
+    String(1 + methods.filter((other) => of(other) > of(method)).length);
+  return tableOf<SharedMethod>(
+    `Our order beside the published one, at ${tokens} of 576 tokens`,
+    [
+      ['reducer', ({ row }) => row.reducer],
+      ['right %', ({ row }) => percent(row.accuracy)],
+      ['place', placeOf(({ row }) => row.accuracy)],
+      ['published %', ({ published }) => published.toFixed(1)],
+      ['published place', placeOf(({ published }) => published)],
+    ],
+    methods,
+  );
+}
+
 /** The cells as printed; where asked for, also each as a share of the first row's. */
-function paperTables({ model, source, columns, rows }: PaperTable, withRelative: boolean): CaptionedTable[] {
+function paperTables(
+  { model, source, digits = 2, columns, rows }: PaperTable,
+  withRelative: boolean,
+): CaptionedTable[] {
   const texts = (cell: (value: number, column: number) => string): string[][] =>
     rows.map(({ method, cells }) => [
       method,
       ...cells.map((value, column) => (value === null ? '-' : cell(value, column))),
     ]);
   const whole = rows[0].cells;
-  // As printed: two digits, but for a column of whole numbers.
-  const digits = columns.map((_, column) =>
-    rows.every(({ cells }) => Number.isInteger(cells[column] ?? 0)) ? 0 : 2,
+  const digitsOf = columns.map((_, column) =>
+    rows.every(({ cells }) => Number.isInteger(cells[column] ?? 0)) ? 0 : digits,
   );
   const printed = {
-    caption: `The paper's ${source}, ${model}`,
+    caption: `${source}, ${model}`,
     head: ['paper', ...columns],
-    rows: texts((value, column) => value.toFixed(digits[column])),
+    rows: texts((value, column) => value.toFixed(digitsOf[column])),
   };
   const shares = {
     caption: `The same relative to all tokens, ${model}`,
@@ -245,16 +276,21 @@ export function notesOf(summary: Summary): string[] {
   );
   const warnings = [...new Set(rows.flatMap((row) => row.warnings))].map((warning) => `Warning: ${warning}`);
   const { cpu, cores, versions } = machine;
+  const { paper, measuresPeak } = findPreset(summary.preset) ?? { paper: [], measuresPeak: true };
+  const peak = measuresPeak ? 'Peak: one answer in a process of its own. ' : '';
   return [
     `n = ${questions} of ${data.questions} questions (seed ${seed}), the same for each row.`,
     `95 % intervals by bootstrap: ${resamples} draws of the questions, the same for all rows.`,
     ...skippedNotes(summary),
+    ...summary.omitted.map(({ reducer, reason }) => `Left out: ${reducer}. ${reason}`),
+    ...drawNotes(rows),
     ...differenceNotes(summary),
     ...crowded,
     ...layered,
     ...same,
-    `Times and KV: medians of ${latencyQuestions} calls. Peak: one answer in a process of its own. MB: 10^6 bytes.`,
-    ...paperNotes(findPreset(summary.preset)?.paper ?? []),
+    `Times and KV: medians of ${latencyQuestions} calls. ${peak}MB: 10^6 bytes.`,
+    ...orderNotes(rows, paper),
+    ...new Set(paper.flatMap((table) => table.notes)),
     `Backend: ${backend}. Device: ${model.device}. Graphs: ${dtypeNames(model.dtypes)}.${per === 'image' ? ' Budgets are of an image, all of its crops together.' : ''}`,
     `${cpu || machine.arch}, ${cores} cores; Node ${versions.node}, onnxruntime ${versions.onnxruntime}, foveate ${versions.foveate}.`,
     ...warnings,
@@ -277,7 +313,7 @@ function skippedNotes({ skipped: { questions, images } }: Summary): string[] {
 }
 
 /** Which differences are to be believed. */
-function differenceNotes({ rows, comparisons }: Summary): string[] {
+function differenceNotes({ rows, comparisons, equalBy }: Summary): string[] {
   const tested = rows.some(isNone) || comparisons.length > 0;
   const differing = comparisons.filter(isSignificant).length;
   return [
@@ -286,17 +322,32 @@ function differenceNotes({ rows, comparisons }: Summary): string[] {
       : []),
     ...(comparisons.length > 0
       ? [
-          `Pairs of rows that keep equally many tokens (within a tenth): ${comparisons.length}; more apart than by chance: ${differing}.`,
+          `Pairs of rows ${equalBy === 'keptTokens' ? 'that keep' : 'whose layers read'} equally many tokens (within a tenth): ${comparisons.length}; more apart than by chance: ${differing}.`,
         ]
       : []),
   ];
 }
 
-function paperNotes(tables: readonly PaperTable[]): string[] {
-  if (tables.length === 0) return [];
+function drawNotes(rows: readonly SummaryRow[]): string[] {
+  const draws = rows.flatMap((row) => row.draws ?? []);
+  if (draws.length === 0) return [];
   return [
-    "The paper's cells (arXiv 2411.14164) are of other models and questions, on a GPU: compare orders.",
-    ...tables.flatMap(({ notes }) => notes),
+    `draws %: lowest, mean and highest share answered rightly over ${draws[0].n} seeds; all else is of the first.`,
+  ];
+}
+
+function orderNotes(rows: readonly SummaryRow[], paper: readonly PaperTable[]): string[] {
+  const correlations = paper
+    .flatMap((table) => sharedOrders(rows, table))
+    .flatMap(({ tokens, correlation }) => {
+      if (!correlation) return [];
+      const { rho, ci95, n } = correlation;
+      const [lower, upper] = ci95.map((bound) => bound.toFixed(2));
+      return [`${rho.toFixed(2)} at ${tokens} of 576 tokens (95 % ${lower} to ${upper}, ${n} methods)`];
+    });
+  if (correlations.length === 0) return [];
+  return [
+    `Spearman's rank correlation of our accuracy and the published average: ${correlations.join('; ')}. Intervals by Fisher's z: what other methods might give, not other questions.`,
   ];
 }
 

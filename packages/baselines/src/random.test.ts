@@ -1,7 +1,6 @@
 import { createTokens, InvalidArgumentError, planTokens } from '@foveate/core';
 import { reducerConformance } from '@foveate/core/testing';
 import { describe, expect, it, test } from 'vitest';
-import { createGenerator, hashText } from './generator.js';
 import { random, randomEntry, type RandomOptions } from './random.js';
 
 describe('conforms', () => {
@@ -70,33 +69,5 @@ describe('random', () => {
     expect(() => random(options as RandomOptions)).toThrow(
       'option must be one of keepRatio, keepCount, seed',
     );
-  });
-});
-
-describe('hashText', () => {
-  it.each([
-    ['', 0x811c9dc5],
-    ['foobar', 0xbf9cf968],
-  ])('has the published FNV-1a value of the bytes of %j', (bytes, hash) => {
-    // Text whose UTF-16 code units, low byte first, are those bytes.
-    expect(hashText(Buffer.from(bytes, 'latin1').toString('utf16le'))).toBe(hash);
-  });
-});
-
-describe('createGenerator', () => {
-  it('is sfc32', () => {
-    const mask = 0xffffffffn;
-    let [a, b, c, counter] = [7n, 9n, 0n, 1n];
-    const outputs = Array.from({ length: 20 }, () => {
-      const output = (a + b + counter++) & mask;
-      [a, b, c] = [
-        b ^ (b >> 9n),
-        (c + (c << 3n)) & mask,
-        ((((c << 21n) | (c >> 11n)) & mask) + output) & mask,
-      ];
-      return Number(output) / 2 ** 32;
-    });
-    const next = createGenerator(7, 9);
-    expect([next(), next(), next(), next(), next()]).toEqual(outputs.slice(15));
   });
 });

@@ -6,12 +6,12 @@ import {
   defineReducer,
   integerOption,
   resolveBudget,
+  seededNumbers,
   selectionPlan,
   type OptionsOf,
   type TokenReducer,
 } from '@foveate/core';
 import { reducerEntry, type ReducerEntry } from '@foveate/core/registry';
-import { createGenerator, hashText } from './generator.js';
 
 const byDefault = { keepRatio: 0.25 };
 
@@ -44,7 +44,7 @@ export function random(given: RandomOptions = {}): TokenReducer {
     requires: {},
     plan: async ({ imageHash, length }) => {
       const { count, warnings } = resolveBudget(budget, length);
-      const kept = drawWithoutReplacement(count, length, createGenerator(seed, hashText(imageHash)));
+      const kept = drawWithoutReplacement(count, length, seededNumbers(seed, imageHash));
       return selectionPlan(kept.sort(), length, { warnings });
     },
   });

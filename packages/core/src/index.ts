@@ -19,19 +19,24 @@ export { mapGives, mapGivesExactly } from './map-signals.js';
 export { nearestRowsWith } from './nearest-rows.js';
 export type { RowProducts } from './nearest-rows.js';
 export {
+  BUDGET_GROUP,
   budgetOf,
   budgetOptions,
   choiceOption,
   defineOptions,
   integerOption,
   layerOption,
+  listOption,
+  numberOption,
   scoreBudgetOf,
   scoreBudgetOptions,
+  shareOption,
 } from './options.js';
 export type {
   BudgetOptions,
   CheckedOptions,
   IntegerRange,
+  NumberRange,
   OptionDefinition,
   Options,
   OptionsOf,
@@ -59,13 +64,17 @@ export { plainProducts, similarityWith } from './row-similarity.js';
 export type { ComparedRows, SimilarityMeasure } from './row-similarity.js';
 export { referenceBackend } from './reference-backend.js';
 export type { HostTensor } from './reference-backend.js';
-export { topK } from './rules.js';
-export type { GraphRule, TopKRule } from './rules.js';
+export { checkMergeAmount, resolveMerging } from './merge-amount.js';
+export type { MergeAmount, MergeSchedule, ResolvedMerging } from './merge-amount.js';
+export { mergeBipartite, topK } from './rules.js';
+export type { GraphRule, MergeBipartiteRule, TopKRule } from './rules.js';
+export { seededNumbers } from './seeded-numbers.js';
 export { attentionGiven } from './signals/attention-given.js';
 export { attentionMap } from './signals/attention-map.js';
 export { attentionReceived } from './signals/attention-received.js';
 export { attentionShare } from './signals/attention-share.js';
 export { classAttention } from './signals/class-attention.js';
+export { clipImageEmbeddings, clipTextEmbeddings } from './signals/clip-embeddings.js';
 export { checkSignal, defineSignal, requestAt, signalId } from './signals/define-signal.js';
 export type {
   CarryRule,
@@ -96,13 +105,15 @@ export {
   beforeLanguageLayer,
   beforeVisionLayer,
   checkSite,
+  insideVisionLayers,
   layerInTower,
   scaledLayer,
   siteId,
 } from './sites.js';
-export type { DeclaredSite, LanguageSite, ScaledLayer, Site, VisionSite } from './sites.js';
+export type { DeclaredSite, EveryLayerSite, LanguageSite, ScaledLayer, Site, VisionSite } from './sites.js';
 export { createTokens, similarityBy, readTokens, requestsOf } from './token-source.js';
 export type {
+  EncoderPlace,
   GivenSignal,
   SimilarityRequest,
   Similarity,

@@ -7,8 +7,11 @@ import {
   defineOptions,
   integerOption,
   layerOption,
+  listOption,
+  numberOption,
   scoreBudgetOf,
   scoreBudgetOptions,
+  shareOption,
   type OptionsOf,
 } from './options.js';
 
@@ -160,11 +163,60 @@ describe('one option', () => {
     expect(options.check({ [name]: value })).toMatchObject({ [name]: value });
   });
 
+  it('a number may be a fraction, and is finite', () => {
+    const weighing = defineOptions({ power: numberOption({ from: 0, default: 1 }, 'how much') });
+    expect([weighing.check({}).power, weighing.check({ power: 0.5 }).power]).toEqual([1, 0.5]);
+    for (const power of [-0.5, NaN, Infinity, '1' as unknown as number]) {
+      expect(() => weighing.check({ power })).toThrow('power must be a number, 0 or more');
+    }
+    expect(weighing.schema.power.values).toBe('0 or more');
+  });
+
   it('an integer has no highest value unless told otherwise', () => {
     const counting = defineOptions({ count: integerOption({ from: 1, default: 1 }, 'how many') });
     expect(counting.check({ count: Number.MAX_SAFE_INTEGER })).toEqual({ count: Number.MAX_SAFE_INTEGER });
     expect(() => counting.check({ count: 0 })).toThrow('count must be an integer, 1 or more; received 0');
     expect(() => counting.check({ count: 2 ** 53 })).toThrow('count must be an integer, 1 or more');
+  });
+
+  it('an integer has no default where the method has a rule of its own', () => {
+    const counting = defineOptions({ count: integerOption({ from: 1, default: undefined }, 'how many') });
+    expect(counting.check({})).toEqual({ count: undefined });
+    expect(counting.check({ count: 2 })).toEqual({ count: 2 });
+  });
+
+  it('a share is a number in [0, 1]', () => {
+    const sharing = defineOptions({ part: shareOption(0.5, 'how much') });
+    expect(sharing.check({})).toEqual({ part: 0.5 });
+    for (const part of [0, 0.25, 1]) expect(sharing.check({ part })).toEqual({ part });
+    for (const part of [-0.1, 1.1, NaN, '0.5', null]) {
+      expect(() => sharing.check({ part: part as number })).toThrow('part must be a number in [0, 1]');
+    }
+  });
+});
+
+describe('a list of shares', () => {
+  const listed = defineOptions({ shares: listOption(shareOption(1, 'a share'), [0.5, 0.25], 'shares') });
+
+  it('has its default, or what was given, as a list of its own', () => {
+    expect(listed.check({})).toEqual({ shares: [0.5, 0.25] });
+    const shares = [1, 0, 0.125];
+    const checked = listed.check({ shares });
+    shares[0] = 7;
+    expect(checked).toEqual({ shares: [1, 0, 0.125] });
+  });
+
+  it.each<[unknown, string]>([
+    [[], 'shares must be a list of at least one number; received []'],
+    [0.5, 'shares must be a list of at least one number; received 0.5'],
+    [[0.5, -0.1], 'shares[1] must be a number in [0, 1]; received -0.1'],
+    [[1.5], 'shares[0] must be a number in [0, 1]; received 1.5'],
+    [[NaN], 'shares[0] must be a number in [0, 1]'],
+    [['0.5'], 'shares[0] must be a number in [0, 1]'],
+  ])('refuses %j', (shares, message) => {
+    const check = (): unknown => listed.check({ shares: shares as number[] });
+    expect(check).toThrow(InvalidArgumentError);
+    expect(check).toThrow(message);
   });
 });
 

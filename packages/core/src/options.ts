@@ -7,8 +7,8 @@ import { InvalidArgumentError } from './errors.js';
 
 /** One option. */
 export interface OptionDefinition<Value = unknown> {
-  /** How text is read: as a number, or as one of the words in `choices`. */
-  readonly kind: 'number' | 'choice';
+  /** How text is read: as a number, as numbers joined by `/`, or as one of the words in `choices`. */
+  readonly kind: 'number' | 'numbers' | 'choice';
   /** What it does, a clause without a full stop. */
   readonly description: string;
   /** What may be given, in words, e.g. `(0, 1]`. */
@@ -126,19 +126,20 @@ export function choiceOption<const Choices extends readonly [string, ...string[]
 }
 
 /** Of {@link integerOption}. */
-export interface IntegerRange {
+export interface IntegerRange<Default extends number | undefined = number> {
   /** Lowest value. */
   readonly from: number;
   /** Highest value. Default 2^53 - 1. */
   readonly to?: number;
-  readonly default: number;
+  /** Undefined where the method's own rule holds without it. */
+  readonly default: Default;
 }
 
 /** An option that takes a whole number. */
-export function integerOption(
-  { from, to = Number.MAX_SAFE_INTEGER, default: byDefault }: IntegerRange,
+export function integerOption<const Default extends number | undefined>(
+  { from, to = Number.MAX_SAFE_INTEGER, default: byDefault }: IntegerRange<Default>,
   description: string,
-): OptionDefinition<number> & { readonly default: number } {
+): OptionDefinition<number> & { readonly default: Default } {
   const words =
     to === Number.MAX_SAFE_INTEGER ? `an integer, ${from} or more` : `an integer from ${from} to ${to}`;
   return {
@@ -150,6 +151,30 @@ export function integerOption(
       if (Number.isSafeInteger(value) && (value as number) >= from && (value as number) <= to)
         return value as number;
       throw new InvalidArgumentError(name, value, words);
+    },
+  };
+}
+
+/** Of {@link numberOption}. */
+export interface NumberRange {
+  /** Lowest value. */
+  readonly from: number;
+  readonly default: number;
+}
+
+/** An option that takes a finite number, fractions too. */
+export function numberOption(
+  { from, default: byDefault }: NumberRange,
+  description: string,
+): OptionDefinition<number> & { readonly default: number } {
+  return {
+    kind: 'number',
+    description,
+    values: `${from} or more`,
+    default: byDefault,
+    check: (name, value) => {
+      if (Number.isFinite(value) && (value as number) >= from) return value as number;
+      throw new InvalidArgumentError(name, value, `a number, ${from} or more`);
     },
   };
 }
@@ -167,6 +192,41 @@ export function layerOption(
     check: (name, value) => {
       if (Number.isSafeInteger(value) && value !== 0) return value as number;
       throw new InvalidArgumentError(name, value, 'a whole number from 1, or below 0 to count from the end');
+    },
+  };
+}
+
+/** An option that takes a share of something, in [0, 1]. */
+export function shareOption(
+  byDefault: number,
+  description: string,
+): OptionDefinition<number> & { readonly default: number } {
+  return {
+    ...{ kind: 'number', description, values: '[0, 1]', default: byDefault },
+    check: (name, value) => {
+      if (typeof value === 'number' && value >= 0 && value <= 1) return value;
+      throw new InvalidArgumentError(name, value, 'a number in [0, 1]');
+    },
+  };
+}
+
+/**
+ * An option that takes a list of numbers, in text joined by `/`.
+ * @param item what each of them may be
+ * @example
+ * listOption(shareOption(1, 'share to keep'), [0.5, 0.25], 'shares to keep, one a stage'); // 0.5/0.25
+ */
+export function listOption(
+  item: OptionDefinition<number>,
+  byDefault: readonly number[],
+  description: string,
+): OptionDefinition<readonly number[]> & { readonly default: readonly number[] } {
+  return {
+    ...{ kind: 'numbers', description, values: `${item.values}, several joined by /`, default: byDefault },
+    check: (name, value) => {
+      const given: readonly unknown[] = Array.isArray(value) ? value : [];
+      if (given.length === 0) throw new InvalidArgumentError(name, value, 'a list of at least one number');
+      return given.map((each, index) => item.check(`${name}[${index}]`, each));
     },
   };
 }

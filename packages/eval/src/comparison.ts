@@ -24,7 +24,13 @@ export interface Difference {
   readonly pHolm: number;
 }
 
-/** Two rows of a table that keep equally many visual tokens. */
+/**
+ * By which number two rows count as equally dear: the visual tokens left at last, or those that a layer of
+ * the language model reads on average, which is fair to methods inside it.
+ */
+export type EqualBy = 'keptTokens' | 'equivalentTokens';
+
+/** Two rows of a table that are equally dear. */
 export interface Comparison extends Difference {
   /** The full SPEC of "this" row: of the two the more accurate; of equal ones, the earlier. */
   readonly reducer: string;
@@ -36,6 +42,7 @@ export interface Comparison extends Difference {
 export interface ComparedRow {
   readonly reducer: string;
   readonly keptTokens: number;
+  readonly equivalentTokens: number;
   /** 1 where the answer is right, 0 where it is not, in the order of the questions. */
   readonly scores: readonly number[];
 }
@@ -58,14 +65,18 @@ export function compareWithBaseline(
 }
 
 /**
- * Each two rows that keep equally many tokens (their means within a tenth), adjusted over all such pairs. At
- * unequal numbers a row trades, it does not win.
+ * Each two rows of equally many tokens (their means within a tenth), adjusted over all such pairs. At unequal
+ * numbers a row trades, it does not win.
  */
-export function compareEqualRows(rows: readonly ComparedRow[], interval: BootstrapInterval): Comparison[] {
+export function compareEqualRows(
+  rows: readonly ComparedRow[],
+  equalBy: EqualBy,
+  interval: BootstrapInterval,
+): Comparison[] {
   const pairs = rows.flatMap((row, index) =>
     rows
       .slice(index + 1)
-      .filter((other) => keepEqually(row, other))
+      .filter((other) => areEqual(row[equalBy], other[equalBy]))
       .map((other): Pair => (mean(other.scores) > mean(row.scores) ? [other, row] : [row, other])),
   );
   return differencesOf(pairs, interval).map((difference, index) => {
@@ -76,8 +87,8 @@ export function compareEqualRows(rows: readonly ComparedRow[], interval: Bootstr
 
 type Pair = readonly [ComparedRow, ComparedRow];
 
-function keepEqually(a: ComparedRow, b: ComparedRow): boolean {
-  return Math.abs(a.keptTokens - b.keptTokens) <= EQUAL_WITHIN * Math.max(a.keptTokens, b.keptTokens) + 1e-9;
+function areEqual(a: number, b: number): boolean {
+  return Math.abs(a - b) <= EQUAL_WITHIN * Math.max(a, b) + 1e-9;
 }
 
 function differencesOf(pairs: readonly Pair[], interval: BootstrapInterval): Difference[] {

@@ -1,6 +1,6 @@
 export { createBootstrap } from './bootstrap.js';
 export type { BootstrapInterval } from './bootstrap.js';
-export type { Comparison, Difference } from './comparison.js';
+export type { Comparison, Difference, EqualBy } from './comparison.js';
 export { CROWDED, readDataset } from './dataset.js';
 export type { Dataset, Question } from './dataset.js';
 export { AnswerError, DatasetError, ResultsError } from './errors.js';
@@ -12,6 +12,8 @@ export type { PopeScores } from './metrics.js';
 export type { AnswerRecord, RunConfiguration } from './results.js';
 export { stratifiedSample, stratumOf } from './sample.js';
 export { holmAdjust, mcnemarExact, median, wilsonInterval } from './statistics.js';
-export type { Accuracy, Latency, StageTokens, Summary, SummaryRow } from './summary.js';
+export { spearman } from './rank-correlation.js';
+export type { RankCorrelation } from './rank-correlation.js';
+export type { Accuracy, Draws, Latency, OmittedRow, StageTokens, Summary, SummaryRow } from './summary.js';
 export { runSweep } from './sweep.js';
 export type { SweepOptions, SweepProgress, SweepRow } from './sweep.js';

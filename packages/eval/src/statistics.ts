@@ -1,5 +1,5 @@
 /** The 0.975 quantile of the standard normal distribution. */
-const Z = 1.959963984540054;
+export const NORMAL_975 = 1.959963984540054;
 
 /**
  * The 95 % interval of a share by Wilson's score (E. B. Wilson, JASA 22, 1927): it stays inside [0, 1] and
@@ -8,8 +8,10 @@ const Z = 1.959963984540054;
  */
 export function wilsonInterval(correct: number, n: number): [lower: number, upper: number] {
   const share = correct / n;
-  const center = (share + Z ** 2 / (2 * n)) / (1 + Z ** 2 / n);
-  const half = (Z / (1 + Z ** 2 / n)) * Math.sqrt((share * (1 - share)) / n + Z ** 2 / (4 * n ** 2));
+  const center = (share + NORMAL_975 ** 2 / (2 * n)) / (1 + NORMAL_975 ** 2 / n);
+  const half =
+    (NORMAL_975 / (1 + NORMAL_975 ** 2 / n)) *
+    Math.sqrt((share * (1 - share)) / n + NORMAL_975 ** 2 / (4 * n ** 2));
   // At 0 and 1 the bound is exactly that; rounding must not put the share outside its own interval.
   return [correct === 0 ? 0 : center - half, correct === n ? 1 : center + half];
 }

@@ -132,6 +132,26 @@ describe('a table', () => {
     expect(comparisons[0].pHolm).toBe(comparisons[0].p);
   });
 
+  it('compares rows whose layers read equally many tokens, where these count', () => {
+    // Each layer reads one token more than are kept here: 10 and 9 are within a tenth, 9 and 8 are not.
+    const rows = [row('a', 4, 9), row('b', 9, 8), row('c', 4, 7)];
+    const pairs = (equalBy: 'keptTokens' | 'equivalentTokens'): string[] =>
+      summarizeRows(rows, 0, RESAMPLES, equalBy).comparisons.map(({ reducer, other }) => reducer + other);
+    expect(pairs('equivalentTokens')).toEqual(['ba']);
+    expect(pairs('keptTokens')).toEqual([]);
+  });
+
+  it('has the spread of a draw over its seeds', () => {
+    const [first, second, third] = [5, 3, 10].map((right) => row('random', right, 5));
+    const otherDraws = [second.answered, third.answered];
+    const { rows, comparisons } = summarizeRows([{ ...first, otherDraws }, row('a', 4, 5)], 0, RESAMPLES);
+    expect(rows.map(({ accuracy, draws }) => [accuracy, draws])).toEqual([
+      [0.5, { n: 3, lowest: 0.3, mean: expect.closeTo(0.6, 12) as number, highest: 1 }],
+      [0.4, undefined],
+    ]);
+    expect(comparisons).toHaveLength(1); // of the first seed alone
+  });
+
   it('has no difference from none where there is no such row', () => {
     const { rows } = summarizeRows([row('a', 4, 5), row('b', 9, 5)], 0, RESAMPLES);
     expect(rows.map(({ againstNone }) => againstNone)).toEqual([null, null]);

@@ -7,6 +7,7 @@ import {
   type ComparedRow,
   type Comparison,
   type Difference,
+  type EqualBy,
 } from './comparison.js';
 import { CROWDED, type Question } from './dataset.js';
 import { popeScores, type PopeScores } from './metrics.js';
@@ -46,6 +47,8 @@ export interface Summary {
   readonly seed: number;
   /** What the rows are together, e.g. `table2`; null where they are no set of that kind. */
   readonly preset: string | null;
+  /** What is no row of that set, and why: the model cannot run it, say. */
+  readonly omitted: readonly OmittedRow[];
   /** Where reducers before the language model computed; `onnx`: in the encoder's graph. */
   readonly backend: string;
   /** What a budget was of. */
@@ -58,8 +61,27 @@ export interface Summary {
   readonly latencyQuestions: number;
   readonly machine: Machine;
   readonly rows: readonly SummaryRow[];
-  /** Each two rows that keep equally many tokens, in the order of the rows. */
+  /** The number by which two rows count as equally dear. */
+  readonly equalBy: EqualBy;
+  /** Each two rows that are equally dear, in the order of the rows. */
   readonly comparisons: readonly Comparison[];
+}
+
+/** A method that a set of rows would have, and has not. */
+export interface OmittedRow {
+  /** Its SPEC, or its name where no SPEC of it can be a row. */
+  readonly reducer: string;
+  /** A sentence or more. */
+  readonly reason: string;
+}
+
+/** The answers of a row whose choice is a draw, by several seeds: shares answered rightly, in [0, 1]. */
+export interface Draws {
+  /** How many seeds. */
+  readonly n: number;
+  readonly lowest: number;
+  readonly mean: number;
+  readonly highest: number;
 }
 
 /** Some questions, and the share of them that was answered rightly. */
@@ -94,6 +116,8 @@ export interface SummaryRow extends Latency {
    * resampling cannot spread.
    */
   readonly ci95: readonly [lower: number, upper: number];
+  /** Over its seeds, this row's own included; absent where it has no other. */
+  readonly draws?: Draws;
   /** Against the row that keeps every token; null for itself, and where there is none. */
   readonly againstNone: Difference | null;
   /** The same without the crowded scenes. */
@@ -148,6 +172,8 @@ export interface RowResults {
   /** The calls of the latency pass, at least one. */
   readonly calls: readonly Latency[];
   readonly peakRssBytes: number | null;
+  /** The same questions answered by its other seeds, one list a seed; default: none. */
+  readonly otherDraws?: readonly Answered[];
 }
 
 const MAX_WARNINGS = 10;
@@ -156,29 +182,32 @@ const MAX_WARNINGS = 10;
  * Adds up the rows of a run, at least one, and compares them.
  * @param seed of the bootstrap
  * @param resamples of the bootstrap
+ * @param equalBy the number by which two rows count as equally dear
  */
 export function summarizeRows(
   results: readonly RowResults[],
   seed: number,
   resamples: number,
+  equalBy: EqualBy = 'keptTokens',
 ): Pick<Summary, 'rows' | 'comparisons'> {
   const strata = results[0].answered.map(({ question }) => stratumOf(question));
   const interval = createBootstrap(strata, seed, resamples);
   const compared = results.map(({ reducer, answered }): ComparedRow => ({
     reducer,
     keptTokens: keptTokensOf(answered),
+    equivalentTokens: equivalentTokensOf(answered),
     scores: answered.map(({ record }) => Number(record.correct)),
   }));
   const none = compared.find((_, row) => results[row].steps.length === 0);
   const againstNone = none ? compareWithBaseline(compared, none, interval) : [];
   return {
     rows: results.map((result, row) => summarizeRow(result, interval, againstNone[row] ?? null)),
-    comparisons: compareEqualRows(compared, interval),
+    comparisons: compareEqualRows(compared, equalBy, interval),
   };
 }
 
 function summarizeRow(
-  { reducer, steps, answered, calls, peakRssBytes }: RowResults,
+  { reducer, steps, answered, calls, peakRssBytes, otherDraws = [] }: RowResults,
   interval: BootstrapInterval,
   againstNone: Difference | null,
 ): SummaryRow {
@@ -193,10 +222,11 @@ function summarizeRow(
       reducer: name,
       keptTokens: mean(answered.map(({ record }) => record.stepTokens[step])),
     })),
-    equivalentTokens: mean(answered.map(({ record }) => record.equivalentTokens)),
+    equivalentTokens: equivalentTokensOf(answered),
     questions: n,
     accuracy,
     ci95: accuracyInterval(answered, interval),
+    ...(otherDraws.length > 0 && { draws: drawsOf([answered, ...otherDraws]) }),
     againstNone,
     ordinary: accuracyOf(ordinary),
     byKind: accuracyByKind(answered),
@@ -213,6 +243,18 @@ function summarizeRow(
 
 function keptTokensOf(answered: Answered): number {
   return mean(answered.map(({ record }) => record.outputTokens));
+}
+
+function equivalentTokensOf(answered: Answered): number {
+  return mean(answered.map(({ record }) => record.equivalentTokens));
+}
+
+function drawsOf(draws: readonly Answered[]): Draws {
+  const shares = draws.map((answered) => accuracyOf(answered).accuracy);
+  return {
+    ...{ n: shares.length, mean: mean(shares) },
+    ...{ lowest: Math.min(...shares), highest: Math.max(...shares) },
+  };
 }
 
 function accuracyInterval(answered: Answered, interval: BootstrapInterval): SummaryRow['ci95'] {

@@ -56,6 +56,42 @@ function timeless({ rows: all, ...summary }: Summary): unknown {
 }
 
 describe('runSweep', () => {
+  it('asks every draw of a row, and times and sums up the row alone', async () => {
+    const measured: string[] = [];
+    const drawn = [0, 1, 2].map((seed) => ({
+      reducer: `random-${seed}`,
+      reducers: [random({ keepCount: 3, seed })],
+      ...(seed > 0 && { drawOf: 'random-0' }),
+    }));
+    const summary = await runSweep({
+      ...{ ...options, rows: [rows[0], ...drawn], equalBy: 'equivalentTokens' },
+      omitted: [{ reducer: 'other', reason: 'It cannot.' }],
+      measurePeakRss: async ({ reducer }) => measured.push(reducer),
+    });
+    expect(summary).toMatchObject({
+      equalBy: 'equivalentTokens',
+      omitted: [{ reducer: 'other', reason: 'It cannot.' }],
+    });
+    expect(summary.rows.map(({ reducer }) => reducer)).toEqual(['none', 'random-0']);
+    expect(measured).toEqual(['none', 'random-0']);
+    const records = await answers();
+    expect(records).toHaveLength(4 * limit);
+    const shares = drawn.map(({ reducer }) => {
+      const ofDraw = records.filter((record) => record.reducer === reducer);
+      return ofDraw.filter(({ correct }) => correct).length / limit;
+    });
+    expect(summary.rows[1].draws).toEqual({
+      ...{ n: 3, lowest: Math.min(...shares), highest: Math.max(...shares) },
+      mean: expect.closeTo((shares[0] + shares[1] + shares[2]) / 3, 12) as number,
+    });
+    expect(summary.rows[0]).not.toHaveProperty('draws');
+  });
+
+  it('refuses a draw of no row', async () => {
+    const lost = { reducer: 'b', reducers: [], drawOf: 'c' };
+    await expect(runSweep({ ...options, rows: [...rows, lost] })).rejects.toThrow('rows[].drawOf must be');
+  });
+
   it('answers as Lvlm does on its own, and sums up what it wrote', async () => {
     const progress: SweepProgress[] = [];
     const summary = await runSweep({

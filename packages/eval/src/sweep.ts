@@ -18,6 +18,7 @@ import {
 } from '@foveate/lvlm';
 import { RESAMPLES } from './bootstrap.js';
 import { createBreather } from './breathe.js';
+import type { EqualBy } from './comparison.js';
 import type { Dataset, Question } from './dataset.js';
 import { AnswerError } from './errors.js';
 import { fingerprintBundle } from './fingerprint.js';
@@ -25,7 +26,7 @@ import { describeMachine } from './machine.js';
 import { isCorrect } from './metrics.js';
 import { ResultsFolder, type AnswerRecord } from './results.js';
 import { stratifiedSample } from './sample.js';
-import { summarizeRows, type Latency, type Summary } from './summary.js';
+import { summarizeRows, type Latency, type OmittedRow, type RowResults, type Summary } from './summary.js';
 
 /** One row of the table. */
 export interface SweepRow {
@@ -33,6 +34,12 @@ export interface SweepRow {
   readonly reducer: string;
   /** Its steps; none keeps everything. */
   readonly reducers: readonly TokenReducer[];
+  /**
+   * The `reducer` of the row of which this one is another draw, by another seed. It is asked like every row,
+   * and counts in the `draws` of that row; it is no row of the summary, is not timed and not tested. Default:
+   * it is a row of its own.
+   */
+  readonly drawOf?: string;
 }
 
 /** How far a run is. Passes come in this order. */
@@ -65,6 +72,13 @@ export interface SweepOptions {
   readonly seed?: number;
   /** What the rows are together, e.g. `table2`: recorded in the summary. Default null. */
   readonly preset?: string | null;
+  /** What that set would have and the rows have not, with the reasons: recorded too. Default: nothing. */
+  readonly omitted?: readonly OmittedRow[];
+  /**
+   * The number by which two rows count as equally dear (within a tenth) and are compared: the tokens left at
+   * last, or those that a layer reads on average. Default `'keptTokens'`.
+   */
+  readonly equalBy?: EqualBy;
   /**
    * Where reducers before the language model compute, by the name that results give it. Default: in the
    * encoder's graph, `onnx`.
@@ -118,7 +132,7 @@ const GRAPH = 'onnx';
  */
 export async function runSweep(options: SweepOptions): Promise<Summary> {
   const { dataset, rows, limit = 0, seed = 0, preset = null, backend, abortSignal } = options;
-  const { dtype = 'auto', device = 'cpu', per = 'crop' } = options;
+  const { dtype = 'auto', device = 'cpu', per = 'crop', omitted = [], equalBy = 'keptTokens' } = options;
   checkRows(rows);
   if (options.out === '')
     throw new InvalidArgumentError('out', options.out, 'the path of a folder ("." is the current one)');
@@ -131,15 +145,19 @@ export async function runSweep(options: SweepOptions): Promise<Summary> {
   const pass = { lvlm, rows, options };
   const { asked, skipped } = await answerAll(pass, questions, results);
   const timed = asked.slice(0, LATENCY_QUESTIONS);
-  const latency = await measureLatency(pass, timed);
+  const own = rows.filter(({ drawOf }) => drawOf === undefined);
+  const latency = await measureLatency({ ...pass, rows: own }, timed);
   await lvlm.dispose(); // its memory is for the processes that come now
-  const peaks = await measureMemory(options, asked[0]);
-  const gathered = rows.map(({ reducer, reducers }, row) => ({
+  const peaks = await measureMemory({ ...options, rows: own }, asked[0]);
+  const gathered = own.map(({ reducer, reducers }, row): RowResults => ({
     reducer,
     steps: reducers.map(({ name }) => name),
     answered: answersOf(reducer, asked, results),
     calls: latency[row],
     peakRssBytes: peaks[row],
+    otherDraws: rows
+      .filter(({ drawOf }) => drawOf === reducer)
+      .map((draw) => answersOf(draw.reducer, asked, results)),
   }));
   const summary: Summary = {
     model: { directory, sha256, dtypes, device, modelType, layers, kvHeads, headDim },
@@ -147,13 +165,15 @@ export async function runSweep(options: SweepOptions): Promise<Summary> {
     skipped: { questions: skipped.length, images: imagesOf(skipped, dataset) },
     seed,
     preset,
+    omitted,
     backend: backend?.name ?? GRAPH,
     per,
+    equalBy,
     interval: 'bootstrap',
     resamples: RESAMPLES,
     latencyQuestions: timed.length,
     machine: describeMachine(options.version),
-    ...summarizeRows(gathered, seed, RESAMPLES),
+    ...summarizeRows(gathered, seed, RESAMPLES, equalBy),
   };
   abortSignal?.throwIfAborted();
   await results.writeSummary(summary);
@@ -214,6 +234,9 @@ function checkRows(rows: readonly SweepRow[]): void {
   const twice = names.find((name, index) => names.indexOf(name) !== index);
   if (twice !== undefined) throw new InvalidArgumentError('rows', twice, 'rows of different reducers');
   if (rows.length === 0) throw new InvalidArgumentError('rows', rows, 'at least one row');
+  const own = rows.filter(({ drawOf }) => drawOf === undefined).map(({ reducer }) => reducer);
+  const lost = rows.find(({ drawOf }) => drawOf !== undefined && !own.includes(drawOf));
+  if (lost) throw new InvalidArgumentError('rows[].drawOf', lost.drawOf, 'the name of a row of its own');
   for (const [row, { reducers }] of rows.entries()) {
     const argument = `rows[${row}].reducers`;
     if (!Array.isArray(reducers)) throw new InvalidArgumentError(argument, reducers, 'an array of reducers');
@@ -349,11 +372,12 @@ async function measureMemory(
   { rows, measurePeakRss, abortSignal, onProgress }: SweepOptions,
   question: Question,
 ): Promise<(number | null)[]> {
+  if (!measurePeakRss) return rows.map(() => null);
   const peaks: (number | null)[] = [];
   for (const row of rows) {
     abortSignal?.throwIfAborted();
     onProgress?.({ pass: 'memory', done: peaks.length, total: rows.length });
-    peaks.push((await measurePeakRss?.(row, question)) ?? null);
+    peaks.push(await measurePeakRss(row, question));
   }
   onProgress?.({ pass: 'memory', done: peaks.length, total: rows.length });
   return peaks;

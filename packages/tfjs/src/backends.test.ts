@@ -3,6 +3,7 @@
  * where they are set.
  */
 import {
+  features as encoderFeatures,
   FoveateError,
   keys,
   mergePlan,
@@ -23,6 +24,8 @@ import { fopruRow } from '@foveate/fopru-row';
 import { random, uniform } from '@foveate/baselines';
 import { pooling } from '@foveate/pooling';
 import { prumerge, prumergePlus } from '@foveate/prumerge';
+import { vispruner } from '@foveate/vispruner';
+import { visionzip } from '@foveate/visionzip';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it, test } from 'vitest';
 import { applyPlan, select } from './apply-plan.js';
@@ -41,6 +44,9 @@ const reducers: readonly TokenReducer[] = [
   prumerge({ ...budget, preset: 'paper' }),
   prumergePlus(),
   prumergePlus({ ...budget }),
+  visionzip({ ...budget }),
+  visionzip({ ...budget, preset: 'official-code' }),
+  vispruner({ ...budget }),
   pooling(),
   pooling({ mode: 'max' }),
   pooling({ window: '1x4' }),
@@ -87,6 +93,14 @@ const suites: Record<string, () => ConformanceCase[]> = {
       selects: false,
       ascending: false,
     }),
+  visionzip: () =>
+    reducerConformance({
+      create: visionzip,
+      tokens,
+      selects: false,
+      ascending: false,
+    }),
+  vispruner: () => reducerConformance({ create: vispruner, tokens }),
   pooling: () =>
     reducerConformance({
       create: () => pooling(),
@@ -175,8 +189,9 @@ function createCalls(): { run: (index: number) => Promise<unknown>; dispose: () 
   const infinite = tf.fill([batch, length, channels], Infinity);
   const first = [attention, rows, features].map((tensor) => tf.slice(tensor, 0, 1));
   const [attention1, rows1, features1] = first;
-  const signals = [{ ...keys(), values: rows }];
-  const signals1 = [{ ...keys(), values: rows1 }];
+  const wide = [keys(), keys({ heads: 'mean' }), encoderFeatures()];
+  const signals = wide.map((request) => ({ ...request, values: rows }));
+  const signals1 = wide.map((request) => ({ ...request, values: rows1 }));
   const flat = tf.reshape(features1, [length, channels]);
   const grid = { rows: 4, columns: 4 };
   const throwing: TokenReducer = {

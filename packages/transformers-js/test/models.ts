@@ -20,6 +20,8 @@ import { fopruRank } from '@foveate/fopru-rank';
 import { fopruRow } from '@foveate/fopru-row';
 import { pooling } from '@foveate/pooling';
 import { prumerge, prumergePlus } from '@foveate/prumerge';
+import { vispruner } from '@foveate/vispruner';
+import { visionzip } from '@foveate/visionzip';
 import { imagesDirectory, modelDirectory, questionsFile } from '@foveate/tiny-llava';
 
 env.allowRemoteModels = false;
@@ -119,4 +121,6 @@ export const METHODS: Readonly<Record<string, () => TokenReducer>> = {
   uniform: () => uniform({ keepRatio: 0.25 }),
   random: () => random({ keepRatio: 0.25 }),
   fastervlm: () => fastervlm({ keepRatio: 0.25 }),
+  visionzip: () => visionzip({ keepRatio: 0.25 }),
+  vispruner: () => vispruner({ keepRatio: 0.25 }),
 };

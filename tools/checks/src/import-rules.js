@@ -23,6 +23,8 @@ const reducers = [
   '@foveate/fopru-row',
   '@foveate/pooling',
   '@foveate/prumerge',
+  '@foveate/visionzip',
+  '@foveate/vispruner',
 ];
 
 /** @type {Record<string, ImportRule>} */
@@ -34,7 +36,7 @@ const rules = {
   '@foveate/lvlm': {
     internal: ['@foveate/core', '@foveate/onnx-graph'],
     builtins: true,
-    tests: [...reducers, '@foveate/tfjs', '@foveate/tiny-llava'],
+    tests: [...reducers, '@foveate/early-drop', '@foveate/tfjs', '@foveate/tiny-llava', '@foveate/tome'],
   },
   '@foveate/tfjs': {
     internal: ['@foveate/core'],
@@ -47,6 +49,7 @@ const rules = {
     tests: [...reducers, '@foveate/fastervlm', '@foveate/lvlm', '@foveate/tiny-llava'],
   },
   '@foveate/tiny-llava': { internal: [], external: [], builtins: true },
+  '@foveate/reduction-cases': { internal: [], external: [], builtins: true },
   '@foveate/eval': {
     internal: ['@foveate/core', '@foveate/lvlm'],
     builtins: true,

@@ -128,7 +128,12 @@ function plotsSection(series: readonly Series[], rows: readonly SummaryRow[], lo
     <div class="columns">${[tokenCost, timeCost].map((cost) => plotFigure(series, rows, lookOf, cost))}</div>
     <p class="notes">
       Higher and further left is better. Bars are 95 % intervals. The dashed line is the highest accuracy that
-      can be had for a cost.
+      can be had for a
+      cost.${
+        rows.some(({ draws }) => draws)
+          ? ' A band goes from the lowest to the highest of several seeds of a draw.'
+          : ''
+      }
     </p>`;
 }
 

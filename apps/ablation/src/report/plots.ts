@@ -1,7 +1,7 @@
 /** The report's plots, as SVG that takes its colours from the page's style. */
 import type { SummaryRow } from '@foveate/eval';
 import { scaleBand, scaleLinear, scaleLog } from 'd3-scale';
-import { line, curveStepAfter } from 'd3-shape';
+import { area, line, curveStepAfter } from 'd3-shape';
 import { html } from 'hono/html';
 import { key, type Look, type LookOf } from './looks.js';
 import { paretoFront, type Series } from './series.js';
@@ -60,12 +60,29 @@ export function costPlot(series: readonly Series[], lookOf: LookOf, cost: Cost):
     <path class="front" d="${frontPath(front.map(at))}" />
     ${series.map(({ method, rows: ofMethod }) => {
       const look = lookOf(method);
+      const drawn = bandPath(ofMethod, cost, (share, row) => [x(cost.of(row)), y(share)]);
       return html`<g class="${look?.className}">
+        ${drawn && html`<path class="band" d="${drawn}" />`}
         <path class="joined" d="${joined([...ofMethod].sort((a, b) => cost.of(a) - cost.of(b)).map(at))}" />
         ${ofMethod.map((row) => mark(row, at(row), [y(row.ci95[0]), y(row.ci95[1])], look, cost))}
       </g>`;
     })}
   </svg>`;
+}
+
+/** From the lowest to the highest share of a method that is a draw; empty of any other. */
+function bandPath(
+  rows: readonly SummaryRow[],
+  cost: Cost,
+  at: (share: number, row: SummaryRow) => [number, number],
+): string {
+  const drawn = rows.flatMap((row) => (row.draws ? { row, ...row.draws } : []));
+  const band = area<(typeof drawn)[number]>()
+    .x(({ row, mean }) => at(mean, row)[0])
+    .y0(({ row, lowest }) => at(lowest, row)[1])
+    .y1(({ row, highest }) => at(highest, row)[1])
+    .digits(1);
+  return band(drawn.sort((a, b) => cost.of(a.row) - cost.of(b.row))) ?? '';
 }
 
 function mark(
@@ -109,9 +126,13 @@ function ticksOf(scale: CostScale, { scale: kind }: Cost): number[] {
   return scale.ticks(kind === 'log' ? 5 : 6);
 }
 
-/** Around all intervals, so that none is cut. */
+/** Around all intervals and bands, so that none is cut. */
 function accuracyDomain(rows: readonly SummaryRow[]): [number, number] {
-  return [Math.min(...rows.map(({ ci95 }) => ci95[0])), Math.max(...rows.map(({ ci95 }) => ci95[1]))];
+  const shares = rows.flatMap(({ ci95, draws }) => [
+    ...ci95,
+    ...(draws ? [draws.lowest, draws.highest] : []),
+  ]);
+  return [Math.min(...shares), Math.max(...shares)];
 }
 
 /** Steps: what accuracy can be had at most for a cost. It goes on to the right edge. */

@@ -22,6 +22,7 @@ const row = z.looseObject({
   keep: share,
   ...{ keptTokens: amount, equivalentTokens: amount },
   steps: z.array(z.looseObject({ keptTokens: amount })),
+  draws: z.looseObject({ n: amount, lowest: share, mean: share, highest: share }).optional(),
   againstNone: difference.nullable(),
   questions: amount,
   accuracy: share,
@@ -44,6 +45,8 @@ const summarySchema = z.looseObject({
     .looseObject({ questions: amount, images: z.array(z.string()) })
     .default({ questions: 0, images: [] }), // what there was before it was recorded
   preset: z.string().nullable(),
+  omitted: z.array(z.looseObject({ reducer: z.string(), reason: z.string() })).default([]), // likewise
+  equalBy: z.enum(['keptTokens', 'equivalentTokens']).default('keptTokens'), // likewise
   backend: z.string().default('onnx'), // what there was before it was recorded
   per: z.enum(['crop', 'image']),
   ...{ seed: amount, resamples: amount },

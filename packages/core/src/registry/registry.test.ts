@@ -6,7 +6,9 @@ import {
   defineOptions,
   integerOption,
   layerOption,
+  listOption,
   scoreBudgetOptions,
+  shareOption,
   type OptionsOf,
 } from '../options.js';
 import { identityPlan } from '../plan.js';
@@ -19,6 +21,7 @@ const options = defineOptions({
   mode: choiceOption(['mean', 'max'], 'how'),
   seed: integerOption({ from: 0, default: 0 }, 'which'),
   layer: layerOption(-1, 'where'),
+  shares: listOption(shareOption(1, 'share'), [0.5, 0.25], 'how much'),
 });
 
 type MineOptions = OptionsOf<typeof options.schema>;
@@ -47,6 +50,7 @@ describe('an entry', () => {
       ['mode', 'mean | max', 'mean'],
       ['seed', '0, 1, 2, ...', '0'],
       ['layer', '1, 2, ... or -1, -2, ...', '-1'],
+      ['shares', '[0, 1], several joined by /', '0.5/0.25'],
     ]);
   });
 
@@ -58,8 +62,14 @@ describe('an entry', () => {
       ['mode', 'mode', false],
       ['seed', 'seed', false],
       ['layer', 'layer', false],
+      ['shares', 'shares', false],
     ]);
-    expect(entry.options.map(({ description }) => description).slice(3)).toEqual(['how', 'which', 'where']);
+    expect(entry.options.map(({ description }) => description).slice(3)).toEqual([
+      'how',
+      'which',
+      'where',
+      'how much',
+    ]);
   });
 
   it('makes its reducer from text', () => {
@@ -67,6 +77,8 @@ describe('an entry', () => {
     expect(made).toEqual({ keepRatio: 0.5, mode: 'max', seed: 7, layer: -2 });
     entry.create({ count: '32' });
     expect(made).toEqual({ keepCount: 32 });
+    entry.create({ shares: '1/0.5/0' });
+    expect(made).toEqual({ shares: [1, 0.5, 0] });
     entry.create({ mass: '0.8' });
     expect(made).toEqual({ attentionMass: 0.8 });
     entry.create();
@@ -90,14 +102,20 @@ describe('an entry', () => {
   });
 
   it.each([
-    [{ kep: '0.5' }, 'one of its options (keep, count, mass, mode, seed, layer); received "kep"'],
-    [{ keepRatio: '0.5' }, 'one of its options (keep, count, mass, mode, seed, layer); received "keepRatio"'],
+    [{ kep: '0.5' }, 'one of its options (keep, count, mass, mode, seed, layer, shares); received "kep"'],
+    [
+      { keepRatio: '0.5' },
+      'one of its options (keep, count, mass, mode, seed, layer, shares); received "keepRatio"',
+    ],
     [{ keep: 'half' }, 'keep must be a number: (0, 1]; received "half"'],
     [{ seed: '' }, 'seed must be a number: 0, 1, 2, ...; received ""'],
     [{ seed: ' ' }, 'seed must be a number'],
     [{ seed: 'Infinity' }, 'seed must be a number'],
     [{ seed: '0.5' }, 'seed must be an integer'],
     [{ layer: '0' }, 'layer must be a whole number'],
+    [{ shares: '0.5/half' }, 'shares must be numbers: [0, 1], several joined by /; received "0.5/half"'],
+    [{ shares: '0.5/' }, 'shares must be numbers'],
+    [{ shares: '0.5/2' }, 'shares[1] must be a number in [0, 1]; received 2'],
     [{ mode: 'sum' }, "mode must be 'mean' or 'max'; received \"sum\""],
     [{ keep: '2' }, 'keep must be a number in (0, 1]'],
     [{ count: '1.5' }, 'count must be a positive integer'],

@@ -143,9 +143,15 @@ function describeOption(option: string, definition: OptionDefinition): TextOptio
     option,
     description,
     values,
-    default: byDefault === undefined ? '' : `${byDefault as string | number}`,
+    default: writeValue(byDefault),
     isBudget: group === BUDGET_GROUP,
   };
+}
+
+/** A value as people would write it. */
+function writeValue(value: unknown): string {
+  if (value === undefined) return '';
+  return Array.isArray(value) ? value.join('/') : `${value as string | number}`;
 }
 
 function parseOptions<Schema extends OptionsSchema>(
@@ -174,11 +180,18 @@ function parseValue(name: string, text: string, { kind, values }: OptionDefiniti
   switch (kind) {
     case 'choice':
       return text;
-    case 'number': {
-      const value = Number(text);
-      if (text.trim() === '' || !Number.isFinite(value))
-        throw new InvalidArgumentError(name, text, `a number: ${values}`);
-      return value;
-    }
+    case 'number':
+      return parseNumber(text) ?? refuse(name, text, `a number: ${values}`);
+    case 'numbers':
+      return text.split('/').map((each) => parseNumber(each) ?? refuse(name, text, `numbers: ${values}`));
   }
+}
+
+function parseNumber(text: string): number | undefined {
+  const value = Number(text);
+  return text.trim() === '' || !Number.isFinite(value) ? undefined : value;
+}
+
+function refuse(name: string, text: string, expected: string): never {
+  throw new InvalidArgumentError(name, text, expected);
 }

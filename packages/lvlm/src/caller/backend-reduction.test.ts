@@ -25,6 +25,8 @@ import { random, uniform } from '@foveate/baselines';
 import { pooling } from '@foveate/pooling';
 import { prumerge, prumergePlus } from '@foveate/prumerge';
 import { loadBackend, type BackendName } from '@foveate/tfjs';
+import { vispruner } from '@foveate/vispruner';
+import { visionzip } from '@foveate/visionzip';
 import { modelDirectory, questionsFile } from '@foveate/tiny-llava';
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
@@ -43,6 +45,8 @@ const calls: Record<string, TokenReducer[]> = {
   prumerge: [prumerge()],
   'prumerge, paper': [prumerge({ ...quarter, preset: 'paper' })],
   'prumerge-plus': [prumergePlus()],
+  visionzip: [visionzip(quarter)],
+  vispruner: [vispruner(quarter)],
   'pooling by mean': [pooling()],
   'pooling by maximum': [pooling({ mode: 'max' })],
   uniform: [uniform(quarter)],

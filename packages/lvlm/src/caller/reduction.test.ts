@@ -5,6 +5,7 @@ import {
   attentionReceived,
   attentionShare,
   classAttention,
+  clipTextEmbeddings,
   createPlan,
   createTokens,
   defineReducer,
@@ -17,6 +18,7 @@ import {
   similarityBy,
   projectedFeatures,
   selectionPlan,
+  SignalUnavailableError,
   textEmbeddings,
   type ReductionPlan,
   type Requirements,
@@ -339,6 +341,15 @@ describe('what a reducer sees', () => {
       (await lvlm.generate({ images: [picture(1)], prompt: PROMPT, maxNewTokens: 1 })).tokenIds,
     ).toHaveLength(1);
   });
+});
+
+test('a signal that no bundle computes is a typed error that says what there is, before an image is read', async () => {
+  const asks = reducer(({ length }) => identityPlan(length), { question: clipTextEmbeddings() });
+  for (const work of [lvlm.check([asks]), lvlm.generate({ images: [], prompt: PROMPT, reducers: [asks] })]) {
+    const error = await work.catch((reason: unknown) => reason);
+    expect(SignalUnavailableError.isInstance(error)).toBe(true);
+    expect(String(error)).toContain('option of mine that reads features, projectedFeatures, textEmbeddings');
+  }
 });
 
 describe('a reducer that fails ends its own call alone', () => {

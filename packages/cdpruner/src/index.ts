@@ -1,0 +1,2 @@
+export { cdpruner, cdprunerEntry } from './cdpruner.js';
+export type { CdprunerOptions } from './cdpruner.js';

@@ -1,0 +1,2 @@
+export { dart, dartEntry } from './dart.js';
+export type { DartOptions } from './dart.js';

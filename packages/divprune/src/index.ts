@@ -1,0 +1,2 @@
+export { divprune, divpruneEntry } from './divprune.js';
+export type { DivpruneOptions } from './divprune.js';

@@ -1,0 +1,2 @@
+export { hiprune, hipruneEntry } from './hiprune.js';
+export type { HipruneOptions } from './hiprune.js';

@@ -1,0 +1,2 @@
+export { priortr, priortrEntry } from './priortr.js';
+export type { PriortrOptions } from './priortr.js';

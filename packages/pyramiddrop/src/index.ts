@@ -1,0 +1,2 @@
+export { pyramiddrop, pyramiddropEntry } from './pyramiddrop.js';
+export type { PyramiddropOptions } from './pyramiddrop.js';

@@ -1,0 +1,2 @@
+export { scope, scopeEntry } from './scope.js';
+export type { ScopeOptions } from './scope.js';

@@ -1,0 +1,2 @@
+export { sparsevlm, sparsevlmEntry } from './sparsevlm.js';
+export type { SparsevlmOptions } from './sparsevlm.js';

@@ -1,0 +1,2 @@
+export { visionzip, visionzipEntry } from './visionzip.js';
+export type { VisionzipOptions } from './visionzip.js';

@@ -1,0 +1,2 @@
+export { vispruner, visprunerEntry } from './vispruner.js';
+export type { VisprunerOptions } from './vispruner.js';
