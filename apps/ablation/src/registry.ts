@@ -6,6 +6,8 @@ import { fopruRankEntry } from '@foveate/fopru-rank';
 import { fopruRowEntry } from '@foveate/fopru-row';
 import { poolingEntry } from '@foveate/pooling';
 import { prumergeEntry, prumergePlusEntry } from '@foveate/prumerge';
+import { earlyDropEntry } from '@foveate/early-drop';
+import { tomeEntry } from '@foveate/tome';
 import { fastervlmEntry } from '@foveate/fastervlm';
 import { hipruneEntry } from '@foveate/hiprune';
 import { dartEntry } from '@foveate/dart';
@@ -42,6 +44,8 @@ export const registry: ReducerRegistry = createRegistry(
     scopeEntry,
     visionzipEntry,
     visprunerEntry,
+    earlyDropEntry,
+    tomeEntry,
   ],
   [restoreEntry],
 );

@@ -64,8 +64,10 @@ export { plainProducts, similarityWith } from './row-similarity.js';
 export type { ComparedRows, SimilarityMeasure } from './row-similarity.js';
 export { referenceBackend } from './reference-backend.js';
 export type { HostTensor } from './reference-backend.js';
-export { topK } from './rules.js';
-export type { GraphRule, TopKRule } from './rules.js';
+export { checkMergeAmount, resolveMerging } from './merge-amount.js';
+export type { MergeAmount, MergeSchedule, ResolvedMerging } from './merge-amount.js';
+export { mergeBipartite, topK } from './rules.js';
+export type { GraphRule, MergeBipartiteRule, TopKRule } from './rules.js';
 export { seededNumbers } from './seeded-numbers.js';
 export { attentionGiven } from './signals/attention-given.js';
 export { attentionMap } from './signals/attention-map.js';
@@ -103,13 +105,15 @@ export {
   beforeLanguageLayer,
   beforeVisionLayer,
   checkSite,
+  insideVisionLayers,
   layerInTower,
   scaledLayer,
   siteId,
 } from './sites.js';
-export type { DeclaredSite, LanguageSite, ScaledLayer, Site, VisionSite } from './sites.js';
+export type { DeclaredSite, EveryLayerSite, LanguageSite, ScaledLayer, Site, VisionSite } from './sites.js';
 export { createTokens, similarityBy, readTokens, requestsOf } from './token-source.js';
 export type {
+  EncoderPlace,
   GivenSignal,
   SimilarityRequest,
   Similarity,

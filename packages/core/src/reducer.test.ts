@@ -13,14 +13,22 @@ import {
   type ReducerDefinition,
   type TokenReducer,
 } from './reducer.js';
-import { topK, type GraphRule } from './rules.js';
+import { mergeBipartite, topK, type GraphRule } from './rules.js';
 import { attentionGiven } from './signals/attention-given.js';
 import { attentionReceived } from './signals/attention-received.js';
 import { keys } from './signals/keys.js';
 import { promptAttention } from './signals/prompt-attention.js';
-import { atFeatures, beforeLanguageLayer, beforeVisionLayer, siteId, type Site } from './sites.js';
+import {
+  atFeatures,
+  beforeLanguageLayer,
+  beforeVisionLayer,
+  insideVisionLayers,
+  siteId,
+  type Site,
+} from './sites.js';
 import {
   createTokens,
+  requestsOf,
   similarityBy,
   type Similarity,
   type Requirements,
@@ -89,6 +97,14 @@ describe('defineReducer', () => {
 
   const attention = { attention: promptAttention() };
   const rule = topK('attention', { keepCount: 1 });
+  const merging = mergeBipartite('similar', { keepCount: 1 });
+
+  it('takes a rule by what is alike', () => {
+    const requires = { similar: similarityBy(keys({ layer: 'before', heads: 'mean' })) };
+    const reducer = defineReducer({ ...definition, at: [insideVisionLayers], requires, rule: merging });
+    expect(reducer.rule).toEqual({ rule: 'merge-bipartite', metric: 'similar', amount: { keepCount: 1 } });
+    expect(requestsOf(requires, insideVisionLayers)).toEqual([keys({ layer: 0, heads: 'mean' })]);
+  });
 
   it('takes a rule by one of its signals', () => {
     const at = [beforeLanguageLayer(2)];
@@ -128,6 +144,13 @@ describe('defineReducer', () => {
     ['an inherited name as score', { rule: topK('toString', { keepCount: 1 }) }, 'rule.score'],
     ['a score of rows', { requires: { attention: keys() }, rule }, 'rule.score'],
     ['a score of neighbours', { requires: { attention: similarityBy(keys()) }, rule }, 'rule.score'],
+    ['a metric that is not required', { rule: merging }, 'rule.metric must be the name of a similarity'],
+    ['a metric of values', { requires: { similar: keys() }, rule: merging }, 'rule.metric'],
+    [
+      'an amount that is none',
+      { requires: { similar: similarityBy(keys()) }, rule: { ...merging, amount: {} } as GraphRule },
+      'budget must be one of',
+    ],
     [
       'a rule without a budget',
       { requires: { attention: attentionGiven() }, rule: { ...rule, budget: {} } as GraphRule },

@@ -1,6 +1,7 @@
 import { checkBudget } from './budget.js';
 import { InvalidArgumentError, InvalidPlanError } from './errors.js';
 import { createPlan, type ReductionPlan } from './plan.js';
+import { checkMergeAmount } from './merge-amount.js';
 import type { GraphRule } from './rules.js';
 import type { SignalRequest } from './signals/define-signal.js';
 import { checkSite, siteId, siteMadeFor, type DeclaredSite, type Site } from './sites.js';
@@ -99,11 +100,23 @@ export function defineReducer<const R extends Requirements>(
   return Object.freeze({ ...definition, specificationVersion: 2 });
 }
 
-function checkRule({ score, budget }: GraphRule, requires: Requirements): void {
-  checkBudget(budget);
-  const required = Object.hasOwn(requires, score) ? requires[score] : undefined;
-  if (required && 'signal' in required && required.signal.shape.join() === 'N') return;
-  throw new InvalidArgumentError('rule.score', score, 'the name of a signal [N] in requires');
+function checkRule(rule: GraphRule, requires: Requirements): void {
+  const required = (name: string): Requirements[string] | undefined =>
+    Object.hasOwn(requires, name) ? requires[name] : undefined;
+  switch (rule.rule) {
+    case 'top-k': {
+      checkBudget(rule.budget);
+      const score = required(rule.score);
+      if (score && 'signal' in score && score.signal.shape.join() === 'N') return;
+      throw new InvalidArgumentError('rule.score', rule.score, 'the name of a signal [N] in requires');
+    }
+    case 'merge-bipartite': {
+      checkMergeAmount(rule.amount);
+      const metric = required(rule.metric);
+      if (metric && 'similarityBy' in metric) return;
+      throw new InvalidArgumentError('rule.metric', rule.metric, 'the name of a similarity in requires');
+    }
+  }
 }
 
 function checkRequires(argument: string, requires: Requirements): void {

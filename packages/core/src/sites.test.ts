@@ -5,6 +5,7 @@ import {
   beforeLanguageLayer,
   beforeVisionLayer,
   checkSite,
+  insideVisionLayers,
   layerInTower,
   scaledLayer,
   siteId,
@@ -21,6 +22,7 @@ const sites = [
   beforeLanguageLayer(-1),
   beforeLanguageLayer(2),
   beforeLanguageLayer(scaledLayer(2, 32)),
+  insideVisionLayers,
 ];
 
 it('a site is its tower and its layer', () => {
@@ -34,6 +36,20 @@ it('siteId tells sites apart', () => {
   expect(siteId(beforeLanguageLayer(2))).toBe('language@2');
   expect(new Set(sites.map(siteId)).size).toBe(sites.length);
   expect(siteId(structuredClone(atFeatures))).toBe(siteId(atFeatures));
+});
+
+it('inside every layer: planned for one after the other, from layer 0 on', () => {
+  expect(siteId(insideVisionLayers)).toBe('vision@within-every');
+  expect(siteMadeFor(insideVisionLayers)).toEqual({ tower: 'vision', layer: 0, within: true });
+  expect(siteId({ tower: 'vision', layer: 2, within: true })).not.toBe(siteId(beforeVisionLayer(2)));
+  expect(checkSite('at[0]', insideVisionLayers)).toBe(insideVisionLayers);
+  for (const wrong of [
+    { tower: 'language', layer: 'every', within: true },
+    { tower: 'vision', layer: 'every' },
+    { tower: 'vision', layer: 3, within: true },
+    { tower: 'vision', layer: 'features', within: true },
+  ])
+    expect(() => checkSite('at[0]', wrong as never)).toThrow(InvalidArgumentError);
 });
 
 describe('a layer that scales', () => {

@@ -13,6 +13,18 @@ export interface VisionSite {
   readonly tower: 'vision';
   /** From 1, or below 0: from the end, -1 the last layer. */
   readonly layer: number | 'features';
+  /**
+   * Set: not before that layer but inside it, behind the residual connection around its attention and before
+   * its MLP; then layers count from 0.
+   */
+  readonly within?: true;
+}
+
+/** Inside every layer of the vision encoder up to the one that makes the features, one after the other. */
+export interface EveryLayerSite {
+  readonly tower: 'vision';
+  readonly layer: 'every';
+  readonly within: true;
 }
 
 /** Inside the language model: before its layer `layer`, on all visual tokens of a prompt together. */
@@ -35,8 +47,11 @@ export interface ScaledLayer {
   readonly of: number;
 }
 
-/** A site as a method declares it: its layer may be one that scales with the depth of the model. */
-export type DeclaredSite = Site | { readonly tower: Site['tower']; readonly layer: ScaledLayer };
+/**
+ * A site as a method declares it: its layer may be one that scales with the depth of the model, or every one.
+ */
+export type DeclaredSite =
+  Site | EveryLayerSite | { readonly tower: Site['tower']; readonly layer: ScaledLayer };
 
 /**
  * A layer that scales with the depth of the model.
@@ -65,6 +80,16 @@ export function layerInTower(layer: number | ScaledLayer, count: number, tower: 
 export const atFeatures: VisionSite = Object.freeze({ tower: 'vision', layer: 'features' });
 
 /**
+ * Inside every layer of the vision encoder up to the one that makes the features, between attention and MLP:
+ * the method plans for each in turn, from layer 0 on.
+ */
+export const insideVisionLayers: EveryLayerSite = Object.freeze({
+  tower: 'vision',
+  layer: 'every',
+  within: true,
+});
+
+/**
  * Before a layer of the vision encoder.
  * @example
  * beforeVisionLayer(8) // layers 0 to 7 see every patch
@@ -87,16 +112,20 @@ export function beforeLanguageLayer<Layer extends number | ScaledLayer>(
 }
 
 /**
- * A site in a few characters, e.g. `vision@features`, `language@2`, `language@8/32`: equal exactly where two
- * sites are declared the same.
+ * A site in a few characters, e.g. `vision@features`, `language@2`, `language@8/32`, `vision@within-every`:
+ * equal exactly where two sites are declared the same.
  */
-export function siteId({ tower, layer }: DeclaredSite): string {
-  return `${tower}@${typeof layer === 'object' ? `${layer.layer}/${layer.of}` : layer}`;
+export function siteId(site: DeclaredSite): string {
+  const { tower, layer } = site;
+  const within = 'within' in site ? 'within-' : '';
+  return `${tower}@${within}${typeof layer === 'object' ? `${layer.layer}/${layer.of}` : layer}`;
 }
 
-/** The site in a model of the depth that the method was made for. */
+/** The site in a model of the depth that the method was made for; of every layer the first. */
 export function siteMadeFor(site: DeclaredSite): Site {
-  return typeof site.layer === 'object' ? ({ ...site, layer: site.layer.layer }) : (site as Site);
+  const { layer } = site;
+  if (layer === 'every') return { tower: 'vision', layer: 0, within: true };
+  return typeof layer === 'object' ? { ...site, layer: layer.layer } : site;
 }
 
 /**
@@ -105,14 +134,15 @@ export function siteMadeFor(site: DeclaredSite): Site {
  * @throws InvalidArgumentError on another tower, and on layer 0, before which no layer could say what matters
  */
 export function checkSite(argument: string, site: DeclaredSite): DeclaredSite {
-  const { tower, layer } = Object(site) as Partial<DeclaredSite>;
+  const { tower, layer, within } = Object(site) as Partial<Record<'tower' | 'layer' | 'within', unknown>>;
+  if (tower === 'vision' && layer === 'every' && within) return site;
   const numbered = typeof layer === 'object' ? isScaled(layer) : Number.isSafeInteger(layer) && layer !== 0;
-  if ((tower === 'vision' && (numbered || layer === 'features')) || (tower === 'language' && numbered))
-    return site;
+  const isVision = tower === 'vision' && (numbered || layer === 'features');
+  if (!within && (isVision || (tower === 'language' && numbered))) return site;
   throw new InvalidArgumentError(
     argument,
     site,
-    "{ tower: 'vision', layer: 'features' } or { tower: 'vision' | 'language', layer } with a whole number that is not 0, or scaledLayer(layer, of)",
+    "{ tower: 'vision', layer: 'features' }, insideVisionLayers, or { tower: 'vision' | 'language', layer } with a whole number that is not 0, or scaledLayer(layer, of)",
   );
 }
 

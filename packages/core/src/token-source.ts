@@ -18,6 +18,14 @@ export interface Span {
   readonly length: number;
 }
 
+/** Where tokens are inside a layer of the vision encoder. */
+export interface EncoderPlace {
+  /** Layers up to the one that makes the features. */
+  readonly layers: number;
+  /** Tokens before the first patch, which no method sees: 1 for a class token, 0 for none. */
+  readonly prefixTokens: number;
+}
+
 /** How many tokens there are, how they lie, and which image they are of. */
 export interface TokenLayout {
   /** N >= 1 */
@@ -41,6 +49,8 @@ export interface TokenLayout {
    * ascending. Absent outside the language model.
    */
   readonly places?: Uint32Array;
+  /** Absent but inside a layer of the vision encoder. */
+  readonly encoder?: EncoderPlace;
   /** Hash of the decoded image: the seed of anything random. */
   readonly imageHash: string;
 }
@@ -140,6 +150,8 @@ export interface TokensInit {
   readonly entered?: number;
   /** Default: none. */
   readonly places?: Uint32Array;
+  /** Default: none. */
+  readonly encoder?: EncoderPlace;
   /** Default: the empty string. */
   readonly imageHash?: string;
   /** Default: none. Values are checked when a method reads them. */
@@ -178,7 +190,8 @@ export function createTokens(init: TokensInit): TokenSource {
 }
 
 /** The layout alone, without what else an object has. */
-function layoutOf({ length, grid, spans, sizes, entered, places, imageHash }: TokenLayout): TokenLayout {
+function layoutOf(layout: TokenLayout): TokenLayout {
+  const { length, grid, spans, sizes, entered, places, encoder, imageHash } = layout;
   return {
     length,
     ...(grid && { grid }),
@@ -186,6 +199,7 @@ function layoutOf({ length, grid, spans, sizes, entered, places, imageHash }: To
     ...(sizes && { sizes }),
     ...(entered !== undefined && { entered }),
     ...(places && { places }),
+    ...(encoder && { encoder }),
     imageHash,
   };
 }
@@ -233,7 +247,8 @@ export function requestsOf(requires: Requirements, declared: DeclaredSite): Sign
  * @throws InvalidArgumentError on a length below 1, a grid that does not hold the tokens, spans that do not
  * tile them, sizes or places that are not one a token, a hash that is no string
  */
-function checkLayout({ length, grid, spans, sizes, entered = length, places, imageHash }: TokenLayout): void {
+function checkLayout(layout: TokenLayout): void {
+  const { length, grid, spans, sizes, entered = layout.length, places, encoder, imageHash } = layout;
   if (!(Number.isSafeInteger(length) && length >= 1)) {
     throw new InvalidArgumentError('tokens.length', length, 'a positive integer');
   }
@@ -272,6 +287,13 @@ function checkLayout({ length, grid, spans, sizes, entered = length, places, ima
       `ascending, one for each of the ${length} tokens`,
     );
   }
+  if (encoder && !(isCount(encoder.layers, 1) && isCount(encoder.prefixTokens, 0))) {
+    throw new InvalidArgumentError('tokens.encoder', encoder, 'whole numbers of layers and prefix tokens');
+  }
   if (typeof imageHash !== 'string')
     throw new InvalidArgumentError('tokens.imageHash', imageHash, 'a string');
+}
+
+function isCount(value: number, from: number): boolean {
+  return Number.isSafeInteger(value) && value >= from;
 }

@@ -32,6 +32,7 @@ export function carryTokens(tokens: TokenSource, plan: ReductionPlan): TokenSour
       ...(tokens.entered !== undefined && { entered: tokens.entered }),
       ...(tokens.places &&
         isAscending(plan.anchors) && { places: plan.anchors.map((anchor) => tokens.places?.[anchor] ?? 0) }),
+      ...(tokens.encoder && { encoder: tokens.encoder }),
       imageHash: tokens.imageHash,
     }),
     signal: async (request) => {

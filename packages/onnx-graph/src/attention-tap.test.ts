@@ -4,6 +4,8 @@ import {
   AttributeProto_AttributeType as Type,
   AttributeProtoSchema,
   ModelProtoSchema,
+  TensorProto_DataType as DataType,
+  TensorProtoSchema,
   type NodeProto,
 } from 'onnx-buf';
 import { expect, test } from 'vitest';
@@ -14,6 +16,7 @@ import { addSignals, findVisionEncoder, OnnxStructureError, parseModel } from '.
 function tap(name: string, change: (node: NodeProto) => void): void {
   const proto = fromBinary(ModelProtoSchema, readFileSync(fixture(`${name}.onnx`)));
   for (const node of proto.graph?.node ?? []) if (node.opType.endsWith('Attention')) change(node);
+  proto.graph?.initializer.push(create(TensorProtoSchema, { name: 'booleans', dataType: DataType.BOOL }));
   const model = parseModel(toBinary(ModelProtoSchema, proto));
   addSignals(model, findVisionEncoder(model), [{ name: 'attentionReceived' }]);
 }
@@ -21,17 +24,20 @@ function tap(name: string, change: (node: NodeProto) => void): void {
 const flag = (name: string) => (node: NodeProto) => {
   node.attribute.push(create(AttributeProtoSchema, { name, type: Type.INT, i: 1n }));
 };
-const mask = (position: number) => (node: NodeProto) => {
-  while (node.input.length < position) node.input.push('');
-  node.input[position] = 'pixel_values';
-};
+const mask =
+  (position: number, name: string = 'pixel_values') =>
+  (node: NodeProto) => {
+    while (node.input.length < position) node.input.push('');
+    node.input[position] = name;
+  };
 
 test.each([
   ['clip-ms-attention', 'a mask', mask(3), /Attention .* with a mask or a cache/],
-  ['clip-ms-attention', 'an additive mask', mask(5), /a mask or a cache/],
+  ['clip-ms-attention', 'a past', mask(4), /a mask or a cache/],
   ['clip-ms-attention', 'a causal mask', flag('unidirectional'), /"unidirectional"/],
   ['clip-ms-multi-head-attention', 'padding', mask(4), /a mask or a cache/],
-  ['clip-sdpa-dynamo-23', 'a mask', mask(3), /a mask or a cache/],
+  ['clip-sdpa-dynamo-23', 'a cache', mask(4), /a mask or a cache/],
+  ['clip-sdpa-dynamo-23', 'a mask of booleans', mask(3, 'booleans'), /not added to its scores/],
   ['clip-sdpa-dynamo-23', 'a causal mask', flag('is_causal'), /"is_causal"/],
 ])('%s with %s: scores from queries and keys alone would be wrong', (name, _, change, message) => {
   const tapped = (): void => {

@@ -2,10 +2,11 @@
  * Takes the probabilities, keys and queries of an attention out of the graph or, where a fused operator hides
  * them, computes them beside it.
  */
+import { BIAS_INPUT } from './attention-bias.js';
 import { layout, type AttentionNodes } from './attention.js';
 import { OnnxStructureError } from './errors.js';
 import type { GraphEditor } from './graph-editor.js';
-import { attribute, describeNode } from './graph-index.js';
+import { attribute, describeNode, FLOATS } from './graph-index.js';
 
 /**
  * Where the tensors of one attention come out of the graph. All of it is added once, however often it is
@@ -38,7 +39,9 @@ export class AttentionTap {
         scale === 0
           ? editor.add('Div', [query, this.rootOfLength(query)])
           : editor.add('Mul', [query, editor.float([scale])]);
-      return editor.softmax(editor.add('MatMul', [scaled, keys]));
+      const scores = editor.add('MatMul', [scaled, keys]);
+      const bias = node.input[BIAS_INPUT[form]] ?? '';
+      return editor.softmax(bias === '' ? scores : editor.add('Add', [scores, editor.toFloat32(bias)]));
     });
   }
 
@@ -184,13 +187,16 @@ export class AttentionTap {
   /** The scores are computed beside a fused operator from queries and keys alone. */
   #refuseMasks(): void {
     const masks = {
-      'ai.onnx.Attention': [3, 4],
-      'com.microsoft.Attention': [3, 4, 5],
-      'com.microsoft.MultiHeadAttention': [4, 5, 6],
+      'ai.onnx.Attention': [4, 5, 6],
+      'com.microsoft.Attention': [3, 4, 6],
+      'com.microsoft.MultiHeadAttention': [4, 6, 7],
     };
     const { form, node } = this.#attention;
     if (form === 'softmax') return;
     if (masks[form].some((i) => (node.input[i] ?? '') !== '')) throw this.#unsupported('a mask or a cache');
+    const bias = node.input[BIAS_INPUT[form]] ?? '';
+    if (bias !== '' && !FLOATS.has(this.#editor.index.elementType(bias) ?? 0))
+      throw this.#unsupported('a mask that is not added to its scores');
     for (const name of ['is_causal', 'unidirectional', 'do_rotary']) {
       if (Number(attribute(node, name)?.i ?? 0) !== 0) throw this.#unsupported(`"${name}"`);
     }

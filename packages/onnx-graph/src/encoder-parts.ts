@@ -4,7 +4,7 @@ import { tokensOf } from './attention.js';
 import { OnnxArgumentError, OnnxStructureError } from './errors.js';
 import { copyNode, valueInfo, type GraphEditor } from './graph-editor.js';
 import { allInputs, describeNode, tensorShape, type GraphIndex } from './graph-index.js';
-import { droppedPrefix, type LocatedEncoder } from './vision-encoder.js';
+import { droppedPrefix, isResidual, type LocatedEncoder, type VisionEncoder } from './vision-encoder.js';
 
 /**
  * The tensors [B, S, D] that carry the hidden state into a layer, prefix tokens first: one, or two where the
@@ -26,14 +26,7 @@ export function encoderEntry(
       `a whole number from 1 to ${last}, the layer that makes the features`,
     );
   }
-  if (encoder.classToken === 'kept') {
-    throw new OnnxStructureError(
-      index.model.file,
-      'features of patches alone',
-      'a class token among them',
-      'Export the model with vision_feature_select_strategy "default".',
-    );
-  }
+  refuseKeptClassToken(index, encoder);
   const { node: target } = attentions[layer];
   const upstream = new Set(index.ancestors(target.output));
   const node = line.findLast((one) => one !== target && upstream.has(one));
@@ -45,6 +38,54 @@ export function encoderEntry(
     `the hidden state that enters layer ${layer}`,
     'none that everything goes through',
     'Encoders whose layers share more than the hidden state are not supported.',
+  );
+}
+
+/** @throws OnnxStructureError where the class token is among the features */
+export function refuseKeptClassToken(index: GraphIndex, { classToken }: VisionEncoder): void {
+  if (classToken !== 'kept') return;
+  throw new OnnxStructureError(
+    index.model.file,
+    'features of patches alone',
+    'a class token among them',
+    'Export the model with vision_feature_select_strategy "default".',
+  );
+}
+
+/**
+ * The tensors [B, S, D] between a layer's attention and its MLP, as {@link encoderEntry} has those before it:
+ * what the residual connection around the attention makes.
+ * @param argument how messages call the layer
+ * @throws OnnxArgumentError unless it is one up to that which makes the features
+ * @throws OnnxStructureError where there is no such connection
+ */
+export function layerMiddle(
+  { encoder, index, attentions }: LocatedEncoder,
+  layer: number,
+  argument: string,
+): readonly string[] {
+  const last = encoder.featuresLayer;
+  if (!Number.isInteger(layer) || layer < 0 || layer > last) {
+    throw new OnnxArgumentError(
+      argument,
+      layer,
+      `a whole number from 0 to ${last}, the layer that makes the features`,
+    );
+  }
+  refuseKeptClassToken(index, encoder);
+  const flow = index.dependents([encoder.input]);
+  const behind = index.dependents(attentions[layer].result.output);
+  const node = index.nodes.find((one) => {
+    const joined = one.input.slice(0, 2).filter((name) => behind.has(name));
+    return joined.length === 1 && isResidual(one, flow);
+  });
+  const middle = (node?.output ?? []).filter((name) => index.consumers(name).length > 0);
+  if (middle.length > 0) return middle;
+  throw new OnnxStructureError(
+    index.model.file,
+    `the residual connection around the attention of layer ${layer}`,
+    'none',
+    'Encoders without residual connections are not supported.',
   );
 }
 
@@ -69,32 +110,91 @@ export function outputsAround(
  */
 export function appendLaterLayers(
   editor: GraphEditor,
-  { attentions }: LocatedEncoder,
+  located: LocatedEncoder,
   layer: number,
   entry: readonly string[],
   hidden: readonly string[],
 ): void {
   const { index } = editor;
   const outputs = new Set(outputsAround(index, entry).later.map(({ name }) => name));
-  const names = new Map(entry.map((name, i) => [name, hidden[i]]));
+  const copy = new LayerCopy(editor, outputs, tokensAt(located, layer, entry));
+  copy.replace(entry, hidden);
+  copy.append(index.ancestors(outputs, new Set(entry)));
+}
+
+/** S, where the graph has it as a constant. */
+export function tokensAt(
+  { index, attentions }: LocatedEncoder,
+  layer: number,
+  entry: readonly string[],
+): number | undefined {
   const stated = tensorShape(index.valueInfo(entry[0]))?.at(1);
-  const tokens = typeof stated === 'number' ? stated : tokensOf(index, attentions[layer]);
-  for (const node of index.ancestors(outputs, new Set(entry))) {
-    if (!allInputs(node).some((name) => names.has(name))) continue; // weights, and what is known of the pixels
-    refuseSubgraph(index, node);
-    for (const output of node.output.filter((name) => name !== '')) {
-      names.set(output, outputs.has(output) ? output : editor.name(output));
-      editor.stateAs(names.get(output) ?? '', output);
+  return typeof stated === 'number' ? stated : tokensOf(index, attentions[layer]);
+}
+
+/** Nodes appended once more, reading other tensors than they did. */
+export class LayerCopy {
+  readonly #editor: GraphEditor;
+  readonly #outputs: ReadonlySet<string>;
+  readonly #tokens: number | undefined;
+  readonly #names = new Map<string, string>();
+  readonly #copied = new Set<NodeProto>();
+
+  /**
+   * @param outputs what keeps its name
+   * @param tokens S, where the graph has it as a constant
+   */
+  constructor(editor: GraphEditor, outputs: ReadonlySet<string>, tokens: number | undefined) {
+    this.#editor = editor;
+    this.#outputs = outputs;
+    this.#tokens = tokens;
+  }
+
+  /** What is read from now on in place of tensors of the original. */
+  replace(tensors: readonly string[], by: readonly string[]): void {
+    for (const [i, name] of tensors.entries()) this.#names.set(name, by[i]);
+  }
+
+  /** What stands for a tensor of the original. */
+  nameOf(tensor: string): string {
+    return this.#names.get(tensor) ?? tensor;
+  }
+
+  /**
+   * Appends those of the nodes that read what was replaced, each once.
+   * @param change what else becomes of a node, whose inputs are those of the copy
+   * @throws OnnxStructureError where a number of tokens stands where it cannot be left open
+   */
+  append(
+    nodes: readonly NodeProto[],
+    change: (node: NodeProto, input: readonly string[]) => Partial<NodeProto> = () => ({}),
+  ): void {
+    for (const node of nodes) {
+      // Weights, and what is known of the pixels, stay.
+      if (this.#copied.has(node) || !allInputs(node).some((name) => this.#names.has(name))) continue;
+      this.#copied.add(node);
+      this.#append(node, change);
     }
-    const input = node.input.map((name) => names.get(name) ?? name);
-    const output = node.output.map((name) => names.get(name) ?? name);
+  }
+
+  #append(node: NodeProto, change: (node: NodeProto, input: readonly string[]) => Partial<NodeProto>): void {
+    const editor = this.#editor;
+    refuseSubgraph(editor.index, node);
+    for (const output of node.output.filter((name) => name !== '')) {
+      const name = this.#outputs.has(output) ? output : editor.name(output);
+      this.#names.set(output, name);
+      editor.stateAs(name, output);
+    }
+    const input = node.input.map((name) => this.nameOf(name));
+    const output = node.output.map((name) => this.nameOf(name));
     editor.append(
       copyNode(node, {
         name: editor.name(node.opType),
         input,
         output,
-        ...freeReshape(editor, node, input, tokens),
+        ...freeReshape(editor, node, input, this.#tokens),
         ...openEnded(editor, node, input),
+        ...change(node, input),
       }),
     );
   }

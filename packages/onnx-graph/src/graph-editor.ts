@@ -19,6 +19,8 @@ import { withGraph, type OnnxModel } from './model.js';
 
 /** The oldest operator set whose Slice and TopK have the form used here. */
 const MIN_OPSET = 11;
+/** An end that Slice takes for the last. */
+const END = 2 ** 31 - 1;
 
 type Attributes = Readonly<Record<string, number | readonly number[]>>;
 
@@ -33,6 +35,7 @@ export class GraphEditor {
   readonly #names = new Set<string>();
   readonly #nodes: NodeProto[] = [];
   readonly #initializers: TensorProto[] = [];
+  readonly #ints = new Map<string, string>();
   readonly #outputs: ValueInfoProto[] = [];
   readonly #stated: ValueInfoProto[] = [];
 
@@ -60,10 +63,14 @@ export class GraphEditor {
     return this.#constant({ dataType: DataType.FLOAT, dims: dims.map(BigInt), floatData: [...values] });
   }
 
-  /** A constant vector of int64. */
+  /** A constant vector of int64; the same for the same numbers. */
   ints(values: readonly number[]): string {
+    const known = this.#ints.get(values.join());
+    if (known !== undefined) return known;
     const dims = [BigInt(values.length)];
-    return this.#constant({ dataType: DataType.INT64, dims, int64Data: values.map(BigInt) });
+    const made = this.#constant({ dataType: DataType.INT64, dims, int64Data: values.map(BigInt) });
+    this.#ints.set(values.join(), made);
+    return made;
   }
 
   /**
@@ -88,19 +95,57 @@ export class GraphEditor {
     const type = info?.type?.value;
     const shape = tensorShape(info);
     if (type?.case !== 'tensorType' || shape === null) return;
-    const free = shape.map((_, axis) => `${tensor}_${axis}`);
-    this.#stated.push(valueInfo(tensor, type.value.elemType, free));
+    this.state(tensor, type.value.elemType, shape.length);
+  }
+
+  /** States type and number of dimensions of a tensor. */
+  state(tensor: string, elemType: number, rank: number): void {
+    const free = Array.from({ length: rank }, (_, axis) => `${tensor}_${axis}`);
+    this.#stated.push(valueInfo(tensor, elemType, free));
   }
 
   /** A reduction over one axis, which disappears. */
-  reduce(opType: 'ReduceL1' | 'ReduceL2' | 'ReduceMean' | 'ReduceSum', x: string, axis: number): string {
+  reduce(
+    opType: 'ReduceL1' | 'ReduceL2' | 'ReduceMax' | 'ReduceMean' | 'ReduceSum',
+    x: string,
+    axis: number,
+  ): string {
     const axesAreInput = this.#opset >= (opType === 'ReduceSum' ? 13 : 18);
     if (axesAreInput) return this.add(opType, [x, this.ints([axis])], { keepdims: 0 });
     return this.add(opType, [x], { axes: [axis], keepdims: 0 });
   }
 
+  /** `x` without an axis of length 1. */
+  squeeze(x: string, axis: number): string {
+    return this.#withAxis('Squeeze', x, axis);
+  }
+
+  /** `x` with a further axis of length 1. */
+  unsqueeze(x: string, axis: number): string {
+    return this.#withAxis('Unsqueeze', x, axis);
+  }
+
+  #withAxis(opType: 'Squeeze' | 'Unsqueeze', x: string, axis: number): string {
+    if (this.#opset >= 13) return this.add(opType, [x, this.ints([axis])]);
+    return this.add(opType, [x], { axes: [axis] });
+  }
+
+  /** Every other entry of `x` along its first axis, from `start` to `end`, a vector of one int64. */
+  everyOther(x: string, start: number, end: string = this.ints([END])): string {
+    return this.add('Slice', [x, this.ints([start]), end, this.ints([0]), this.ints([2])]);
+  }
+
+  /** What of `x` is before and behind `at`, a vector of one int64, along the first axis. */
+  parted(x: string, at: string): readonly [string, string] {
+    const axis = this.ints([0]);
+    return [
+      this.add('Slice', [x, this.ints([0]), at, axis]),
+      this.add('Slice', [x, at, this.ints([END]), axis]),
+    ];
+  }
+
   /** `x[..., start:end, ...]` along one axis; without `end`, to the end. */
-  slice(x: string, axis: number, start: number, end: number = 2 ** 31 - 1): string {
+  slice(x: string, axis: number, start: number, end: number = END): string {
     return this.add('Slice', [x, this.ints([start]), this.ints([end]), this.ints([axis])]);
   }
 
@@ -132,7 +177,7 @@ export class GraphEditor {
 
   /** The last `count` entries of `x` along one axis, `count` a vector of one int64. */
   last(x: string, axis: number, count: string): string {
-    const end = this.ints([2 ** 31 - 1]);
+    const end = this.ints([END]);
     return this.add('Slice', [x, this.add('Neg', [count]), end, this.ints([axis])]);
   }
 

@@ -1,4 +1,5 @@
 import {
+  TensorProto_DataType as DataType,
   type AttributeProto,
   type GraphProto,
   type NodeProto,
@@ -11,6 +12,14 @@ import { tensorValues } from './tensor.js';
 
 /** Operators that read a tensor's shape and not its values. */
 export const SHAPE_READERS: ReadonlySet<string> = new Set(['Shape', 'Size']);
+
+/** Element types that are floats. */
+export const FLOATS: ReadonlySet<number> = new Set([
+  DataType.FLOAT,
+  DataType.FLOAT16,
+  DataType.BFLOAT16,
+  DataType.DOUBLE,
+]);
 
 /** Operators whose first output has neither the type of their first operand nor one they state. */
 const CHANGES_TYPE =
@@ -191,6 +200,7 @@ export class GraphIndex {
       case 'Where':
         return this.rank(second) ?? this.rank(node.input[2]);
       case 'Cast':
+      case 'Concat':
       case 'Dropout':
       case 'FusedMatMul':
       case 'Identity':

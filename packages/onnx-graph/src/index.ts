@@ -5,6 +5,8 @@ export type { DecoderSignal, DecoderSignalRequest } from './decoder-signals/deco
 export { findDecoder, type Decoder, type DecoderAttentionForm, type DecoderLayer } from './decoder.js';
 export { describeModel, type ModelDescription, type TensorDescription } from './describe.js';
 export { OnnxArgumentError, OnnxFileError, OnnxGraphError, OnnxStructureError } from './errors.js';
+export { weighSizes, type WeighedEncoder } from './weigh-sizes.js';
+export { mergeEncoder, type MergedEncoder } from './merge-encoder.js';
 export { parseModel, serializeModel, type OnnxModel, type SerializedModel } from './model.js';
 export type { PromptRows } from './prompt-attention.js';
 export { pruneDecoder, type DecoderPruning, type PrunedDecoder, type PruningNames } from './prune-decoder.js';

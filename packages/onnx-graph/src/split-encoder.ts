@@ -3,7 +3,13 @@
  * outside.
  */
 import { TensorProto_DataType as DataType } from 'onnx-buf';
-import { appendLaterLayers, encoderEntry, outputsAround, withFreeShape } from './encoder-parts.js';
+import {
+  appendLaterLayers,
+  encoderEntry,
+  layerMiddle,
+  outputsAround,
+  withFreeShape,
+} from './encoder-parts.js';
 import { OnnxStructureError } from './errors.js';
 import { GraphEditor, valueInfo } from './graph-editor.js';
 import { addedNodes, entering, hiddenShape, hiddenState, inputsOf, withNodes } from './graph-parts.js';
@@ -32,12 +38,20 @@ export interface SplitEncoderLayers {
  *
  * @param options - which output has the features, see findVisionEncoder
  * @param layer - from 1 to the layer that makes the features
+ * @param where - before that layer; or within it, between its attention and its MLP, then from 0: the upper
+ * part's layers are those behind it
  * @throws OnnxArgumentError where the layer is out of range
- * @throws OnnxStructureError where the encoder cannot be cut before that layer
+ * @throws OnnxStructureError where the encoder cannot be cut there
  */
-export function splitEncoder(model: OnnxModel, options: FindOptions, layer: number): SplitEncoderLayers {
+export function splitEncoder(
+  model: OnnxModel,
+  options: FindOptions,
+  layer: number,
+  where: 'before' | 'within' = 'before',
+): SplitEncoderLayers {
   const located = locateEncoder(model, options);
-  const entry = encoderEntry(located, layer, 'layer');
+  const entry =
+    where === 'before' ? encoderEntry(located, layer, 'layer') : layerMiddle(located, layer, 'layer');
   const residual = hiddenState(located.index, entry, layer);
   const lower = lowerPart(located, entry, residual);
   return { ...lower, upper: upperPart(located, layer, entry, residual, lower.hidden) };
@@ -66,7 +80,7 @@ function upperPart(
   residual: string,
   hidden: string,
 ): OnnxModel {
-  const { index } = located;
+  const { index, encoder } = located;
   const editor = new GraphEditor(index);
   const cast = editor.add('Cast', [hidden], { to: index.elementType(residual) ?? DataType.FLOAT });
   appendLaterLayers(editor, located, layer, entry, entering(editor, entry, residual, cast));
@@ -74,8 +88,9 @@ function upperPart(
   const { added, read } = addedNodes(index.model, graph);
   const constants = index.ancestors(read.filter((name) => name !== hidden));
   const node = [...constants, ...added];
-  const [pixels] = inputsOf(index, constants);
-  if (pixels as typeof pixels | undefined) {
+  const given = inputsOf(index, constants);
+  const pixels = given.find(({ name }) => name === encoder.input);
+  if (pixels) {
     throw new OnnxStructureError(
       index.model.file,
       'a cut that only the hidden state goes through',
@@ -86,7 +101,7 @@ function upperPart(
   return withNodes(index.model, {
     ...graph,
     node,
-    input: [valueInfo(hidden, DataType.FLOAT, hiddenShape(index, residual))],
+    input: [valueInfo(hidden, DataType.FLOAT, hiddenShape(index, residual)), ...given],
     output: outputsAround(index, entry).later.map((info) => withFreeShape(info, DataType.FLOAT)),
   });
 }

@@ -3,11 +3,11 @@
  * that the projector reads, and how many tokens before the patches are dropped on the way. No name of a node
  * or tensor is looked at, apart from the output's own.
  */
-import { TensorProto_DataType as DataType, type NodeProto } from 'onnx-buf';
+import type { NodeProto } from 'onnx-buf';
 import { findAttentions, layout, type AttentionForm, type AttentionNodes } from './attention.js';
 import { strand } from './dominators.js';
 import { OnnxArgumentError, OnnxStructureError } from './errors.js';
-import { attribute, GraphIndex, operatorName } from './graph-index.js';
+import { attribute, FLOATS, GraphIndex, operatorName } from './graph-index.js';
 import type { OnnxModel } from './model.js';
 import { isPerToken } from './per-token.js';
 
@@ -73,12 +73,6 @@ const SKIP_NORMALIZATIONS = new Set(['SkipLayerNormalization', 'SkipSimplifiedLa
 const NORMALIZATIONS = new Set(['LayerNormalization', 'SimplifiedLayerNormalization', 'RMSNormalization']);
 /** Operators that apply weights; none stands between the features and the dropping of prefix tokens. */
 const WEIGHTED = new Set(['MatMul', 'Gemm', 'Conv', 'FusedMatMul', 'MatMulNBits', 'MatMulInteger']);
-const FLOATS: ReadonlySet<number> = new Set([
-  DataType.FLOAT,
-  DataType.FLOAT16,
-  DataType.BFLOAT16,
-  DataType.DOUBLE,
-]);
 
 /**
  * Finds the encoder, its attention layers, the features and the projector.
@@ -217,11 +211,9 @@ function locateFeatures(
   output: string,
 ): Features {
   const behind = index.dependents(nearest.result.output);
-  const isResidual = (node: NodeProto): boolean =>
-    node.output.some((tensor) => behind.has(tensor)) &&
-    (SKIP_NORMALIZATIONS.has(node.opType) ||
-      (node.opType === 'Add' && node.input.every((tensor) => flow.has(tensor))));
-  const around = line.findIndex(isResidual);
+  const endsBranch = (node: NodeProto): boolean =>
+    node.output.some((tensor) => behind.has(tensor)) && isResidual(node, flow);
+  const around = line.findIndex(endsBranch);
   if (around < 0) {
     throw new OnnxStructureError(
       index.model.file,
@@ -231,7 +223,7 @@ function locateFeatures(
     );
   }
   const drop = line.findIndex((node, i) => i > around && droppedPrefix(index, node) > 0);
-  const next = line.findIndex((node, i) => i > around && isResidual(node));
+  const next = line.findIndex((node, i) => i > around && endsBranch(node));
   const residual = next > 0 && (drop < 0 || next < drop) ? next : around;
   const weights = line.findIndex((node, i) => i > residual && WEIGHTED.has(node.opType));
   const dropping = drop > residual && (weights < 0 || drop < weights) ? line[drop] : undefined;
@@ -246,6 +238,14 @@ function locateFeatures(
     );
   }
   return { tensor: tensors[0], prefixTokens: dropping ? droppedPrefix(index, dropping) : 0, residual };
+}
+
+/** Whether a node adds two tensors of the flow, as the end of a residual branch does. */
+export function isResidual(node: NodeProto, flow: ReadonlySet<string>): boolean {
+  return (
+    SKIP_NORMALIZATIONS.has(node.opType) ||
+    (node.opType === 'Add' && node.input.every((tensor) => flow.has(tensor)))
+  );
 }
 
 /** Position of the last node of a normalisation that directly follows position `i`, or `i`. */

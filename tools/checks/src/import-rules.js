@@ -36,7 +36,7 @@ const rules = {
   '@foveate/lvlm': {
     internal: ['@foveate/core', '@foveate/onnx-graph'],
     builtins: true,
-    tests: [...reducers, '@foveate/tfjs', '@foveate/tiny-llava'],
+    tests: [...reducers, '@foveate/early-drop', '@foveate/tfjs', '@foveate/tiny-llava', '@foveate/tome'],
   },
   '@foveate/tfjs': {
     internal: ['@foveate/core'],

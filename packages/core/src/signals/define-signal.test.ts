@@ -91,7 +91,12 @@ describe('defineSignal', () => {
     ['null', queries, { heads: null }, 'queries.heads must be joined or mean; received null'],
     ['a layer where there is none', features, { layer: 3 }, 'features.layer must be absent'],
     ['a layer of all layers', attentionShare, { layer: 'features' }, 'attentionShare.layer must be absent'],
-    ['half a layer', queries, { layer: 1.5 }, "a whole number, 'features', 'before' or scaledLayer(layer, of); received 1.5"],
+    [
+      'half a layer',
+      queries,
+      { layer: 1.5 },
+      "a whole number, 'features', 'before' or scaledLayer(layer, of); received 1.5",
+    ],
     ['a layer in words', queries, { layer: 'last' }, 'queries.layer must be a whole number'],
     [
       'features of a language model',

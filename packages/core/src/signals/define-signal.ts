@@ -182,8 +182,8 @@ export function signalId({ signal, layer, parameters }: SignalRequest): string {
 }
 
 /**
- * The same request with `'before'` replaced by the layer just before a site, whose output the site reduces,
- * and `'next'` by the one behind it.
+ * The same request with `'before'` replaced by the layer just before a site, whose output the site reduces
+ * (of a site inside a layer that layer, whose attention has run), and `'next'` by the one behind it.
  * @param site of a layer counted from the start
  * @throws InvalidArgumentError where the signal's layers are not in the site's tower
  */
@@ -194,7 +194,8 @@ export function requestAt(request: SignalRequest, site: Site): SignalRequest {
     throw new InvalidArgumentError(`${signal.name}.layer`, layer, `the number of a layer at ${siteId(site)}`);
   }
   if (site.layer === 'features') return { ...request, layer: 'features' };
-  return { ...request, layer: layer === 'next' ? site.layer : site.layer - 1 };
+  const isOwn = layer === 'next' || ('within' in site && site.within);
+  return { ...request, layer: isOwn ? site.layer : site.layer - 1 };
 }
 
 /**

@@ -157,7 +157,9 @@ describe('at two sites:', () => {
     it('every case at each of them', () => {
       const names = cases.map(({ name }) => name);
       expect(names).toContain('site 1 of 2: refuses attentionReceived@2:patches with NaN with a typed error');
-      expect(names).toContain('site 2 of 2: refuses attentionReceived@features:patches with NaN with a typed error');
+      expect(names).toContain(
+        'site 2 of 2: refuses attentionReceived@features:patches with NaN with a typed error',
+      );
       expect(names.filter((name) => name.startsWith('site 1 of 2: '))).toHaveLength(names.length / 2);
     });
   });

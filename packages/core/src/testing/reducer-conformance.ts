@@ -3,6 +3,7 @@ import { resolveBudget, type Budget } from '../budget.js';
 import { FoveateError, GridRequiredError, InvalidArgumentError } from '../errors.js';
 import { isIdentity, isSelection, type Grid, type ReductionPlan } from '../plan.js';
 import { planTokens, type TokenReducer } from '../reducer.js';
+import type { GraphRule, TopKRule } from '../rules.js';
 import { requestAt, signalId, type SignalRequest } from '../signals/define-signal.js';
 import { checkSite, siteId, siteMadeFor, type DeclaredSite } from '../sites.js';
 import { createTokens, requestsOf, type TokenSource } from '../token-source.js';
@@ -88,20 +89,30 @@ function interfaceCases({ create }: Subject): ConformanceCase[] {
             : signalId(required),
         );
         ensure(new Set(ids).size === ids.length, `requires must name each signal once: ${ids.join(', ')}`);
-        ensure(
-          !rule || Object.hasOwn(requires, rule.score),
-          'rule.score must be the name of a signal in requires',
-        );
+        ensure(!rule || Object.hasOwn(requires, readByRule(rule)), 'rule must name a signal in requires');
       },
     },
   ];
 }
 
-/** A runner may follow the rule in place of the plan, so that the two must keep the same tokens. */
+/** What a rule reads, by its name in `requires`. */
+function readByRule(rule: GraphRule): string {
+  switch (rule.rule) {
+    case 'top-k':
+      return rule.score;
+    case 'merge-bipartite':
+      return rule.metric;
+  }
+}
+
+/**
+ * A runner may follow the rule in place of the plan, so that the two must keep the same tokens. What merging
+ * layer by layer comes to depends on the layers, so that it is the runner's tests that compare it.
+ */
 function ruleCases(subject: Subject): ConformanceCase[] {
   const { create } = subject;
   const { rule } = create({});
-  if (!rule) return [];
+  if (rule?.rule !== 'top-k') return [];
   return [
     {
       name: 'its rule keeps the same tokens as its plan',
@@ -109,7 +120,7 @@ function ruleCases(subject: Subject): ConformanceCase[] {
         forAllTokens(subject, async (sample) => {
           const reducer = create({});
           const { sources } = await planFor(subject, reducer, sample);
-          const kept = tokensByRule(reducer, siteOf(subject), sample);
+          const kept = tokensByRule(reducer, rule, siteOf(subject), sample);
           ensure(
             kept.join() === sources.join(),
             `the rule keeps ${kept.join(', ')}, the plan ${sources.join(', ')}`,
@@ -120,12 +131,13 @@ function ruleCases(subject: Subject): ConformanceCase[] {
 }
 
 function tokensByRule(
-  { rule, requires }: TokenReducer,
+  { requires }: TokenReducer,
+  rule: TopKRule,
   site: DeclaredSite,
   sample: TokenSample,
 ): Uint32Array {
-  const required = rule && requires[rule.score];
-  if (!required || 'similarityBy' in required) throw new ConformanceError('rule.score must be a signal [N]');
+  const required = requires[rule.score];
+  if ('similarityBy' in required) throw new ConformanceError('rule.score must be a signal [N]');
   const id = signalId(requestAt(required, siteMadeFor(site)));
   const scores = sample.signals.find((signal) => signalId(signal) === id)?.values ?? [];
   return topIndicesAscending(scores, resolveBudget(rule.budget, sample.length).count);
@@ -177,7 +189,11 @@ function planCases(subject: Subject): ConformanceCase[] {
       run: () =>
         forAllTokens(subject, async ({ length, imageHash, signals }) => {
           const plan = (): Promise<ReductionPlan> =>
-            planSource(subject, create({}), createTokens({ length, imageHash, signals }));
+            planSource(
+              subject,
+              create({}),
+              createTokens({ length, imageHash, signals, ...placeOf(subject) }),
+            );
           if (needsGrid) await ensureRejects(GridRequiredError, plan, 'no grid');
           else await plan();
         }),
@@ -373,9 +389,19 @@ function requestsFor(subject: Subject): SignalRequest[] {
   return requestsOf(subject.create({}).requires, siteOf(subject));
 }
 
+/** Inside the layers of an encoder: one of CLIP-L/14's depth, with a class token. */
+const insideEncoder = { layers: 23, prefixTokens: 1 };
+
+/** Where tokens are, for a method that acts inside the encoder's layers. */
+function placeOf(subject: Subject): Pick<TokenSource, 'encoder'> {
+  const site = siteMadeFor(siteOf(subject));
+  return site.tower === 'vision' && site.within ? { encoder: insideEncoder } : {};
+}
+
 /** The sample as a runner presents it: one image with its grid, or the images of a prompt without one. */
 function sourceOf(subject: Subject, { length, grid, imageHash, signals }: TokenSample): TokenSource {
-  if (siteOf(subject).tower === 'vision') return createTokens({ length, grid, imageHash, signals });
+  const place = placeOf(subject);
+  if (siteOf(subject).tower === 'vision') return createTokens({ length, grid, imageHash, signals, ...place });
   const spans = [
     { start: 0, length: grid.columns },
     { start: grid.columns, length: length - grid.columns },

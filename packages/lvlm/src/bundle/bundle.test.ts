@@ -540,7 +540,7 @@ describe('the identity check', () => {
       ...{ file, model: readModel(file), weightBytes: 0, patchSize: 8, patchesPerToken: 1, visionLayers: 3 },
       feeds: pictureFeeds,
     };
-    const request = { sites: [], signals: [] };
+    const request = { sites: [], merging: null, signals: [] };
     // No difference is below a negative tolerance.
     const reference = createSessions(platform, { threads: 1, device: 'cpu' });
     const check = openCheckedEncoder(platform, reference, settings, request, {

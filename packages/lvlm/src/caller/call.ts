@@ -84,9 +84,9 @@ export class Call implements CallerApi {
     return this.#plan(async () => {
       const { chain } = this.#parts;
       const [{ site }] = messages;
-      const acting = site.layer === 'features' ? chain.features : actingBefore(site.layer, chain.encoder);
+      const acting = actingAt(site, chain);
       const crops = messages.map((one, among) => withoutPadding(this.#tokensOf(one, among), one));
-      const made = await planChain(acting.reducers, joinTokens(crops), acting.site, chain.layers);
+      const made = await planChain(acting.reducers, joinTokens(crops), site, chain.layers);
       const lengths = crops.map(({ length }) => length);
       const plans = plansByCrop(made, lengths, acting.reducers);
       if (site.layer === 'features') {
@@ -151,6 +151,15 @@ export class Call implements CallerApi {
       throw cause;
     }
   }
+}
+
+/** The reducers at a site of the encoder. */
+function actingAt(
+  { layer, within }: CropTokens['site'],
+  { merging, features, encoder }: ReductionChain,
+): Pick<LayerReducers, 'reducers'> {
+  if (layer === 'features') return features;
+  return within ? merging : actingBefore(layer, encoder);
 }
 
 /** The reducers before a layer; the engine asks only where there are some. */

@@ -38,11 +38,17 @@ export function askAmong(engine: AskableEngine, among: number): AskEngine {
  * @throws InvalidArgumentError on a layout that is none
  */
 export function cropTokens(
-  { length, left, fold, grid, signals }: CropTokens,
+  { length, left, fold, grid, sizes, encoder, signals }: CropTokens,
   imageHash: string,
   ask: AskEngine,
 ): TokenSource {
-  const own = { length, ...(grid && !left && { grid }), imageHash };
+  const own = {
+    length,
+    ...(grid && !left && { grid }),
+    ...(sizes && { sizes }),
+    ...(encoder && { encoder, entered: encoder.entered }),
+    imageHash,
+  };
   if (!fold) return askedTokens(own, signals, ask);
   const patches = askedTokens({ length: fold.inputLength, imageHash }, signals, ask);
   return foldedTokens(carryTokens(patches, fold), askedTokens(own, signals, ask));
@@ -74,7 +80,7 @@ function foldedTokens(patches: TokenSource, tokens: TokenSource): TokenSource {
   const ofPatches = ({ signal }: SignalRequest): boolean => signal.of === 'vision-layer';
   return {
     ...tokens,
-    ...(patches.sizes && { sizes: patches.sizes }),
+    ...(!tokens.sizes && patches.sizes && { sizes: patches.sizes }),
     signal: (request) => (ofPatches(request) ? patches : tokens).signal(request),
     nearest: (rows, of, k) => (ofPatches(rows) ? patches : tokens).nearest(rows, of, k),
     similarity: (rows, to, measure) => (ofPatches(rows) ? patches : tokens).similarity(rows, to, measure),

@@ -332,7 +332,9 @@ export class Lvlm implements AsyncDisposable {
   ): GenerateRequest {
     const { endTokenIds, contextLength, family, rules } = this.#bundle;
     const { images, reuseEncoding, maxNewTokens, temperature, seed, onToken } = options;
-    const handOut = options.per === 'crop' && handsOut(this.#backend, family);
+    // What was merged inside the encoder comes with signals, and not with maps.
+    const isWhole = chain.merging.reducers.length === 0;
+    const handOut = isWhole && options.per === 'crop' && handsOut(this.#backend, family);
     return {
       ...formsRequest(chain, handOut),
       ...{

@@ -1,5 +1,5 @@
 /** What a caller says to a model, and what it gets back. */
-import type { Grid, ReductionPlan, Site, TensorBackend, TokenReducer } from '@foveate/core';
+import type { EveryLayerSite, Grid, ReductionPlan, Site, TensorBackend, TokenReducer } from '@foveate/core';
 import type { DtypeChoice, GraphDtypes, GraphName } from '../bundle/dtypes.js';
 import type { Region } from '../bundle/preprocessing.js';
 import type { Newlines } from '../families/family.js';
@@ -229,7 +229,7 @@ export interface CropReport {
 /** What one reducer did to one crop at one site. */
 export interface StepReport {
   /** With its layer counted from the start. */
-  readonly site: Site;
+  readonly site: Site | EveryLayerSite;
   /** The reducer's name. */
   readonly reducer: string;
   readonly inputTokens: number;

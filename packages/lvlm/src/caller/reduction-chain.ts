@@ -7,6 +7,8 @@ import {
   attentionMap,
   beforeLanguageLayer,
   beforeVisionLayer,
+  insideVisionLayers,
+  keys,
   features,
   layerInTower,
   mapGivesExactly,
@@ -18,13 +20,14 @@ import {
   siteId,
   UnsupportedReducerError,
   type DeclaredSite,
+  type EveryLayerSite,
   type SignalRequest,
   type Site,
   type TokenReducer,
   type TowerLayers,
 } from '@foveate/core';
 import { decoderSignals } from '@foveate/onnx-graph';
-import type { FormsRequest, InnerSite, Rule, VisionRequest } from '../engine/api.js';
+import type { FormsRequest, InnerSite, Merging, Rule, VisionRequest } from '../engine/api.js';
 import { promptSignals, textSignals } from '../engine/prompt-signals.js';
 
 /** The reducers that act at one site, in the order of the chain. */
@@ -39,10 +42,18 @@ export interface LayerReducers extends SiteReducers {
   readonly site: Site & { readonly layer: number };
 }
 
+/** The reducers that act inside every layer of the vision encoder, in the order of the chain. */
+export interface EveryLayerReducers {
+  readonly site: EveryLayerSite;
+  readonly reducers: readonly TokenReducer[];
+}
+
 /** A chain of reducers in the order of the data. */
 export interface ReductionChain {
-  /** Inside the vision encoder, by ascending layer. */
+  /** Before layers of the vision encoder, ascending; none where something acts inside every layer. */
   readonly encoder: readonly LayerReducers[];
+  /** Inside every layer of the vision encoder; without reducers where none acts there. */
+  readonly merging: EveryLayerReducers;
   /** On the encoder's features; without reducers where none acts there. */
   readonly features: SiteReducers;
   /** Inside the language model, by ascending layer. */
@@ -64,24 +75,28 @@ export function reductionChain(reducers: readonly TokenReducer[], layers: TowerL
   const acting = inside.map((site) => ({ site, reducers: actingAt(siteId(site)) }));
   return {
     encoder: acting.filter(({ site }) => site.tower === 'vision'),
+    merging: { site: insideVisionLayers, reducers: actingAt(siteId(insideVisionLayers)) },
     features: { site: atFeatures, reducers: actingAt(siteId(atFeatures)) },
     language: acting.filter(({ site }) => site.tower === 'language'),
     layers,
   };
 }
 
-function isInside(site: Site): site is LayerReducers['site'] {
-  return site.layer !== 'features';
+function isInside(site: ChainSite): site is LayerReducers['site'] {
+  return site.layer !== 'features' && site.layer !== 'every';
 }
+
+/** Where a step acts, its layer counted from the start. */
+export type ChainSite = Site | EveryLayerSite;
 
 /** One reducer at one of its sites. */
 interface Step {
   readonly reducer: TokenReducer;
-  /** With its layer counted from the start. */
-  readonly site: Site;
+  readonly site: ChainSite;
 }
 
 function checkOrder(steps: readonly Step[]): void {
+  refuseInside(steps);
   const isLater = ({ site: a }: Step, { site: b }: Step): boolean =>
     a.tower === b.tower ? depth(a) > depth(b) : a.tower === 'language';
   const late = steps.findIndex((step, i) => i > 0 && isLater(steps[i - 1], step));
@@ -92,14 +107,25 @@ function checkOrder(steps: readonly Step[]): void {
   );
 }
 
+/** What acts inside every layer acts before and behind what acts before one of them. */
+function refuseInside(steps: readonly Step[]): void {
+  const inside = steps.filter(({ site }) => site.tower === 'vision' && site.layer !== 'features');
+  const every = inside.find(({ site }) => site.layer === 'every');
+  const other = inside.find(({ site }) => site.layer !== 'every');
+  if (!every || !other) return;
+  throw new UnsupportedReducerError(
+    `${every.reducer.name} acts inside every layer of the vision encoder, ${other.reducer.name} before layer ${String(other.site.layer)}: one of them can act inside the encoder. Leave out the other, or use a method that acts on the features in its place.`,
+  );
+}
+
 /** How far into its tower a site is. */
-function depth({ layer }: Site): number {
-  return layer === 'features' ? Infinity : layer;
+function depth({ layer }: ChainSite): number {
+  return layer === 'features' ? Infinity : layer === 'every' ? 0 : layer;
 }
 
 /** A reducer taken apart: one a site, which knows the stage that it is. */
 function stepsOf(reducer: TokenReducer, layers: TowerLayers): Step[] {
-  let before: Site | null = null;
+  let before: ChainSite | null = null;
   return reducer.at.map((declared, stage): Step => {
     const site = siteInModel(declared, layers, reducer, before);
     before = site;
@@ -116,12 +142,13 @@ function siteInModel(
   site: DeclaredSite,
   layers: TowerLayers,
   { name }: TokenReducer,
-  before: Site | null,
-): Site {
+  before: ChainSite | null,
+): ChainSite {
   const { tower, layer: given } = site;
   if (given === 'features') return atFeatures;
+  if (given === 'every') return insideVisionLayers;
   const count = layers[tower];
-  const first = before?.tower === tower && before.layer !== 'features' ? before.layer + 1 : 1;
+  const first = before?.tower === tower && typeof before.layer === 'number' ? before.layer + 1 : 1;
   const scaled = layerInTower(given, count, tower);
   const layer = typeof given === 'object' ? Math.max(first, scaled) : scaled;
   if (layer >= 1 && layer < count)
@@ -135,7 +162,7 @@ function siteInModel(
 /**
  * What the engine has to open and to provide for a chain.
  * @param withMaps whether attention maps come out whole, for a backend of the caller's thread to reduce, in
- * place of what they give
+ * place of what they give; never where tokens are merged inside every layer, which maps do not follow
  * @throws UnsupportedReducerError where a reducer asks for what there is not at its site;
  * SignalUnavailableError where no bundle has it
  */
@@ -162,14 +189,16 @@ function calibrationOf({ features, language }: ReductionChain): FormsRequest['ca
 }
 
 function visionRequest(
-  { encoder, features, layers }: ReductionChain,
+  { encoder, merging, features, layers }: ReductionChain,
   withMaps: boolean,
 ): VisionRequest | null {
-  if (encoder.length + features.reducers.length === 0) return null;
-  const wanted = signalsAt(features, encoder.at(-1), layers).filter(isOfGraph);
+  if (encoder.length + merging.reducers.length + features.reducers.length === 0) return null;
+  const isMerged = merging.reducers.length > 0;
+  const wanted = signalsAt(features, isMerged ? merging : encoder.at(-1), layers).filter(isOfGraph);
   return {
     sites: innerSites(encoder, layers),
-    signals: distinct(withMaps ? wanted.map(asMap) : wanted),
+    merging: isMerged ? mergingOf(merging) : null,
+    signals: distinct(withMaps && !isMerged ? wanted.map(asMap) : wanted),
   };
 }
 
@@ -183,6 +212,32 @@ function innerSites(sites: readonly LayerReducers[], layers: TowerLayers): Inner
   }));
   const inGraph = inner.every(({ rule }) => rule !== null);
   return inner.map((site) => (inGraph ? { ...site, signals: [] } : { ...site, rule: null }));
+}
+
+/** What the engine does inside every layer: the graph merges where it can. */
+function mergingOf({ reducers }: EveryLayerReducers): Merging {
+  const [{ rule, requires }, ...more] = reducers;
+  const own = reducers.flatMap((reducer) => signalsInside(reducer));
+  const metric = rule?.rule === 'merge-bipartite' && requires[rule.metric];
+  if (more.length > 0 || !metric || !('similarityBy' in metric))
+    return { amount: null, signals: distinct(own) };
+  const isKeys = signalId(metric.similarityBy) === signalId(keys({ layer: 'before', heads: 'mean' }));
+  return isKeys ? { amount: rule.amount, signals: [] } : { amount: null, signals: distinct(own) };
+}
+
+/**
+ * What a reducer reads of each layer that it acts inside of; of the prompt's text it may read too.
+ * @throws UnsupportedReducerError on a signal of another layer, or of what comes later
+ */
+function signalsInside({ name, requires }: TokenReducer): SignalRequest[] {
+  const asked = Object.values(requires).map((one) => ('similarityBy' in one ? one.similarityBy : one));
+  return asked.flatMap(({ layer, ...request }) => {
+    if (request.signal.of === 'prompt') return [];
+    if (layer === 'before') return [request];
+    throw new UnsupportedReducerError(
+      `${name} asks for ${signalId({ ...request, ...(layer !== undefined && { layer }) })}. Inside a layer of the vision encoder it can read signals of that layer ('before'), and of the text of the prompt.`,
+    );
+  });
 }
 
 function isRenumbering({ positions }: TokenReducer): boolean {
@@ -200,7 +255,7 @@ function loweredRule(
   layers: TowerLayers,
 ): Rule | null {
   const { rule, requires } = reducer;
-  if (!rule || more.length > 0 || isRenumbering(reducer)) return null;
+  if (rule?.rule !== 'top-k' || more.length > 0 || isRenumbering(reducer)) return null;
   const [score] = requestsOf({ score: requires[rule.score] }, site).map((asked) =>
     requestInModel(asked, layers),
   );
@@ -217,10 +272,10 @@ const besideLayers: readonly string[] = [features(), projectedFeatures(), ...pro
  */
 function signalsAt(
   { site, reducers }: SiteReducers,
-  before: SiteReducers | undefined,
+  before: SiteReducers | EveryLayerReducers | undefined,
   layers: TowerLayers,
 ): SignalRequest[] {
-  const first = before?.site.tower === site.tower ? Number(before.site.layer) : 0;
+  const first = before?.site.tower === site.tower ? firstBehind(before.site) : 0;
   return reducers.flatMap(({ name, requires }) =>
     requestsOf(requires, site).map((asked) => {
       const request = requestInModel(asked, layers);
@@ -234,6 +289,11 @@ function signalsAt(
       throw new UnsupportedReducerError(`${name} asks for ${signalId(request)}. ${whatThereIs(site, first)}`);
     }),
   );
+}
+
+/** The first layer that runs what a site leaves; behind every layer none that has a number. */
+function firstBehind({ layer }: ChainSite): number {
+  return layer === 'every' ? Infinity : Number(layer);
 }
 
 /** @param first the first layer that ran the tokens of the site */
@@ -261,7 +321,12 @@ function isOfNextLayer(name: string): boolean {
 
 function whatThereIs({ tower, layer }: Site, first: number): string {
   if (layer === 'features') {
-    const from = first > 0 ? `from layer ${first} on, behind which there are fewer tokens` : '';
+    const from =
+      first === Infinity
+        ? "of the layer that makes the features ('features'), because there are fewer tokens behind each"
+        : first > 0
+          ? `from layer ${first} on, behind which there are fewer tokens`
+          : '';
     return `On the features of the encoder it can read signals of the encoder${from && ` ${from}`}, of its features, and of the text of the prompt; the language model comes later.`;
   }
   const model = tower === 'vision' ? 'vision encoder' : 'language model';

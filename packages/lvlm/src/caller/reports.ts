@@ -1,13 +1,13 @@
 /** What a call did to its images, told image by image and step by step. Runs in the caller's thread. */
-import { isSelection, type ReductionPlan, type Site } from '@foveate/core';
+import { isSelection, type ReductionPlan } from '@foveate/core';
 import type { CropOutcome, Outcome } from '../engine/api.js';
 import { partialPlan } from '../engine/partial-plan.js';
-import type { ReductionChain, SiteReducers } from './reduction-chain.js';
+import type { ChainSite, EveryLayerReducers, ReductionChain, SiteReducers } from './reduction-chain.js';
 import type { CropReport, ImageReport, StepReport } from './options-and-results.js';
 
 /** A reducer's step, with what it did to one crop. */
 interface Step {
-  readonly site: Site;
+  readonly site: ChainSite;
   readonly reducer: string;
   readonly plan: ReductionPlan;
 }
@@ -18,11 +18,11 @@ interface Step {
  * acts there
  */
 export function imageReports(
-  { encoder, features, language }: ReductionChain,
+  { encoder, merging, features, language }: ReductionChain,
   { crops, origins, languagePlans }: Outcome,
   planned: readonly (readonly (readonly ReductionPlan[])[])[],
 ): ImageReport[] {
-  const before = stepsOf([...encoder, features]);
+  const before = stepsOf([...encoder, everyLayerAsOne(merging), features]);
   const steps = crops.map((image, i) =>
     image.map(({ encoderPlans }, c) =>
       [...encoderPlans, ...(planned[i][c] ?? [])].map((plan, step): Step => ({ ...before[step], plan })),
@@ -39,8 +39,14 @@ export function imageReports(
   });
 }
 
+/** What acts inside every layer makes one plan together. */
+function everyLayerAsOne({ site, reducers }: EveryLayerReducers): EveryLayerReducers {
+  const name = reducers.map((reducer) => reducer.name).join('+');
+  return { site, reducers: reducers.slice(0, 1).map((first) => ({ ...first, name })) };
+}
+
 /** What acts where, one entry a reducer and site, in the order of the data. */
-function stepsOf(sites: readonly SiteReducers[]): Omit<Step, 'plan'>[] {
+function stepsOf(sites: readonly (SiteReducers | EveryLayerReducers)[]): Omit<Step, 'plan'>[] {
   return sites.flatMap(({ site, reducers }) => reducers.map(({ name }) => ({ site, reducer: name })));
 }
 

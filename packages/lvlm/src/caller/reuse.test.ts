@@ -45,6 +45,7 @@ describe('encodingOnce', () => {
       },
     };
     const encode = encodingOnce();
+    const inside = { rules: [], merging: null };
     const [a, a1, b] = [1, 2, 3].map((width) => ({ data: new Float32Array(0), width, height: 1 }));
     for (const [pixels, key] of [
       [a, { encoding: 'a', crop: 0 }],
@@ -56,10 +57,10 @@ describe('encodingOnce', () => {
       [a, null],
       [a, { encoding: 'a', crop: 0 }],
     ] as const)
-      expect(await encode(encoder, pixels, [], key)).toEqual({ width: pixels.width });
+      expect(await encode(encoder, pixels, inside, key)).toEqual({ width: pixels.width });
     expect(encoded).toEqual([a, a1, b, a, a, a]);
     expect(
-      await encode({ encode: async () => ({}) as EncodedCrop }, a, [], { encoding: 'a', crop: 0 }),
+      await encode({ encode: async () => ({}) as EncodedCrop }, a, inside, { encoding: 'a', crop: 0 }),
     ).toEqual({});
   });
 });

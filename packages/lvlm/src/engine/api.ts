@@ -7,7 +7,9 @@ import type {
   Budget,
   Calibration,
   ComparedRows,
+  EncoderPlace,
   Grid,
+  MergeAmount,
   ReductionPlan,
   RowProducts,
   SignalRequest,
@@ -136,9 +138,22 @@ export interface FormsRequest {
 
 /** An encoder with further outputs, cut at its features, where tokens are reduced. */
 export interface VisionRequest {
-  /** Inside the encoder, by ascending layer. */
+  /** Before layers of the encoder, ascending. */
   readonly sites: readonly InnerSite[];
+  /** Inside every layer up to the one that makes the features; then there are no `sites`. Null: nothing. */
+  readonly merging: Merging | null;
   /** What reducers read on the features, each of a layer that is counted from the start. */
+  readonly signals: readonly SignalRequest[];
+}
+
+/** What a call does inside every layer of the encoder, between attention and MLP. */
+export interface Merging {
+  /**
+   * How much the graph merges by the keys of each layer, mean over its heads; null: the caller's thread
+   * decides, between two parts of the graph a layer.
+   */
+  readonly amount: MergeAmount | null;
+  /** What reducers read of the layer itself, where the caller's thread decides; its number is left out. */
   readonly signals: readonly SignalRequest[];
 }
 
@@ -233,6 +248,10 @@ export interface CropTokens {
   readonly fold: ReductionPlan | null;
   /** Of those left. Null where they do not fill one. */
   readonly grid: Grid | null;
+  /** [length] patches that each stands for; null: one, or as `fold` says. */
+  readonly sizes: Float32Array | null;
+  /** Inside a layer, with how many patches entered the encoder; null elsewhere. */
+  readonly encoder: (EncoderPlace & { readonly entered: number }) | null;
   readonly signals: readonly SentSignal[];
   /** Whether attention maps have the class token first. */
   readonly classToken: boolean;

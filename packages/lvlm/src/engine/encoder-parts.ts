@@ -8,11 +8,14 @@ import {
   describeModel,
   findVisionEncoder,
   graphSignals,
+  mergeEncoder,
   OnnxStructureError,
   pruneEncoder,
   splitAtFeatures,
   splitEncoder,
+  weighSizes,
   type EncoderPruningNames,
+  type MergedEncoder,
   type OnnxModel,
   type SignalRequest as GraphSignal,
   type VisionEncoder,
@@ -45,6 +48,10 @@ export interface EncoderPart {
   readonly signals: readonly { readonly request: SignalRequest; readonly output: string }[];
   /** The rules in it, in their order. */
   readonly prunings: readonly EncoderPruningNames[];
+  /** What merges in it; null: nothing. */
+  readonly merging: Pick<MergedEncoder, 'mergeCounts' | 'owners' | 'attended' | 'layers'> | null;
+  /** Its input that says how many patches each token stands for; null: it does not ask. */
+  readonly sizes: string | null;
 }
 
 /** An encoder in parts, and its projector. */
@@ -58,13 +65,18 @@ export interface PatchedEncoder {
 }
 
 /** @throws OnnxGraphError, SignalUnavailableError, UnsupportedReducerError */
-export function patchEncoder(
-  { model, visionLayers, patchesPerToken }: EncoderModel,
-  { sites, signals }: VisionRequest,
-): PatchedEncoder {
-  if (sites.length === 0 && signals.length === 0 && !isUnderstood(model)) return uncut(model);
+export function patchEncoder(settings: EncoderModel, request: VisionRequest): PatchedEncoder {
+  const { model, visionLayers, patchesPerToken } = settings;
+  const { sites, signals, merging } = request;
+  const isInside = sites.length > 0 || merging !== null;
+  if (!isInside && signals.length === 0 && !isUnderstood(model)) return uncut(model);
   const whole = findVisionEncoder(model, { output: OUTPUT });
-  checkSites(whole, sites, patchesPerToken);
+  if (isInside && patchesPerToken > 1) refuseFolding(patchesPerToken);
+  if (merging) {
+    if (merging.amount) return mergedEncoder(settings, whole, signals);
+    return cutInEveryLayer(settings, whole, [...merging.signals], signals);
+  }
+  checkSites(whole, sites);
   const ruled = sites.filter(isRuled);
   const pruned = pruneEncoder(
     model,
@@ -82,11 +94,12 @@ export function patchEncoder(
     const { encoder, patched, outputs } = withSignals(rest, read, visionLayers);
     const cut = splitEncoder(patched, { output: OUTPUT }, layer - rest.first);
     const { input, prefixTokens } = encoder;
-    parts.push({ model: cut.lower, input, output: cut.hidden, prefixTokens, signals: outputs, prunings: [] });
+    const part = { model: cut.lower, input, output: cut.hidden, prefixTokens, signals: outputs };
+    parts.push({ ...part, ...NOTHING_MERGED, prunings: [] });
     rest = { model: cut.upper, first: layer, prunings };
   }
   const { encoder, patched, outputs } = withSignals(rest, signals, visionLayers);
-  const last = { input: encoder.input, prefixTokens: 0, signals: outputs, prunings };
+  const last = { input: encoder.input, prefixTokens: 0, signals: outputs, ...NOTHING_MERGED, prunings };
   const classToken = whole.prefixTokens > 0;
   if (patchesPerToken > 1) {
     return { parts: [{ model: patched, output: OUTPUT, ...last }], projector: null, classToken };
@@ -94,6 +107,64 @@ export function patchEncoder(
   const { encoder: lower, projector, features } = splitAtFeatures(patched, encoder);
   parts.push({ model: lower, output: features, ...last });
   return { parts, projector: { model: projector, features }, classToken };
+}
+
+const NOTHING_MERGED = { merging: null, sizes: null, prunings: [] } as const;
+
+/** One graph that merges in every layer, and the projector. */
+function mergedEncoder(
+  { model, visionLayers }: EncoderModel,
+  whole: VisionEncoder,
+  signals: readonly SignalRequest[],
+): PatchedEncoder {
+  const merging = mergeEncoder(model, { output: OUTPUT });
+  const { encoder, patched, outputs } = withSignals({ ...merging, first: 0 }, signals, visionLayers);
+  const { encoder: lower, projector, features } = splitAtFeatures(patched, encoder);
+  const part = { model: lower, input: encoder.input, output: features, prefixTokens: 0, signals: outputs };
+  return {
+    parts: [{ ...part, ...NOTHING_MERGED, merging }],
+    projector: { model: projector, features },
+    classToken: whole.prefixTokens > 0,
+  };
+}
+
+/**
+ * An encoder that is cut in every layer between attention and MLP, and the projector: a part more than there
+ * are layers, each but the first told how many patches its tokens stand for.
+ * @param own what comes out of each layer
+ * @param signals what comes out of the one that makes the features, whose tokens its own cut may merge
+ */
+function cutInEveryLayer(
+  { model, visionLayers }: EncoderModel,
+  whole: VisionEncoder,
+  own: readonly SignalRequest[],
+  signals: readonly SignalRequest[],
+): PatchedEncoder {
+  const weighed = weighSizes(model, { output: OUTPUT });
+  const layers = Array.from({ length: whole.featuresLayer + 1 }, (_, layer) => layer);
+  const ofLayers = layers.flatMap((layer) => own.map((request) => ({ ...request, layer })));
+  const requests = [...ofLayers, ...signals];
+  const { encoder, patched, outputs } = withSignals({ ...weighed, first: 0 }, requests, visionLayers);
+  const { encoder: lower, projector, features } = splitAtFeatures(patched, encoder);
+  const parts: EncoderPart[] = [];
+  let rest = lower;
+  let input = encoder.input;
+  const add = (part: OnnxModel, output: string, prefixTokens: number): void => {
+    const names = part.graph.output.map(({ name }) => name);
+    parts.push({
+      ...{ model: part, input, output, prefixTokens, ...NOTHING_MERGED },
+      signals: outputs.filter((one) => names.includes(one.output)),
+      sizes: weighed.sizes.find((name) => part.graph.input.some((one) => one.name === name)) ?? null,
+    });
+  };
+  for (let cuts = 0; cuts < layers.length; cuts++) {
+    const cut = splitEncoder(rest, { output: features }, 0, 'within');
+    add(cut.lower, cut.hidden, encoder.prefixTokens);
+    rest = cut.upper;
+    input = cut.hidden;
+  }
+  add(rest, features, 0);
+  return { parts, projector: { model: projector, features }, classToken: whole.prefixTokens > 0 };
 }
 
 /** Whether the graph has layers and features that are found by their structure. */
@@ -113,7 +184,7 @@ function isUnderstood(model: OnnxModel): boolean {
  */
 function uncut(model: OnnxModel): PatchedEncoder {
   const [{ name: input }] = describeModel(model).inputs;
-  const part = { model, input, output: OUTPUT, prefixTokens: 0, signals: [], prunings: [] };
+  const part = { model, input, output: OUTPUT, prefixTokens: 0, signals: [], ...NOTHING_MERGED };
   return { parts: [part], projector: null, classToken: false };
 }
 
@@ -130,20 +201,18 @@ function withSignals(
 }
 
 /** @throws UnsupportedReducerError where patches cannot be dropped before a site's layer */
-function checkSites(
-  { featuresLayer }: VisionEncoder,
-  sites: VisionRequest['sites'],
-  patchesPerToken: number,
-): void {
-  if (sites.length > 0 && patchesPerToken > 1) {
-    throw new UnsupportedReducerError(
-      `Nothing can be reduced inside this vision encoder: its connector folds ${patchesPerToken} patches into each token, and needs all of them. Use a method that acts on the features.`,
-    );
-  }
+function checkSites({ featuresLayer }: VisionEncoder, sites: VisionRequest['sites']): void {
   const late = sites.find(({ layer }) => layer > featuresLayer);
   if (!late) return;
   throw new UnsupportedReducerError(
     `Nothing can be reduced before layer ${late.layer} of this vision encoder: its features come out of layer ${featuresLayer}. Choose a layer from 1 to ${featuresLayer}.`,
+  );
+}
+
+/** @throws UnsupportedReducerError */
+function refuseFolding(patchesPerToken: number): never {
+  throw new UnsupportedReducerError(
+    `Nothing can be reduced inside this vision encoder: its connector folds ${patchesPerToken} patches into each token, and needs all of them. Use a method that acts on the features.`,
   );
 }
 

@@ -3,10 +3,13 @@
  * apply between the parts.
  */
 import {
+  resolveMerging,
   selectionPlan,
   signalId,
   type GivenSignal,
+  type MergeAmount,
   type ReductionPlan,
+  type ResolvedMerging,
   type SignalRequest,
 } from '@foveate/core';
 import { OnnxGraphError, serializeModel } from '@foveate/onnx-graph';
@@ -15,6 +18,7 @@ import type { PixelValues } from '../bundle/preprocessing.js';
 import type { EncoderFeeds } from '../families/family.js';
 import { BundleError, WorkerError } from '../platform/errors.js';
 import type { Features, Rule, VisionRequest } from './api.js';
+import { lastMerge, mergedPlan } from './merged-plan.js';
 import {
   OUTPUT,
   patchEncoder,
@@ -39,22 +43,28 @@ export interface EncodedCrop {
   readonly signals: readonly GivenSignal[];
   /** What became of the patches on the way: plans of the graph's rules. */
   readonly plans: readonly ReductionPlan[];
+  /** From the tokens that `signals` are about to those of the features; null: they are the same. */
+  readonly fold: ReductionPlan | null;
 }
 
 /** An open encoder. */
 export interface Encoder extends Form {
   /** Whether attention maps have the class token first. */
   readonly classToken: boolean;
+  /** Parts that follow the first. */
+  readonly cuts: number;
   /**
    * From pixels to the features or, where the caller's thread decides inside the encoder, to the first cut.
    * @param rules those that the form has, with the budgets of this call
+   * @param merging how much the form merges in this call; null: it has no such rule
    */
-  encode(pixels: PixelValues, rules: readonly Rule[]): Promise<EncodedCrop>;
+  encode(pixels: PixelValues, rules: readonly Rule[], merging?: MergeAmount | null): Promise<EncodedCrop>;
   /**
    * From a cut on, counted from 0, to the next or to the features: from hidden states of as many patches as
    * are left.
+   * @param sizes patches that each of those left stands for; absent: one
    */
-  resume(cut: number, hidden: Features): Promise<EncodedCrop>;
+  resume(cut: number, hidden: Features, sizes?: Float32Array): Promise<EncodedCrop>;
   /** From features (reduced or not) to what the language model reads. */
   project(features: Features): Promise<Features>;
 }
@@ -80,9 +90,10 @@ export async function openOriginalEncoder(sessions: Sessions, settings: EncoderS
   return {
     weightBytes,
     classToken: false,
+    cuts: 0,
     encode: async (pixels) => {
       const features = rows(await run(session, fed(sessions, session, settings.feeds(pixels))), OUTPUT);
-      return { features, prefixTokens: 0, signals: [], plans: [] };
+      return { features, prefixTokens: 0, signals: [], plans: [], fold: null };
     },
     resume: () => Promise.reject(new WorkerError("The bundle's own encoder is not cut.")),
     project: async (features) => features,
@@ -94,12 +105,13 @@ export async function openOriginalEncoder(sessions: Sessions, settings: EncoderS
  * One string for an encoder's form: the same for encoders with the same parts and outputs, whose rules may
  * keep other numbers of patches.
  */
-export function encoderFormId({ sites, signals }: VisionRequest): string {
+export function encoderFormId({ sites, merging, signals }: VisionRequest): string {
   const ids = (requests: readonly SignalRequest[]): string => requests.map(signalId).sort().join(' ');
   const inside = sites.map(({ layer, rule, signals: read }) =>
     rule ? `${layer}: by ${signalId(rule.score)}` : `${layer}: ${ids(read)}`,
   );
-  return ['encoder', ...inside, ids(signals)].join(' | ');
+  const every = merging ? [merging.amount ? 'merging' : `cut in every layer: ${ids(merging.signals)}`] : [];
+  return ['encoder', ...inside, ...every, ids(signals)].join(' | ');
 }
 
 /**
@@ -127,10 +139,19 @@ export async function openPatchedEncoder(
   return {
     weightBytes,
     classToken,
-    encode: (pixels, rules) => encode(sessions, first, pixels, rules, settings),
-    resume: async (cut, hidden) => {
+    cuts: later.length,
+    encode: (pixels, rules, merging = null) =>
+      merging
+        ? encodeMerging(sessions, first, pixels, merging, settings)
+        : encode(sessions, first, pixels, rules, settings),
+    resume: async (cut, hidden, sizes) => {
       const { session, input, ...part } = later[cut];
-      return encodedBy(part, await run(session, { [input]: tokenTensor(sessions, hidden) }));
+      const feeds = { [input]: tokenTensor(sessions, hidden) };
+      if (part.sizes !== null) {
+        const patches = hidden.length - first.prefixTokens;
+        feeds[part.sizes] = vector(sessions.Tensor, [...(sizes ?? new Float32Array(patches).fill(1))]);
+      }
+      return encodedBy(part, await run(session, feeds));
     },
     project: async (tokens) =>
       projection
@@ -182,6 +203,35 @@ async function encode(
   return { ...encodedBy(part, outputs), plans };
 }
 
+/** Runs the one part of an encoder that merges in every layer. */
+async function encodeMerging(
+  sessions: Sessions,
+  { session, merging, ...part }: OpenPart,
+  pixels: PixelValues,
+  amount: MergeAmount,
+  { patchSize, feeds: feedsOf }: EncoderSettings,
+): Promise<EncodedCrop> {
+  if (!merging) throw new WorkerError('An encoder that merges nothing was told to.');
+  const feeds = fed(sessions, session, feedsOf(pixels));
+  const resolved = (patches: number): ResolvedMerging => resolveMerging(amount, patches, merging.layers);
+  const runWith = ({ counts }: ResolvedMerging): Promise<Record<string, Tensor>> =>
+    run(session, { ...feeds, [merging.mergeCounts]: vector(sessions.Tensor, counts) });
+  let made = resolved(Math.floor(pixels.height / patchSize) * Math.floor(pixels.width / patchSize));
+  let outputs = await runWith(made);
+  const numbers = (name: string): number[] => Array.from(outputs[name].data as BigInt64Array, Number);
+  const patches = numbers(merging.owners).length;
+  if (resolved(patches).counts.join() !== made.counts.join()) {
+    made = resolved(patches); // an encoder that merges patches on its way in
+    outputs = await runWith(made);
+  }
+  const [attended, owners] = [numbers(merging.attended), numbers(merging.owners)];
+  return {
+    ...encodedBy(part, outputs),
+    plans: [mergedPlan(owners, made.warnings)],
+    fold: lastMerge(attended, owners),
+  };
+}
+
 /** What a part put out. */
 function encodedBy(
   { output, prefixTokens, signals }: Pick<EncoderPart, 'output' | 'prefixTokens' | 'signals'>,
@@ -192,6 +242,7 @@ function encodedBy(
     prefixTokens,
     signals: signals.map(({ request, output: name }) => ({ ...request, values: floats(outputs, name) })),
     plans: [],
+    fold: null,
   };
 }
 

@@ -53,7 +53,7 @@ export async function openCheckedEncoder(
   const expected = (await original.encode(picture, [])).features.data;
   await original.release();
   const encoder = await openPatchedEncoder(sessions, settings, request);
-  const features = await encodeWhole(encoder, picture, request.sites);
+  const features = await encodeWhole(encoder, picture, request);
   const actual = (await encoder.project(features)).data;
   const difference = relativeDifference(expected, actual);
   if (!(difference <= check.tolerance)) {
@@ -71,12 +71,11 @@ export async function openCheckedEncoder(
 async function encodeWhole(
   encoder: Encoder,
   picture: PixelValues,
-  sites: VisionRequest['sites'],
+  { sites, merging }: VisionRequest,
 ): Promise<Features> {
-  const cuts = sites.filter(({ rule }) => rule === null);
   const rules = sites.flatMap(({ rule }) => (rule ? { ...rule, budget: { keepRatio: 1 } } : []));
-  let { features } = await encoder.encode(picture, rules);
-  for (const cut of cuts.keys()) ({ features } = await encoder.resume(cut, features));
+  let { features } = await encoder.encode(picture, rules, merging?.amount && { keepRatio: 1 });
+  for (let cut = 0; cut < encoder.cuts; cut++) ({ features } = await encoder.resume(cut, features));
   return features;
 }
 

@@ -5,12 +5,14 @@
 import {
   applyPlan,
   atFeatures,
+  composePlans,
   features as featuresSignal,
   isIdentity,
   projectedFeatures,
   signalId,
   type GivenSignal,
   type Grid,
+  type MergeAmount,
   type ReductionPlan,
   type VisionSite,
 } from '@foveate/core';
@@ -31,6 +33,7 @@ import type {
 import { held, sent, type Awaited, type SignalReader } from './awaited.js';
 import type { EncodedCrop, Encoder } from './encoder.js';
 import { imageRows, inPlace, leftOf, type ImageRows } from './image-rows.js';
+import { exactMeans, sizesBehind } from './merged-plan.js';
 import { partialPlan } from './partial-plan.js';
 import { promptReaders, textSignals } from './prompt-signals.js';
 
@@ -154,8 +157,10 @@ interface PassedCrop {
   readonly left: Uint32Array | null;
   /** The grid of those left; null where they do not fill one. */
   readonly grid: Grid | null;
-  /** From the encoder's patches to its tokens; null where each patch is one. */
+  /** From what signals of the encoder's layers are about to its tokens; null where they are the same. */
   readonly fold: ReductionPlan | null;
+  /** Patches that each of the encoder's tokens stands for; null: one, or as `fold` says. */
+  readonly sizes: Float32Array | null;
 }
 
 /**
@@ -168,26 +173,74 @@ async function passEncoder(
   context: VisionContext,
 ): Promise<PassedCrop> {
   const { prepared, request } = image;
-  const sites = request.vision?.sites ?? [];
-  const rules = sites.flatMap(({ rule }) => rule ?? []);
-  const budgets = rules.map(({ budget }) => JSON.stringify(budget));
-  const key = request.reuseEncoding ? { encoding: [prepared.imageHash, ...budgets].join(' '), crop } : null;
-  let encoded = await timed(clock, 'visionMs', () => encodeCrop(encoder, prepared.crops[crop], rules, key));
-  const plans = [...encoded.plans];
-  for (const [cut, { layer }] of sites.filter(({ rule }) => rule === null).entries()) {
-    const site: VisionSite = { tower: 'vision', layer };
+  const { rules, amount, cuts } = insideEncoder(request.vision, encoder);
+  const budgets = [...rules.map(({ budget }) => budget), ...(amount ? [amount] : [])];
+  const encoding = [prepared.imageHash, ...budgets.map((budget) => JSON.stringify(budget))].join(' ');
+  const key = request.reuseEncoding ? { encoding, crop } : null;
+  let encoded = await timed(clock, 'visionMs', () =>
+    encodeCrop(encoder, prepared.crops[crop], { rules, merging: amount }, key),
+  );
+  let plans = [...encoded.plans];
+  for (const [cut, site] of cuts.entries()) {
     const whole = arrange(plans.at(0)?.inputLength ?? patchesOf(encoded));
     const grid = whole.left ? null : gridBehind(plans, whole.grid);
+    const before = encoded;
+    let made: readonly ReductionPlan[] = [];
     const hidden = await timed(clock, 'reduceMs', async () => {
-      const made = await planInside({ image, crop, encoder, arrange }, encoded, site, grid, context);
+      const there = { site, grid, plans };
+      made = await planInside({ image, crop, encoder, arrange }, before, there, context);
       plans.push(...made);
-      return applyToPatches(encoded, made);
+      return applyToPatches(before, made);
     });
-    encoded = await timed(clock, 'visionMs', () => encoder.resume(cut, hidden));
+    const sizes = sizesBehind(plans) ?? undefined;
+    encoded = await timed(clock, 'visionMs', () => encoder.resume(cut, hidden, sizes));
+    if (site.within) encoded = behindLayer(encoded, before, made, request.vision);
   }
+  if (cuts.at(-1)?.within) plans = [exactMeans(plans.reduce(composePlans))];
   context.stopIfAsked(); // the last look at the flag before waiting for the other thread
   const arranged = arrange(plans.at(0)?.inputLength ?? patchesOf(encoded));
   return { crop, ...behindEncoder(encoded, arranged, plans) };
+}
+
+/** What happens inside the encoder: what its graph decides, and where the caller's thread does. */
+function insideEncoder(
+  vision: VisionRequest | null,
+  { cuts }: Encoder,
+): { rules: readonly Rule[]; amount: MergeAmount | null; cuts: readonly VisionSite[] } {
+  const { sites = [], merging = null } = vision ?? {};
+  const rules = sites.flatMap(({ rule }) => rule ?? []);
+  if (merging?.amount === null) {
+    const layers = Array.from({ length: cuts }, (_, layer) => layer);
+    return {
+      rules,
+      amount: null,
+      cuts: layers.map((layer): VisionSite => ({ tower: 'vision', layer, within: true })),
+    };
+  }
+  const planned = sites.filter(({ rule }) => rule === null);
+  return {
+    rules,
+    amount: merging?.amount ?? null,
+    cuts: planned.map(({ layer }): VisionSite => ({ tower: 'vision', layer })),
+  };
+}
+
+/**
+ * What came out behind a cut inside a layer, with that layer's signals: its attention ran before the cut, so
+ * that they are about the tokens there.
+ */
+function behindLayer(
+  encoded: EncodedCrop,
+  before: EncodedCrop,
+  plans: readonly ReductionPlan[],
+  vision: VisionRequest | null,
+): EncodedCrop {
+  const wanted = new Set(vision?.signals.map(signalId));
+  const ofFeatures = before.signals.filter((signal) => wanted.has(signalId(signal)));
+  if (ofFeatures.length === 0) return encoded;
+  const fold = plans.length > 0 ? plans.reduce(composePlans) : null;
+  const signals = [...encoded.signals, ...ofFeatures];
+  return { ...encoded, signals, fold: fold && isIdentity(fold) ? null : fold };
 }
 
 function patchesOf({ features, prefixTokens }: EncodedCrop): number {
@@ -214,7 +267,8 @@ function behindEncoder(
     left = part.left;
   }
   const outcome = { grid, region, inputTokens, encoderPlans };
-  return { encoded, outcome, left, fold, grid: gridBehind(encoderPlans, grid) };
+  const behind = { left, fold: encoded.fold ?? fold, grid: gridBehind(encoderPlans, grid) };
+  return { encoded, outcome, ...behind, sizes: sizesBehind(plans) };
 }
 
 /** The part of a plan that is about the picture's tokens, and which of its outputs are theirs. */
@@ -247,40 +301,49 @@ interface CropKey {
 export function encodingOnce(): (
   encoder: Pick<Encoder, 'encode'>,
   pixels: PixelValues,
-  rules: readonly Rule[],
+  inside: { readonly rules: readonly Rule[]; readonly merging: MergeAmount | null },
   key: CropKey | null,
 ) => Promise<EncodedCrop> {
   const lastOf = new WeakMap<
     object,
     { readonly encoding: string; readonly crops: Map<number, EncodedCrop> }
   >();
-  return async (encoder, pixels, rules, key) => {
+  return async (encoder, pixels, { rules, merging }, key) => {
     if (key === null) {
       lastOf.delete(encoder);
-      return encoder.encode(pixels, rules);
+      return encoder.encode(pixels, rules, merging);
     }
     const last = lastOf.get(encoder);
     const { crops } = last?.encoding === key.encoding ? last : { crops: new Map<number, EncodedCrop>() };
     lastOf.set(encoder, { encoding: key.encoding, crops });
-    const encoded = crops.get(key.crop) ?? (await encoder.encode(pixels, rules));
+    const encoded = crops.get(key.crop) ?? (await encoder.encode(pixels, rules, merging));
     crops.set(key.crop, encoded);
     return encoded;
   };
 }
 
-/** Has the caller's thread decide about the patches before a layer of the encoder. */
+/** Where the caller's thread decides about the patches inside the encoder, and what became of them so far. */
+interface InsideEncoder {
+  readonly site: VisionSite;
+  readonly grid: Grid | null;
+  readonly plans: readonly ReductionPlan[];
+}
+
+/** Has the caller's thread decide about the patches there. */
 async function planInside(
   { image: { index, text }, crop, encoder }: CropOnWay,
   encoded: EncodedCrop,
-  site: VisionSite,
-  grid: Grid | null,
+  { site, grid, plans: before }: InsideEncoder,
   { caller, awaited, stopIfAsked }: VisionContext,
 ): Promise<readonly ReductionPlan[]> {
   stopIfAsked();
   const length = patchesOf(encoded);
-  const { signals } = encoded;
+  const { signals, prefixTokens } = encoded;
+  const entered = before.at(0)?.inputLength ?? length;
   const message: CropTokens = {
     ...{ site, image: index, crop, length, left: null, fold: null, grid, classToken: encoder.classToken },
+    sizes: sizesBehind(before),
+    encoder: site.within ? { layers: encoder.cuts, prefixTokens, entered } : null,
     signals: [...signals.map(sent), ...textSignals.map(held)],
   };
   const readers = new Map<string, SignalReader>([
@@ -330,13 +393,14 @@ async function reduceCrops(
 
 /** What the caller's thread is told of a crop on its features. */
 function featureTokens(
-  { crop, encoded: { features, signals }, left, fold, grid }: PassedCrop,
+  { crop, encoded: { features, signals }, left, fold, grid, sizes }: PassedCrop,
   { classToken }: Encoder,
   image: number,
 ): CropTokens {
   const asked = [featuresSignal(), projectedFeatures(), ...textSignals];
   return {
     ...{ site: atFeatures, image, crop, length: features.length, left, fold, grid, classToken },
+    ...{ sizes, encoder: null },
     signals: [...signals.map(sent), ...asked.map(held)],
   };
 }

@@ -1,0 +1,1 @@
+export { earlyDrop, earlyDropEntry, type EarlyDropOptions } from './early-drop.js';

@@ -1,0 +1,2 @@
+export { tome, tomeEntry } from './tome.js';
+export type { TomeOptions } from './tome.js';
