@@ -1,6 +1,6 @@
 import { readDataset, type Question } from '@foveate/eval';
 import { Lvlm } from '@foveate/lvlm';
-import { questionsFile } from '@foveate/tiny-llava';
+import { modelDirectory, questionsFile } from '@foveate/tiny-llava';
 import { createRegistry, reducerEntry, type ReducerRegistry } from '@foveate/core/registry';
 import {
   atFeatures,
@@ -13,6 +13,7 @@ import {
   identityPlan,
   layerOption,
   scaledLayer,
+  selectionPlan,
   type DeclaredSite,
   type Requirements,
 } from '@foveate/core';
@@ -155,6 +156,43 @@ describe('chooseMethodRows', () => {
     expect(lines.find((line) => line.startsWith('fastv:'))).toContain(
       '1 of 3 layers read every token, which is ',
     );
+  });
+
+  it('seeks the share of a method of several sites whose mean is another here', async () => {
+    const options = defineOptions(budgetOptions({ keepRatio: 0.25 }));
+    const staged = reducerEntry({
+      ...{
+        name: 'staged',
+        description: 'keeps its share before layer 1 of 6, half of that before 3',
+        options,
+      },
+      create: (given) => {
+        const { keepRatio = 1 } = options.check(given);
+        const first = (count: number, of: number) => selectionPlan([...Array(Math.max(1, count)).keys()], of);
+        return defineReducer({
+          ...{ name: 'staged', requires: {} },
+          at: [beforeLanguageLayer(scaledLayer(5, 32)), beforeLanguageLayer(scaledLayer(16, 32))],
+          plan: async ({ length }, _, stage) =>
+            first(Math.floor(length * (stage === 0 ? keepRatio : 0.5)), length),
+        });
+      },
+    });
+    await using model = await Lvlm.load(modelDirectory);
+    const { rows, omitted } = await chooseMethodRows(createRegistry([staged]), model, questions, 'crop');
+    // With k of 256 a layer reads (256 + 2 k + 3 floor(k / 2)) / 6 on average. Of the budgets 85.33 and 56.89
+    // 85 is nearest, of k = 73 (74: 85.83), and 57, of k = 25 (24: 56.67, 26: 57.83 and halving ends there).
+    expect(rows.map(({ reducer }) => reducer)).toEqual([
+      'none',
+      'staged:keep=0.2852',
+      expect.stringMatching(/^staged:keep=0\.09[78]/) as string,
+    ]);
+    // One token is the least that it keeps: (256 + 2 + 3) / 6.
+    expect(omitted).toEqual([
+      {
+        reducer: 'staged:keep=0.1112',
+        reason: 'A layer reads at least 43.5 tokens on average here, and the budget is 28.4.',
+      },
+    ]);
   });
 
   it('tells of questions whose images cannot be read at all', async () => {

@@ -19,6 +19,12 @@ const methodBudgets: readonly MethodBudget[] = [192, 128, 64].map((tokens) => ({
   share: tokens / 576,
 }));
 
+/** Of a budget: what a method of several sites may miss it by before its share is sought. */
+const SOUGHT_WITHIN = 0.02;
+
+/** Halvings of the range of shares. */
+const STEPS = 12;
+
 /** Of a budget, or of the larger of two numbers of tokens: what is still called equal. */
 export const EQUAL_WITHIN = 0.1;
 
@@ -44,12 +50,15 @@ export interface Candidate {
   readonly budget: MethodBudget | null;
   /** Why no SPEC of it comes to the budget; null where one does. */
   readonly impossible: string | null;
+  /** Of a method of several sites inside the language model: its SPEC with another share. */
+  readonly withShare?: (share: number) => string;
 }
 
 /**
  * The rows that a model can run. Each is tried on one question: what the model cannot run, or what reads over
  * a tenth more than its budget, is left out, with the reason. What reads less stays, as whole rows of a grid
- * may.
+ * may. A method of several sites inside the language model whose mean is another in a model of this depth is
+ * given the share that comes nearest to the budget.
  * @param questions at least one, of which the first is asked whose image can be read
  * @throws ImageError where none can; what the model throws that keeps every token
  */
@@ -64,16 +73,17 @@ export async function chooseMethodRows(
   const rows: SweepRow[] = [{ reducer: 'none', reducers: [] }];
   const omitted: OmittedRow[] = [];
   const candidates = candidatesOf(registry, { vision, language });
-  for (const { spec, budget, impossible } of candidates) {
-    const most = (budget?.share ?? 1) * trial.tokens;
-    const reason = impossible ?? (await reasonAgainst(createReducers(registry, spec), most, trial.reads));
+  for (const candidate of candidates) {
+    const most = (candidate.budget?.share ?? 1) * trial.tokens;
+    const readsOf = (spec: string): Promise<number> => trial.reads(createReducers(registry, spec));
+    const { spec, reason } = await rowOf(candidate, most, readsOf);
     if (reason === null) rows.push(...drawsOf(registry, spec));
-    else omitted.push({ reducer: spec, reason });
+    else omitted.push({ reducer: candidate.spec, reason });
   }
   return { rows, omitted: together(omitted, candidates) };
 }
 
-/** Mean number of visual tokens that a layer reads. */
+/** Mean number of visual tokens that a layer reads behind a chain. */
 type Reads = (reducers: readonly TokenReducer[]) => Promise<number>;
 
 async function openTrial(
@@ -92,20 +102,50 @@ async function openTrial(
   }
 }
 
-/** Why a chain cannot be a row; null where it can. */
-async function reasonAgainst(
-  reducers: readonly TokenReducer[],
-  most: number,
-  reads: Reads,
-): Promise<string | null> {
+/** The SPEC of a candidate's row, or why it can be none. */
+async function rowOf(
+  { spec, impossible, withShare }: Candidate,
+  budget: number,
+  readsOf: (spec: string) => Promise<number>,
+): Promise<{ readonly spec: string; readonly reason: string | null }> {
+  if (impossible !== null) return { spec, reason: impossible };
   try {
-    const read = await reads(reducers);
-    if (read <= most * (1 + EQUAL_WITHIN) + 1e-9) return null;
-    return `A layer reads ${rounded(read)} tokens on average here, and the budget is ${rounded(most)}.`;
+    const first = { spec, reads: await readsOf(spec) };
+    const isFar = Math.abs(first.reads - budget) > SOUGHT_WITHIN * budget;
+    const best = withShare && isFar ? await nearest(first, withShare, budget, readsOf) : first;
+    if (best.reads <= budget * (1 + EQUAL_WITHIN) + 1e-9) return { spec: best.spec, reason: null };
+    const least = withShare ? 'at least ' : '';
+    const reason = `A layer reads ${least}${rounded(best.reads)} tokens on average here, and the budget is ${rounded(budget)}.`;
+    return { spec, reason };
   } catch (error) {
-    if (FoveateError.isInstance(error)) return error.message;
+    if (FoveateError.isInstance(error)) return { spec, reason: error.message };
     throw error;
   }
+}
+
+/** A SPEC, and how many tokens a layer reads with it on average. */
+interface Tried {
+  readonly spec: string;
+  readonly reads: number;
+}
+
+/** By halving: the larger the share, the more is read. */
+async function nearest(
+  first: Tried,
+  withShare: (share: number) => string,
+  budget: number,
+  readsOf: (spec: string) => Promise<number>,
+): Promise<Tried> {
+  let best = first;
+  for (let step = 0, low = 0, high = 1; step < STEPS; step++) {
+    const share = (low + high) / 2;
+    const spec = withShare(share);
+    const reads = await readsOf(spec);
+    if (Math.abs(reads - budget) < Math.abs(best.reads - budget)) best = { spec, reads };
+    if (reads > budget) high = share;
+    else low = share;
+  }
+  return best;
 }
 
 /** One line for a method of which no row is left, where each is left out for the same reason. */
@@ -161,7 +201,11 @@ function candidateAt(entry: ReducerEntry, budget: MethodBudget, layers: Layers):
   const specOf = (share: number): string =>
     formatSpec([{ name: entry.name, options: { ...moved, keep: shareText(share) } }]);
   const isInside = inner?.tower === 'language' && inner.layer < layers.language; // or else the runner says so
-  if (!isInside) return { spec: specOf(budget.share), budget, impossible: null };
+  if (!isInside) {
+    const isStaged = at.length > 1 && at.every(({ tower }) => tower === 'language');
+    const own = { spec: specOf(budget.share), budget, impossible: null };
+    return isStaged ? { ...own, withShare: specOf } : own;
+  }
   const keep = (budget.share * layers.language - inner.layer) / (layers.language - inner.layer);
   if (keep > 0) return { spec: specOf(keep), budget, impossible: null };
   const before = `${inner.layer} of ${layers.language} layers read every token`;

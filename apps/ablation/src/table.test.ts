@@ -247,6 +247,11 @@ describe('formatSummary', () => {
     expect(text).toContain('n = 300 of 1088 questions (seed 0)');
     expect(text).toContain('\nfopru-row:keep=0.11 and fopru-row:keep=0.06 keep the same tokens.\n');
     expect(text).toContain('Warning: rows are whole');
+    const staged = [90, 60].map((equivalentTokens) =>
+      row(`v2drop:keep=0.${equivalentTokens}`, { keptTokens: 1, equivalentTokens }),
+    );
+    const rows = [...summary.rows, ...staged];
+    expect(formatSummary({ ...summary, rows }, 'table')).not.toMatch(/v2drop.* keep the same tokens/);
   });
 
   it('counts the questions that were left out, and names their first images', () => {

@@ -360,7 +360,7 @@ function sameTokens(rows: readonly SummaryRow[]): SummaryRow[][] {
     const [{ name, options }] = steps;
     const others = Object.entries(options).filter(([option]) => option !== 'keep' && option !== 'count');
     const method = formatSpec([{ name, options: Object.fromEntries(others) }]);
-    const key = `${method} ${row.keptTokens}`;
+    const key = `${method} ${row.keptTokens} ${row.equivalentTokens}`; // stages may differ before the last
     groups.set(key, [...(groups.get(key) ?? []), row]);
   }
   return [...groups.values()].filter((group) => group.length > 1);

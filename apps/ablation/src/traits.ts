@@ -53,7 +53,7 @@ function signalsOf({ requires }: TokenReducer): SignalRequest[] {
 }
 
 /** How long each axis is of tokens that are made to try a method. */
-const LENGTHS: Readonly<Record<SignalAxis, number>> = { N: 16, D: 8, H: 2, S: 17, T: 3, L: 2 };
+const LENGTHS: Readonly<Record<SignalAxis, number>> = { N: 576, D: 8, H: 2, S: 577, T: 3, L: 2 };
 
 /** No requirement says it, so it is tried: on tokens without a grid, of signals that mean nothing. */
 async function needsGrid(reducer: TokenReducer): Promise<boolean> {

@@ -159,12 +159,12 @@ interface PromptThere {
 /** Every signal of the language model in plain JS. */
 const plainSignals: Readonly<Record<string, (there: PromptThere, request: SignalRequest) => number[]>> = {
   promptAttention: ({ forwarded, visual }, { layer, parameters }) => {
-    const rows = forwarded.attention[layer as number];
+    const rows = forwarded.attention.at(layer as number)!;
     const asking = parameters.rows === 'last' ? rows.slice(-1) : rows.slice(visual[visual.length - 1] + 1);
     return visual.map((place) => asking.reduce((sum, row) => sum + row[place], 0) / asking.length);
   },
   questionAttention: (there, { layer }) => {
-    const asking = there.forwarded.attention[layer as number].slice(-questionOf(there));
+    const asking = there.forwarded.attention.at(layer as number)!.slice(-questionOf(there));
     return there.visual.flatMap((place) => asking.map((row) => row[place]));
   },
   questionRelevance: ({ prompt: { rows, places } }) => {
@@ -180,19 +180,19 @@ const plainSignals: Readonly<Record<string, (there: PromptThere, request: Signal
   textEmbeddings: ({ prompt: { rows, places } }) =>
     rows.filter((_, place) => !places.includes(place)).flatMap((row) => [...row]),
   hiddenStates: ({ llama, forwarded, visual }, { layer, parameters }) => {
-    const rows = visual.map((place) => forwarded.layers[layer as number].written[place]);
+    const rows = visual.map((place) => forwarded.layers.at(layer as number)!.written[place]);
     return rows.flatMap((row) => [...normalized(llama, row, parameters.norm)]);
   },
   questionStates: (there, { layer, parameters }) => {
-    const rows = there.forwarded.layers[layer as number].written.slice(-questionOf(there));
+    const rows = there.forwarded.layers.at(layer as number)!.written.slice(-questionOf(there));
     return rows.flatMap((row) => [...normalized(there.llama, row, parameters.norm)]);
   },
   keyMagnitude: ({ forwarded, visual }, { layer }) =>
-    visual.map((place) => forwarded.layers[layer as number].keyMagnitudes[place]),
+    visual.map((place) => forwarded.layers.at(layer as number)!.keyMagnitudes[place]),
   questionKeyMagnitude: (there, { layer }) =>
-    there.forwarded.layers[layer as number].keyMagnitudes.slice(-questionOf(there)),
+    there.forwarded.layers.at(layer as number)!.keyMagnitudes.slice(-questionOf(there)),
   hiddenChange: ({ forwarded, visual }, { layer }) => {
-    const { read, written } = forwarded.layers[layer as number];
+    const { read, written } = forwarded.layers.at(layer as number)!;
     return visual.map((place) => Math.hypot(...written[place].map((value, d) => value - read[place][d])));
   },
 };

@@ -59,7 +59,7 @@ export interface Forward {
 }
 
 /** What went through a layer; all of it one a token. */
-export interface LayerTrace {
+interface LayerTrace {
   /** The number that each had at first; of what a plan put out that of its anchor. */
   readonly numbers: readonly number[];
   /** Of the layer's last reduction, or of one before, what the plan put out. */

@@ -20,7 +20,8 @@ import {
 } from '../fixtures/decoders/run.js';
 import { makeNode } from '../fixtures/make.js';
 import { difference } from '../fixtures/run.js';
-import { parseModel, pruneDecoder, splitDecoder, type OnnxModel } from './index.js';
+import { readModel } from './files.js';
+import { decoderSignals, parseModel, pruneDecoder, splitDecoder, type OnnxModel } from './index.js';
 
 const { visual, keep, cuts } = expectedDecoder();
 const FLOAT: number = DataType.FLOAT;
@@ -132,4 +133,28 @@ test.each(cases)('$name in $precision', async ({ name, make, rounding }) => {
   await all.release();
   const { parts } = splitDecoder(model, [{ layer }]);
   for (const part of parts) await (await CachedSession.open(part.model)).release();
+  const [values, exact] = [await signalsOf(model), await signalsOf(readModel(decoderFile(name)))];
+  for (const [i, value] of values.entries()) {
+    expect(value.type).toBe('float32');
+    const size = (exact[i].data as Float32Array).reduce((most, x) => Math.max(most, Math.abs(x)), 1);
+    expect(difference(value, exact[i].data as Float32Array)).toBeLessThan(rounding * size);
+  }
 });
+
+/** Every signal of the prompt before layer 2, of the layer before it or behind. */
+async function signalsOf(model: OnnxModel): Promise<Tensor[]> {
+  const before = [...decoderSignals.keys()].map((signal) => ({ name: signal, layer: 1 }));
+  const signals = [
+    ...before,
+    { name: 'promptAttention', layer: 2 },
+    { name: 'hiddenStates', layer: 1, norm: 'final' },
+  ];
+  const [part] = splitDecoder(model, [{ layer: 2, signals }]).parts;
+  const session = await CachedSession.open(part.model);
+  const out = await session.tokens(0, PROMPT, {
+    [part.visualTokens!]: integers(visual),
+    [part.questionTokens!]: integers([2]),
+  });
+  await session.release();
+  return part.signals.map((signal) => out[signal]);
+}

@@ -1,5 +1,5 @@
 export { casesOf, methodNames, UnknownMethodError } from './cases.js';
-export type { CaseArray, CasesOfMethod, Implementation, MethodCase, MethodName } from './cases.js';
+export type { CaseArray, CasesOfMethod, Implementation, Kept, MethodCase, MethodName } from './cases.js';
 export { checkCases } from './check.js';
 export type { CaseDifference } from './check.js';
-export type { InputsOf, ParamsOf } from './inputs.js';
+export type { InputsOf, ParamsOf, PyramidDropLayer } from './inputs.js';

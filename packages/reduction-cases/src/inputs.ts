@@ -6,18 +6,8 @@ export interface CaseArray {
   readonly values: Float32Array;
 }
 
-/** A number of tokens: N patches, and text tokens where there are any. */
-interface Lengths {
-  readonly N: number;
-}
-
-/** Where the image stands in the sequence of the language model. */
-interface ImageInSequence extends Lengths {
-  readonly image_start: number;
-}
-
 /** The layer of the language model behind which a stage of PyramidDrop prunes, and the next one's weights. */
-interface PyramidDropLayer {
+export interface PyramidDropLayer {
   /** Layers that came before. */
   readonly layer: number;
   /** [D, D], q = x @ q_weight^T, and k likewise. */
@@ -84,28 +74,34 @@ export interface InputsOf {
   };
 }
 
-/** Parameters by method. */
+/** Parameters by method: N patches, and where the image stands in the sequence of the language model. */
 export interface ParamsOf {
-  readonly visionzip: Lengths & { readonly dominant_num: number; readonly contextual_num: number };
-  readonly vispruner: Lengths & {
+  readonly visionzip: { readonly N: number; readonly dominant_num: number; readonly contextual_num: number };
+  readonly vispruner: {
+    readonly N: number;
     readonly visual_token_num: number;
     readonly important_ratio: number;
     readonly prune_step: number;
   };
-  readonly cdpruner: Lengths & { readonly visual_token_num: number };
-  readonly hiprune: Lengths & {
+  readonly cdpruner: { readonly N: number; readonly visual_token_num: number };
+  readonly hiprune: {
+    readonly N: number;
     readonly retention: number;
     readonly alpha: number;
     readonly grid_width: number;
   };
-  readonly dart: ImageInSequence & {
+  readonly dart: {
+    readonly N: number;
+    readonly image_start: number;
     /** Null: by `reduction_ratio`. */
     readonly max_num_trunction: number | null;
     readonly reduction_ratio: number | null;
     readonly pivot_image: number;
     readonly pivot_text: number;
   };
-  readonly pyramiddrop: ImageInSequence & {
+  readonly pyramiddrop: {
+    readonly N: number;
+    readonly image_start: number;
     readonly heads: number;
     readonly head_dim: number;
     readonly layer_list: readonly number[];
@@ -113,7 +109,9 @@ export interface ParamsOf {
     readonly rms_eps: number;
     readonly rope_base: number;
   };
-  readonly sparsevlm: Partial<ImageInSequence> & {
+  readonly sparsevlm: {
+    readonly N?: number;
+    readonly image_start?: number;
     readonly layers?: readonly number[];
     readonly keep_list?: readonly number[];
     readonly scale?: number;

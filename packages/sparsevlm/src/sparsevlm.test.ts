@@ -338,8 +338,8 @@ describe('sparsevlm', () => {
 
   it.each([
     [{ version: '2.0' }, "version must be '1.5' or '1.0'"],
-    [{ noise: -1 }, 'noise must be a number from 0 to 1'],
-    [{ noise: NaN }, 'noise must be a number from 0 to 1'],
+    [{ noise: -1 }, 'noise must be a number in [0, 1]'],
+    [{ noise: NaN }, 'noise must be a number in [0, 1]'],
     [{ seed: -1 }, 'seed must be an integer from 0'],
     [{ keepRatio: 0.5, keepCount: 5 }, 'keepRatio and keepCount must be given one at a time'],
   ])('refuses %j', (options, message) => {

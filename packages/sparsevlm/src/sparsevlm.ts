@@ -8,7 +8,6 @@ import {
   hiddenStates,
   identityPlan,
   integerOption,
-  InvalidArgumentError,
   InvalidSignalError,
   questionAttention,
   questionRelevance,
@@ -16,8 +15,8 @@ import {
   resolveBudget,
   scaledLayer,
   seededNumbers,
+  shareOption,
   similarityBy,
-  type OptionDefinition,
   type OptionsOf,
   type TokenReducer,
 } from '@foveate/core';
@@ -46,7 +45,8 @@ const options = defineOptions({
     ['1.5', '1.0'],
     'how many tokens a stage keeps: by lists of counts (v1.5), or by the rank of the attention (v1.0, with one stage more)',
   ),
-  noise: noiseOption(
+  noise: shareOption(
+    0,
     'greatest random number that is added to a density, which tells equal ones apart; 1e-6 in the official code',
   ),
   seed: integerOption({ from: 0, to: 2 ** 32 - 1, default: 0 }, 'of the noise; below 2^32'),
@@ -143,17 +143,4 @@ function checkWidths(relevant: number, attending: number, questionValues: number
     'questionStates',
     `has ${questionValues} values, which are not ${relevant} rows`,
   );
-}
-
-function noiseOption(description: string): OptionDefinition<number> & { readonly default: number } {
-  return {
-    kind: 'number',
-    description,
-    values: '[0, 1]',
-    default: 0,
-    check: (name, value) => {
-      if (typeof value === 'number' && value >= 0 && value <= 1) return value;
-      throw new InvalidArgumentError(name, value, 'a number from 0 to 1');
-    },
-  };
 }

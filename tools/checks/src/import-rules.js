@@ -36,7 +36,17 @@ const rules = {
   '@foveate/lvlm': {
     internal: ['@foveate/core', '@foveate/onnx-graph'],
     builtins: true,
-    tests: [...reducers, '@foveate/early-drop', '@foveate/tfjs', '@foveate/tiny-llava', '@foveate/tome'],
+    tests: [
+      ...reducers,
+      ...[
+        '@foveate/dart',
+        '@foveate/priortr',
+        '@foveate/pyramiddrop',
+        '@foveate/sparsevlm',
+        '@foveate/v2drop',
+      ],
+      ...['@foveate/early-drop', '@foveate/tfjs', '@foveate/tiny-llava', '@foveate/tome'],
+    ],
   },
   '@foveate/tfjs': {
     internal: ['@foveate/core'],

@@ -25,6 +25,11 @@ import {
   type TokenReducer,
   type VisualTokens,
 } from '@foveate/core';
+import { dart } from '@foveate/dart';
+import { priortr } from '@foveate/priortr';
+import { pyramiddrop } from '@foveate/pyramiddrop';
+import { sparsevlm } from '@foveate/sparsevlm';
+import { v2drop } from '@foveate/v2drop';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CACHE, picture } from '../../test/bundles.js';
 import {
@@ -39,6 +44,7 @@ import { preprocess } from '../bundle/preprocessing.js';
 import { Lvlm, type GenerateResult } from '../index.js';
 import { decodeImage } from '../platform/image-files.js';
 import { resize } from '../platform/node.js';
+import { reductionChain } from './reduction-chain.js';
 
 const PROMPT = 'What is this?';
 const VISUAL = 64;
@@ -55,6 +61,25 @@ interface Method {
   /** Tokens that are left of so many, one number a site. */
   readonly left: (entered: number) => readonly number[];
   readonly plan: (tokens: Seen) => ReductionPlan;
+}
+
+/** Methods as they are published, on a model of far fewer layers than they were made for. */
+const PUBLISHED: Readonly<Record<string, () => TokenReducer>> = {
+  dart: () => dart({ keepRatio: 0.5 }),
+  priortr: () => priortr({ keepRatio: 0.25 }),
+  pyramiddrop: () => pyramiddrop(),
+  sparsevlm: () => sparsevlm({ keepRatio: 0.5 }),
+  v2drop: () => v2drop({ keepRatio: 0.5 }),
+};
+
+/** The method at the layers where the model has it act, and with a seed that is not the image's. */
+function inModel(method: TokenReducer): TokenReducer {
+  const seeded: TokenReducer = {
+    ...method,
+    plan: (tokens, site, stage) => method.plan({ ...tokens, imageHash: 'seed' }, site, stage),
+  };
+  const { language } = reductionChain([seeded], { vision: 2, language: LAYERS });
+  return { ...seeded, at: language.map(({ site }) => site) };
 }
 
 /** The mean row of `values` [T, D] as one. */
@@ -248,5 +273,19 @@ describe.each(ALL_FORMS)('a language model whose attention is %s', (form) => {
       expect(result.images.reduce((sum, { outputTokens }) => sum + outputTokens, 0)).toBe(left.at(-1));
       expect(result.warnings).toEqual([]);
     });
+  });
+
+  test.each(Object.keys(PUBLISHED))('%s decides and answers what the reference does', async (name) => {
+    const reducers = [inModel(PUBLISHED[name]())];
+    const ask = { images: [picture(1)], prompt: PROMPT, reducers, maxNewTokens: 6 };
+    const result = await lvlm.generate(ask);
+    const expected = await reference(1, result, reducers[0], 6);
+    const { steps } = result.images[0].crops[0];
+    for (const [i, { plan }] of steps.entries()) {
+      expect([...plan.sources]).toEqual([...expected.plans[i].sources]);
+      expect([...plan.offsets]).toEqual([...expected.plans[i].offsets]);
+    }
+    expect(steps.at(-1)!.outputTokens).toBeLessThan(VISUAL);
+    expect(result.tokenIds).toEqual(expected.tokens);
   });
 });

@@ -38,7 +38,7 @@ export interface Prefill {
 }
 
 /** The visual tokens that are left before a layer of the language model. */
-export interface TokensBeforeLayer {
+interface TokensBeforeLayer {
   readonly layer: number;
   /** Where they stand among all tokens there, ascending. */
   readonly places: readonly number[];
