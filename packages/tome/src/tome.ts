@@ -66,8 +66,9 @@ export type TomeOptions = OptionsOf<typeof options.schema>;
  */
 export function tome(given: TomeOptions = {}): TokenReducer {
   const amount = amountOf(options.check(given));
-  if (given.inflect !== undefined && given.r === undefined)
-    throw new InvalidArgumentError('inflect', given.inflect, 'absent without r, whose schedule it bends');
+  const { inflect: bend = 0 } = given;
+  if (bend !== 0 && given.r === undefined)
+    throw new InvalidArgumentError('inflect', bend, 'absent without r, whose schedule it bends');
   return defineReducer({
     name: 'tome',
     at: [insideVisionLayers],
