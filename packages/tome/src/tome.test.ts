@@ -55,7 +55,7 @@ function tokensOf(
 
 const rowsOf = ({ outputLength, offsets, sources, weights }: ReductionPlan): [number[], number[]][] =>
   Array.from({ length: outputLength }, (_, m) => {
-    const part = <T extends Uint32Array | Float32Array>(values: T): number[] => [
+    const part = (values: Uint32Array | Float32Array): number[] => [
       ...values.subarray(offsets[m], offsets[m + 1]),
     ];
     return [part(sources), weights ? part(weights) : [1]];

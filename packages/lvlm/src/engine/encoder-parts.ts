@@ -157,7 +157,7 @@ function cutInEveryLayer(
       sizes: weighed.sizes.find((name) => part.graph.input.some((one) => one.name === name)) ?? null,
     });
   };
-  for (let cuts = 0; cuts < layers.length; cuts++) {
+  while (parts.length < layers.length) {
     const cut = splitEncoder(rest, { output: features }, 0, 'within');
     add(cut.lower, cut.hidden, encoder.prefixTokens);
     rest = cut.upper;
