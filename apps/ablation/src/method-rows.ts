@@ -220,7 +220,7 @@ function innerLayer(
   { tower, layer }: DeclaredSite,
   layers: Layers,
 ): { readonly tower: keyof Layers; readonly layer: number; readonly isMoved: boolean } | null {
-  if (layer === 'features' || layer === 'every') return null;
+  if (typeof layer === 'string') return null; // on the features, or before every layer
   const isFixed = typeof layer === 'number';
   const canMove =
     isFixed && layer > 0 && layer < DEPTH[tower] && options.some(({ name }) => name === 'layer');

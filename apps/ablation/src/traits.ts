@@ -58,11 +58,10 @@ const LENGTHS: Readonly<Record<SignalAxis, number>> = { N: 576, D: 8, H: 2, S: 5
 /** No requirement says it, so it is tried: on tokens without a grid, of signals that mean nothing. */
 async function needsGrid(reducer: TokenReducer): Promise<boolean> {
   for (const [stage, site] of reducer.at.entries()) {
-    const signals = requestsOf(reducer.requires, site).map(valuesOf);
-    const places = Uint32Array.from({ length: LENGTHS.N }, (_, token) => token);
-    const tokens = createTokens({ length: LENGTHS.N, places, signals });
     try {
-      await planTokens(reducer, tokens, site, stage);
+      const signals = requestsOf(reducer.requires, site).map(valuesOf);
+      const places = Uint32Array.from({ length: LENGTHS.N }, (_, token) => token);
+      await planTokens(reducer, createTokens({ length: LENGTHS.N, places, signals }), site, stage);
     } catch (error) {
       if (GridRequiredError.isInstance(error)) return true;
     }

@@ -112,6 +112,6 @@ describe('fastv', () => {
   it('is made from text', () => {
     const { name, at, rule } = fastvEntry.create({ layer: '2', count: '128', rows: 'mean' });
     expect({ name, at }).toEqual({ name: fastvEntry.name, at: [beforeLanguageLayer(2)] });
-    expect(rule?.budget).toEqual({ keepCount: 128 });
+    expect(rule).toMatchObject({ rule: 'top-k', budget: { keepCount: 128 } });
   });
 });

@@ -42,7 +42,7 @@ export function encoderEntry(
 }
 
 /** @throws OnnxStructureError where the class token is among the features */
-export function refuseKeptClassToken(index: GraphIndex, { classToken }: VisionEncoder): void {
+function refuseKeptClassToken(index: GraphIndex, { classToken }: VisionEncoder): void {
   if (classToken !== 'kept') return;
   throw new OnnxStructureError(
     index.model.file,

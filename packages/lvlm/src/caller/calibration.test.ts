@@ -163,7 +163,7 @@ describe.each(FORMS)('a language model whose attention is %s', (form) => {
     ] as const;
     const alone = await lvlm.generate({ messages, reducers, maxNewTokens: 4 });
     expect(second.tokenIds).toEqual(alone.tokenIds);
-    await chat.dispose();
+    chat.dispose();
   });
 
   test('is refused where tokens are reduced inside the language model too', async () => {
