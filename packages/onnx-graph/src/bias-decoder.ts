@@ -1,6 +1,12 @@
 /** Adds a bias to the attention scores of a decoder's layers, given with each run. */
 import { TensorProto_DataType as DataType, type NodeProto } from 'onnx-buf';
-import { locateDecoder, POSITIONS, rotatesItself, type DecoderNodes } from './decoder.js';
+import {
+  locateDecoder,
+  POSITIONS,
+  rotatesItself,
+  type DecoderAttention,
+  type DecoderLayer,
+} from './decoder.js';
 import { OnnxStructureError } from './errors.js';
 import { copyNode, GraphEditor, valueInfo } from './graph-editor.js';
 import { describeNode, type GraphIndex } from './graph-index.js';
@@ -32,18 +38,17 @@ export interface BiasedDecoder {
  */
 export function biasDecoder(model: OnnxModel): BiasedDecoder {
   const decoder = locateDecoder(model);
-  const { index, attentions, stretch } = decoder;
+  const { index, attentions, layers, stretch } = decoder;
   const own = index.model;
   const editor = new GraphEditor(index);
   const names = { firstBias: editor.name('first_bias'), laterBias: editor.name('later_bias') };
   const typed = biasesByType(editor);
   const appended = appendedBy(editor, own);
   const replaced = new Map<NodeProto, NodeProto[]>();
-  for (const layer of attentions.keys()) {
-    const node = attentionNode(decoder, layer);
+  for (const [layer, attention] of attentions) {
     const input = layer === 0 ? names.firstBias : names.laterBias;
-    biasAttention(editor, decoder, layer, (type) => typed(input, type));
-    replaced.set(node, appended());
+    biasAttention(editor, attention, layers.get(layer), (type) => typed(input, type));
+    replaced.set(attention.form === 'softmax' ? attention.nodes.node : attention.node, appended());
   }
   const { graph } = editor.build();
   const positions =
@@ -69,7 +74,7 @@ function appendedBy(editor: GraphEditor, { graph }: OnnxModel): () => NodeProto[
 }
 
 /** A bias in the type that an attention takes; each made once, in the first node that needs it. */
-function biasesByType(editor: GraphEditor): (bias: string, type: number) => string {
+function biasesByType(editor: GraphEditor): (bias: string, type: DataType) => string {
   const made = new Map<string, string>();
   return (bias, type) => {
     if (type === DataType.FLOAT) return bias;
@@ -80,33 +85,26 @@ function biasesByType(editor: GraphEditor): (bias: string, type: number) => stri
   };
 }
 
-/** The node that a bias goes into: the Softmax, or the fused operator. */
-function attentionNode({ attentions }: DecoderNodes, layer: number): NodeProto {
-  const attention = attentions.get(layer);
-  if (!attention) throw new RangeError(`layer ${layer}`); // the caller goes over the attentions
-  return attention.form === 'softmax' ? attention.nodes.node : attention.node;
-}
-
 function biasAttention(
   editor: GraphEditor,
-  { index, attentions, layers }: DecoderNodes,
-  layer: number,
-  bias: (type: number) => string,
+  attention: DecoderAttention,
+  layer: DecoderLayer | undefined,
+  bias: (type: DataType) => string,
 ): void {
-  const attention = attentions.get(layer);
-  const description = layers.get(layer);
-  if (!attention || !description) return;
+  const { index } = editor;
   switch (attention.form) {
     case 'softmax':
-      return biasSoftmax(editor, index, attention.nodes.node, bias);
+      biasSoftmax(editor, index, attention.nodes.node, bias);
+      return;
     case 'ai.onnx.Attention':
-      return biasStandard(editor, index, attention.node, bias);
+      biasStandard(editor, index, attention.node, bias);
+      return;
     case 'com.microsoft.GroupQueryAttention': {
       const { node } = attention;
       checkGroupQuery(editor, node);
       const input = Array.from({ length: GROUP_QUERY_BIAS }, (_, i) => node.input[i] ?? '');
       input.push(bias(typeOf(index, node.input[0])));
-      if (rotatesItself(node)) appendRotated(editor, node, description, input, node.output, POSITIONS);
+      if (layer && rotatesItself(node)) appendRotated(editor, node, layer, input, node.output, POSITIONS);
       else editor.append(copyNode(node, { input }));
     }
   }
@@ -117,7 +115,7 @@ function biasSoftmax(
   editor: GraphEditor,
   index: GraphIndex,
   softmax: NodeProto,
-  bias: (type: number) => string,
+  bias: (type: DataType) => string,
 ): void {
   const [scores = ''] = softmax.input;
   const rank = index.rank(scores);
@@ -131,7 +129,7 @@ function biasStandard(
   editor: GraphEditor,
   index: GraphIndex,
   node: NodeProto,
-  bias: (type: number) => string,
+  bias: (type: DataType) => string,
 ): void {
   const mask = node.input[STANDARD_MASK] ?? '';
   const type = typeOf(index, node.input[0]);
@@ -147,7 +145,7 @@ function biasStandard(
 }
 
 /** The type of a tensor's numbers; float32 where the graph does not say. */
-function typeOf(index: GraphIndex, tensor = ''): number {
+function typeOf(index: GraphIndex, tensor = ''): DataType {
   return index.elementType(tensor) ?? DataType.FLOAT;
 }
 

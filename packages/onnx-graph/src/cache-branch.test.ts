@@ -64,8 +64,11 @@ describe.each(DECODERS)('%s in the branches of an If', (name) => {
   test.each(cuts)('split before layer $layer', async ({ layer, hidden, last: choice }) => {
     const { parts } = splitDecoder(model, [{ layer }]);
     const [lower, upper] = await Promise.all(parts.map((part) => CachedSession.open(part.model)));
-    const [{ visualTokens, output }] = parts;
-    const below = await lower.tokens(0, PROMPT, { [visualTokens!]: integers(visual) });
+    const [{ visualTokens, questionTokens, output }] = parts;
+    const below = await lower.tokens(0, PROMPT, {
+      [visualTokens!]: integers(visual),
+      [questionTokens!]: integers([1]),
+    });
     expect(difference(below[output!], hidden)).toBeLessThan(1e-4);
     const kept = Array.from({ length: PROMPT }, (_, i) => i).filter(
       (i) => !visual.includes(i) || choice.kept.includes(i),

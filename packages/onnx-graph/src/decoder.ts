@@ -83,7 +83,7 @@ export interface DecoderNodes {
 }
 
 /** An attention that is written out, or the fused node. */
-type DecoderAttention =
+export type DecoderAttention =
   | { readonly form: 'softmax'; readonly nodes: AttentionNodes }
   | { readonly form: Exclude<DecoderAttentionForm, 'softmax'>; readonly node: NodeProto };
 
