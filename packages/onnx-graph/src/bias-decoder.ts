@@ -14,6 +14,7 @@ import { withNodes } from './graph-parts.js';
 import { appendRotated, checkGroupQuery } from './group-query.js';
 import type { OnnxModel } from './model.js';
 
+const FLOAT: number = DataType.FLOAT;
 /** Below every score, and no infinity, of which a row of nothing else would make NaN. */
 const HIDDEN = -3e38;
 /** Inputs of the fused operators by position. */
@@ -74,10 +75,10 @@ function appendedBy(editor: GraphEditor, { graph }: OnnxModel): () => NodeProto[
 }
 
 /** A bias in the type that an attention takes; each made once, in the first node that needs it. */
-function biasesByType(editor: GraphEditor): (bias: string, type: DataType) => string {
+function biasesByType(editor: GraphEditor): (bias: string, type: number) => string {
   const made = new Map<string, string>();
   return (bias, type) => {
-    if (type === DataType.FLOAT) return bias;
+    if (type === FLOAT) return bias;
     const id = `${bias} ${type}`;
     const cast = made.get(id) ?? editor.add('Cast', [bias], { to: type });
     made.set(id, cast);
@@ -89,7 +90,7 @@ function biasAttention(
   editor: GraphEditor,
   attention: DecoderAttention,
   layer: DecoderLayer | undefined,
-  bias: (type: DataType) => string,
+  bias: (type: number) => string,
 ): void {
   const { index } = editor;
   switch (attention.form) {
@@ -115,7 +116,7 @@ function biasSoftmax(
   editor: GraphEditor,
   index: GraphIndex,
   softmax: NodeProto,
-  bias: (type: DataType) => string,
+  bias: (type: number) => string,
 ): void {
   const [scores = ''] = softmax.input;
   const rank = index.rank(scores);
@@ -129,7 +130,7 @@ function biasStandard(
   editor: GraphEditor,
   index: GraphIndex,
   node: NodeProto,
-  bias: (type: DataType) => string,
+  bias: (type: number) => string,
 ): void {
   const mask = node.input[STANDARD_MASK] ?? '';
   const type = typeOf(index, node.input[0]);
@@ -145,8 +146,8 @@ function biasStandard(
 }
 
 /** The type of a tensor's numbers; float32 where the graph does not say. */
-function typeOf(index: GraphIndex, tensor = ''): DataType {
-  return index.elementType(tensor) ?? DataType.FLOAT;
+function typeOf(index: GraphIndex, tensor = ''): number {
+  return index.elementType(tensor) ?? FLOAT;
 }
 
 function refuse(index: GraphIndex, node: NodeProto, what: string): never {
