@@ -70,7 +70,7 @@ export function restore(base: TokenReducer, given: RestoreOptions = {}): TokenRe
           `restore cannot merge what ${base.name} leaves out: ${base.name} takes the maximum of tokens, and no plan does that beside sums.`,
         );
       }
-      const cosines = await cosinesAmong(tokens.signals[SIMILAR] as Similarity, rest, tokens.length);
+      const cosines = await cosinesAmong(tokens.signals[SIMILAR], rest, tokens.length);
       return withGroups(
         kept,
         mergeAround(cosines, count).map((group) => group.map((i) => rest[i])),
