@@ -100,7 +100,7 @@ function registration(root, name) {
       text.slice(0, imports) +
         imported +
         text.slice(imports, entries) +
-        `  ${entry},\n` +
+        `\n    ${entry},` +
         text.slice(entries),
     ],
   ]);
@@ -114,12 +114,12 @@ function registration(root, name) {
 function registryPlaces(text) {
   const source = ts.createSourceFile('registry.ts', text, ts.ScriptTarget.Latest, true);
   const imports = source.statements.filter(ts.isImportDeclaration).at(-1)?.getEnd();
-  const entries = text.lastIndexOf(']);');
-  if (imports === undefined || entries < 0)
+  const behind = /(?<=,)\s*\],\s*\[[^\]]*\],?\s*\);\s*$/.exec(text); // the end of the methods, and all modifiers
+  if (imports === undefined || behind === null)
     throw new Error(
-      'apps/ablation/src/registry.ts has no imports, or does not end with the entries of createRegistry',
+      'apps/ablation/src/registry.ts has no imports, or does not end with the methods and modifiers of createRegistry',
     );
-  return { imports, entries };
+  return { imports, entries: behind.index };
 }
 
 /** @param {string} root @param {string} name */
