@@ -9,6 +9,7 @@ import {
   defineReducer,
   layerOption,
   resolveBudget,
+  scaledLayer,
   selectionPlan,
   topIndicesAscending,
   topK,
@@ -20,10 +21,13 @@ import { reducerEntry, type ReducerEntry } from '@foveate/core/registry';
 const byDefault = { keepRatio: 0.25 };
 
 const options = defineOptions({
-  layer: layerOption(
-    8,
-    'K: layers 0 to K-1 of the vision encoder see every patch, layer K and those above it the kept ones; CLIP-L/14 has 24',
-  ),
+  layer: {
+    ...layerOption(
+      8,
+      'K: layers 0 to K-1 of the vision encoder see every patch, layer K and those above it the kept ones; without it 8 of 24, in an encoder of other depth the one as far on the way',
+    ),
+    default: undefined,
+  },
   ...budgetOptions(byDefault),
   signal: choiceOption(
     ['class', 'received'],
@@ -54,7 +58,7 @@ export function earlyDrop(given: EarlyDropOptions = {}): TokenReducer {
       : attentionReceived({ layer: 'before' });
   return defineReducer({
     name: 'early-drop',
-    at: [beforeVisionLayer(layer)],
+    at: [layer === undefined ? beforeVisionLayer(scaledLayer(8, 24)) : beforeVisionLayer(layer)],
     requires: { attention },
     rule: topK('attention', budget),
     plan: async ({ length, signals }) => {
@@ -67,7 +71,7 @@ export function earlyDrop(given: EarlyDropOptions = {}): TokenReducer {
 /** How `foveate` and other registries know the method. */
 export const earlyDropEntry: ReducerEntry = reducerEntry({
   name: 'early-drop',
-  description: 'from layer 8 of the encoder on, the patches that layer 7 attends to most',
+  description: 'from a third of the encoder on, the patches that the layer before attends to most',
   options,
   create: earlyDrop,
 });
