@@ -129,8 +129,7 @@ describe('what the method leaves out', () => {
 
 it('where two are equally dense, neither is the other’s denser one', () => {
   // All alike: nobody has a denser token, so that all score their density, and the first are anchors.
-  const ones = Array.from({ length: 4 }, () => Float32Array.of(1, 1, 1, 1));
-  expect(mergeAround(ones, 2)).toEqual([[0, 2, 3], [1]]);
+  expect(mergeAround(new Float32Array(16).fill(1), 2)).toEqual([[0, 2, 3], [1]]);
 });
 
 it('says how attention is calibrated', () => {

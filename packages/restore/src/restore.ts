@@ -97,33 +97,43 @@ function tokensWithout(sources: Uint32Array, length: number): number[] {
   return Array.from(taken.keys()).filter((token) => taken[token] === 0);
 }
 
-/** Rows and columns of these tokens: [R][R]. */
+/** Of these tokens with each other: [R, R]. */
 async function cosinesAmong(
   similar: Similarity,
   rest: readonly number[],
   length: number,
-): Promise<Float32Array[]> {
+): Promise<Float32Array> {
   const rows = await similar.cosines(Uint32Array.from(rest)); // [R, N]
-  return rest.map((_, row) => Float32Array.from(rest, (token) => rows[row * length + token]));
+  const cosines = new Float32Array(rest.length ** 2);
+  let at = 0;
+  for (let row = 0; row < rest.length; row++) {
+    for (const token of rest) cosines[at++] = rows[row * length + token];
+  }
+  return cosines;
 }
 
 /**
  * Groups of places around `count` anchors, each with its anchor, places ascending.
- * @param cosines [R][R]
+ * @param cosines [R, R]
  */
-export function mergeAround(cosines: readonly Float32Array[], count: number): number[][] {
-  const density = cosines.map((row) => row.reduce((sum, cosine) => sum + cosine, 0));
-  const scores = Float64Array.from(cosines, (row, i) => {
-    let nearest = -1;
-    for (let j = 0; j < row.length; j++) if (density[j] > density[i] && row[j] > nearest) nearest = row[j];
-    return density[i] * (nearest === -1 ? 1 : 1 - nearest); // -1: none is denser
-  });
+export function mergeAround(cosines: Float32Array, count: number): number[][] {
+  const length = Math.sqrt(cosines.length); // R
+  const density = new Float64Array(length);
+  for (let at = 0; at < cosines.length; at++) density[Math.floor(at / length)] += cosines[at];
+  const scores = new Float64Array(length);
+  for (let i = 0; i < length; i++) {
+    let nearest = -1; // none is denser
+    for (let j = 0; j < length; j++) {
+      if (density[j] > density[i]) nearest = Math.max(nearest, cosines[i * length + j]);
+    }
+    scores[i] = density[i] * (nearest === -1 ? 1 : 1 - nearest);
+  }
   const anchors = topIndicesAscending(scores, count);
   const groups = new Map(Array.from(anchors, (anchor) => [anchor, [anchor]]));
-  for (const [i, row] of cosines.entries()) {
+  for (let i = 0; i < length; i++) {
     if (groups.has(i)) continue;
-    const best = anchors.reduce((most, anchor) => (row[anchor] > row[most] ? anchor : most));
-    groups.get(best)?.push(i);
+    const to = (anchor: number): number => cosines[i * length + anchor];
+    groups.get(anchors.reduce((most, anchor) => (to(anchor) > to(most) ? anchor : most)))?.push(i);
   }
   return [...groups.values()].map((group) => group.sort((a, b) => a - b));
 }

@@ -5,10 +5,10 @@
 import type { Calibration } from '@foveate/core';
 import type { Position } from './sequence.js';
 
-/** What is known of the tokens of a prompt. */
+/** What is known of the tokens of a prompt: log(size), size being the tokens that each stands for. */
 export interface SizedTokens {
-  /** [S] the tokens that each stands for; 1 of text. */
-  readonly sizes: Float32Array;
+  /** [S] 0 of text. */
+  readonly own: Float32Array;
   /** [S] the same where all visual tokens have one size: those that were there by those that are left. */
   readonly uniform: Float32Array;
 }
@@ -24,41 +24,43 @@ export interface Biases {
  * @param frequencies of the rotary positions
  */
 export function promptBiases(
-  { sizes, uniform }: SizedTokens,
+  { own, uniform }: SizedTokens,
   positions: readonly Position[],
   { distances, firstLayer }: Calibration,
   frequencies: readonly number[],
 ): Biases {
   const count = positions.length;
-  const byDistance = distances ? distanceBias(frequencies) : () => 0;
+  const places = positions.map(([place]) => place);
+  const length = distances ? Math.max(...places) + 1 : 0;
+  const byDistance = Float32Array.from({ length }, (_, d) => distanceBias(d, frequencies));
   const map = (logs: Float32Array): Float32Array => {
     const bias = new Float32Array(count * count);
     for (let query = 0; query < count; query++) {
       const row = query * count;
       // Keys behind the query are masked.
       for (let key = 0; key <= query; key++) {
-        bias[row + key] = logs[key] + byDistance(positions[query][0] - positions[key][0]);
+        bias[row + key] = logs[key] + (distances ? byDistance[places[query] - places[key]] : 0);
       }
     }
     return bias;
   };
-  const later = map(sizes.map(Math.log));
-  return { first: firstLayer === 'own' ? later : map(uniform.map(Math.log)), later };
+  const later = map(own);
+  return { first: firstLayer === 'own' ? later : map(uniform), later };
 }
 
 /** Of `count` tokens behind a prompt, `total` tokens with these: log(size of the key). [count, total] */
 export function laterBiases(
-  { sizes, uniform }: SizedTokens,
+  { own, uniform }: SizedTokens,
   { firstLayer }: Calibration,
   count: number,
   total: number,
 ): Biases {
-  const map = (own: Float32Array): Float32Array => {
+  const map = (logs: Float32Array): Float32Array => {
     const bias = new Float32Array(count * total);
-    for (let row = 0; row < bias.length; row += total) bias.set(own.map(Math.log), row);
+    for (let row = 0; row < bias.length; row += total) bias.set(logs, row);
     return bias;
   };
-  const later = map(sizes);
+  const later = map(own);
   return { first: firstLayer === 'own' ? later : map(uniform), later };
 }
 
@@ -67,15 +69,8 @@ export function rotaryFrequencies(base: number, channels: number): number[] {
   return Array.from({ length: channels / 2 }, (_, k) => base ** ((-2 * k) / channels));
 }
 
-/** log(2 - mean of cos(distance * frequency)), each distance once. */
-function distanceBias(frequencies: readonly number[]): (distance: number) => number {
-  const known = new Map<number, number>();
-  return (distance) => {
-    const found = known.get(distance);
-    if (found !== undefined) return found;
-    const sum = frequencies.reduce((total, frequency) => total + Math.cos(distance * frequency), 0);
-    const bias = Math.log(2 - sum / frequencies.length);
-    known.set(distance, bias);
-    return bias;
-  };
+/** log(2 - mean of cos(distance * frequency)) */
+function distanceBias(distance: number, frequencies: readonly number[]): number {
+  const sum = frequencies.reduce((total, frequency) => total + Math.cos(distance * frequency), 0);
+  return Math.log(2 - sum / frequencies.length);
 }

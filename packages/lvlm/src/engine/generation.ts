@@ -88,16 +88,16 @@ function keepsTurns({ chat, calibration }: GenerateRequest): boolean {
 /** Sizes of a prompt's tokens; null where each stands for itself. */
 function sizedTokens({ visual, spans, length }: Prompt, images: readonly ReadImage[]): SizedTokens | null {
   if (images.every(({ sizes }) => sizes === null)) return null;
-  const sizes = new Float32Array(length).fill(1);
-  const uniform = new Float32Array(length).fill(1);
+  const own = new Float32Array(length);
+  const uniform = new Float32Array(length);
   for (const [i, { start, length: count }] of spans.entries()) {
-    const { sizes: own, positions } = images[i];
+    const { sizes, positions } = images[i];
     for (const [token, place] of visual.slice(start, start + count).entries()) {
-      sizes[place] = own?.[token] ?? 1;
-      uniform[place] = (positions?.end ?? count) / count;
+      own[place] = Math.log(sizes?.[token] ?? 1);
+      uniform[place] = Math.log((positions?.end ?? count) / count);
     }
   }
-  return { sizes, uniform };
+  return { own, uniform };
 }
 
 /** The part of a prompt that an earlier turn of its chat ran. */
