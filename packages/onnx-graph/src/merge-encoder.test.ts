@@ -1,9 +1,8 @@
 import * as fc from 'fast-check';
 import { Tensor } from 'onnxruntime-node';
 import { describe, expect, test } from 'vitest';
+import { encoderGraph, PATCHES } from '../fixtures/encoder-graph.js';
 import {
-  encoderGraph,
-  PATCHES,
   randomEncoder,
   randomMatrix,
   randomNumbers,
