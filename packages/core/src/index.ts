@@ -30,7 +30,6 @@ export {
   numberOption,
   scoreBudgetOf,
   scoreBudgetOptions,
-  shareOption,
 } from './options.js';
 export type {
   BudgetOptions,

@@ -11,7 +11,6 @@ import {
   numberOption,
   scoreBudgetOf,
   scoreBudgetOptions,
-  shareOption,
   type OptionsOf,
 } from './options.js';
 
@@ -186,7 +185,7 @@ describe('one option', () => {
   });
 
   it('a share is a number in [0, 1]', () => {
-    const sharing = defineOptions({ part: shareOption(0.5, 'how much') });
+    const sharing = defineOptions({ part: numberOption({ from: 0, to: 1, default: 0.5 }, 'how much') });
     expect(sharing.check({})).toEqual({ part: 0.5 });
     for (const part of [0, 0.25, 1]) expect(sharing.check({ part })).toEqual({ part });
     for (const part of [-0.1, 1.1, NaN, '0.5', null]) {
@@ -196,7 +195,9 @@ describe('one option', () => {
 });
 
 describe('a list of shares', () => {
-  const listed = defineOptions({ shares: listOption(shareOption(1, 'a share'), [0.5, 0.25], 'shares') });
+  const listed = defineOptions({
+    shares: listOption(numberOption({ from: 0, to: 1, default: 1 }, 'a share'), [0.5, 0.25], 'shares'),
+  });
 
   it('has its default, or what was given, as a list of its own', () => {
     expect(listed.check({})).toEqual({ shares: [0.5, 0.25] });

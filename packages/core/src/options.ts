@@ -159,22 +159,30 @@ export function integerOption<const Default extends number | undefined>(
 export interface NumberRange {
   /** Lowest value. */
   readonly from: number;
+  /** Highest value. Default: none. */
+  readonly to?: number;
   readonly default: number;
 }
 
 /** An option that takes a finite number, fractions too. */
 export function numberOption(
-  { from, default: byDefault }: NumberRange,
+  { from, to = Infinity, default: byDefault }: NumberRange,
   description: string,
 ): OptionDefinition<number> & { readonly default: number } {
+  const isOpen = to === Infinity;
   return {
     kind: 'number',
     description,
-    values: `${from} or more`,
+    values: isOpen ? `${from} or more` : `[${from}, ${to}]`,
     default: byDefault,
     check: (name, value) => {
-      if (Number.isFinite(value) && (value as number) >= from) return value as number;
-      throw new InvalidArgumentError(name, value, `a number, ${from} or more`);
+      if (Number.isFinite(value) && (value as number) >= from && (value as number) <= to)
+        return value as number;
+      throw new InvalidArgumentError(
+        name,
+        value,
+        isOpen ? `a number, ${from} or more` : `a number in [${from}, ${to}]`,
+      );
     },
   };
 }
@@ -196,25 +204,11 @@ export function layerOption(
   };
 }
 
-/** An option that takes a share of something, in [0, 1]. */
-export function shareOption(
-  byDefault: number,
-  description: string,
-): OptionDefinition<number> & { readonly default: number } {
-  return {
-    ...{ kind: 'number', description, values: '[0, 1]', default: byDefault },
-    check: (name, value) => {
-      if (typeof value === 'number' && value >= 0 && value <= 1) return value;
-      throw new InvalidArgumentError(name, value, 'a number in [0, 1]');
-    },
-  };
-}
-
 /**
  * An option that takes a list of numbers, in text joined by `/`.
  * @param item what each of them may be
  * @example
- * listOption(shareOption(1, 'share to keep'), [0.5, 0.25], 'shares to keep, one a stage'); // 0.5/0.25
+ * listOption(numberOption({ from: 0, to: 1, default: 1 }, ''), [0.5, 0.25], 'shares to keep'); // 0.5/0.25
  */
 export function listOption(
   item: OptionDefinition<number>,

@@ -12,7 +12,7 @@ import {
   resolveBudget,
   scaledLayer,
   selectionPlan,
-  shareOption,
+  numberOption,
   topIndices,
   topIndicesAscending,
   type Grid,
@@ -29,8 +29,8 @@ const CLIP_LAYERS = 24;
 
 const options = defineOptions({
   ...budgetOptions(byDefault),
-  alpha: shareOption(
-    0.1,
+  alpha: numberOption(
+    { from: 0, to: 1, default: 0.1 },
     'share of the kept tokens for anchors with their four neighbours: round(kept * alpha / 5) anchors, half to even',
   ),
   objectLayer: integerOption(

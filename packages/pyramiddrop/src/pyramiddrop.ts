@@ -13,7 +13,7 @@ import {
   resolveBudget,
   scaledLayer,
   selectionPlan,
-  shareOption,
+  numberOption,
   topIndicesAscending,
   type Budget,
   type OptionDefinition,
@@ -28,7 +28,7 @@ const mean = `in the mean over the layers of a model of ${LAYERS} layers, in pla
 /** Takes the place of a budget, so that a budget takes its own. */
 const ratiosOption: OptionDefinition<readonly number[]> = {
   ...listOption(
-    shareOption(1, ''),
+    numberOption({ from: 0, to: 1, default: 1 }, ''),
     [0.5, 0.25, 0.125],
     'share of the tokens that entered the language model which each stage leaves: floor(entered * ratio), at least 1',
   ),

@@ -15,7 +15,7 @@ import {
   resolveBudget,
   scaledLayer,
   seededNumbers,
-  shareOption,
+  numberOption,
   similarityBy,
   type OptionsOf,
   type TokenReducer,
@@ -45,8 +45,8 @@ const options = defineOptions({
     ['1.5', '1.0'],
     'how many tokens a stage keeps: by lists of counts (v1.5), or by the rank of the attention (v1.0, with one stage more)',
   ),
-  noise: shareOption(
-    0,
+  noise: numberOption(
+    { from: 0, to: 1, default: 0 },
     'greatest random number that is added to a density, which tells equal ones apart; 1e-6 in the official code',
   ),
   seed: integerOption({ from: 0, to: 2 ** 32 - 1, default: 0 }, 'of the noise; below 2^32'),

@@ -161,8 +161,8 @@ describe('tome', () => {
   });
 
   it.each([
-    [{ r: -1 }, 'r must be a whole number'],
-    [{ r: 1.5 }, 'r must be a whole number'],
+    [{ r: -1 }, 'r must be an integer, 0 or more'],
+    [{ r: 1.5 }, 'r must be an integer, 0 or more'],
     [{ r: 4, inflect: 2 }, 'inflect must be a number in [-1, 1]'],
     [{ inflect: -1 }, 'inflect must be absent'],
     [{ r: 4, keepRatio: 0.5 }, 'given one at a time'],

@@ -1,18 +1,20 @@
 import {
+  BUDGET_GROUP,
   budgetOf,
   budgetOptions,
   defineOptions,
   defineReducer,
   identityPlan,
   insideVisionLayers,
+  integerOption,
   InvalidArgumentError,
   keys,
   mergeBipartite,
+  numberOption,
   resolveMerging,
   similarityBy,
   withWarnings,
   type MergeAmount,
-  type OptionDefinition,
   type OptionsOf,
   type TokenReducer,
 } from '@foveate/core';
@@ -25,30 +27,20 @@ const budget = budgetOptions(byDefault, {
   keepCount: 'number of tokens left behind the last layer',
 });
 
-const r: OptionDefinition<number> = {
-  kind: 'number',
-  description: 'tokens that each layer merges, as the official code takes it, in place of a budget',
-  values: '0, 1, 2, ...',
-  default: undefined,
-  ...(budget.keepRatio.group !== undefined && { group: budget.keepRatio.group }),
-  check: (name, value) => {
-    if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
-    throw new InvalidArgumentError(name, value, 'a whole number, 0 or more');
+const options = defineOptions({
+  ...budget,
+  r: {
+    ...integerOption(
+      { from: 0, default: undefined },
+      'tokens that each layer merges, as the official code takes it, in place of a budget',
+    ),
+    group: BUDGET_GROUP,
   },
-};
-
-const inflect: OptionDefinition<number> & { readonly default: number } = {
-  kind: 'number',
-  description: 'of r: 0 the same in each layer, -1 from 2 r in the first down to none, 1 up to 2 r',
-  values: '[-1, 1]',
-  default: 0,
-  check: (name, value) => {
-    if (typeof value === 'number' && value >= -1 && value <= 1) return value;
-    throw new InvalidArgumentError(name, value, 'a number in [-1, 1]');
-  },
-};
-
-const options = defineOptions({ ...budget, r, inflect });
+  inflect: numberOption(
+    { from: -1, to: 1, default: 0 },
+    'of r: 0 the same in each layer, -1 from 2 r in the first down to none, 1 up to 2 r',
+  ),
+});
 
 /** Options of {@link tome}; the README's table says what each does. */
 export type TomeOptions = OptionsOf<typeof options.schema>;

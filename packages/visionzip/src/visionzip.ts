@@ -12,7 +12,7 @@ import {
   keys,
   mergePlan,
   resolveBudget,
-  shareOption,
+  numberOption,
   similarityBy,
   topIndicesAscending,
   type CheckedOptions,
@@ -32,8 +32,8 @@ const options = defineOptions({
     keepCount: 'number of tokens that go out, dominant and contextual together',
   }),
   contextualRatio: {
-    ...shareOption(
-      10 / 64,
+    ...numberOption(
+      { from: 0, to: 1, default: 10 / 64 },
       'share of these that are contextual, rounded: 30 of 192, 20 of 128, 10 of 64 (paper)',
     ),
     group: 'contextual',

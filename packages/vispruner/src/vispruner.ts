@@ -9,7 +9,7 @@ import {
   identityPlan,
   resolveBudget,
   selectionPlan,
-  shareOption,
+  numberOption,
   similarityBy,
   topIndices,
   type OptionsOf,
@@ -23,8 +23,8 @@ const byDefault = { keepRatio: 0.25 };
 
 const options = defineOptions({
   ...budgetOptions(byDefault),
-  importantRatio: shareOption(
-    0.5,
+  importantRatio: numberOption(
+    { from: 0, to: 1, default: 0.5 },
     'share of the kept tokens that are kept for their class attention, floor(count * importantRatio); the others for their diversity',
   ),
 });

@@ -8,7 +8,7 @@ import {
   layerOption,
   listOption,
   scoreBudgetOptions,
-  shareOption,
+  numberOption,
   type OptionsOf,
 } from '../options.js';
 import { identityPlan } from '../plan.js';
@@ -21,7 +21,7 @@ const options = defineOptions({
   mode: choiceOption(['mean', 'max'], 'how'),
   seed: integerOption({ from: 0, default: 0 }, 'which'),
   layer: layerOption(-1, 'where'),
-  shares: listOption(shareOption(1, 'share'), [0.5, 0.25], 'how much'),
+  shares: listOption(numberOption({ from: 0, to: 1, default: 1 }, 'share'), [0.5, 0.25], 'how much'),
 });
 
 type MineOptions = OptionsOf<typeof options.schema>;
