@@ -412,10 +412,11 @@ function readersOf(
   text: Float32Array,
   signals: readonly GivenSignal[],
 ): Map<string, SignalReader> {
+  let projected: Promise<Features> | undefined; // once, however often it is asked about
   return new Map<string, SignalReader>([
     ...signals.map((signal): [string, SignalReader] => [signalId(signal), () => signal.values]),
     [signalId(featuresSignal()), () => features.data],
-    [signalId(projectedFeatures()), async () => (await encoder.project(features)).data],
+    [signalId(projectedFeatures()), async () => (await (projected ??= encoder.project(features))).data],
     ...promptReaders({ text, prompt: null, products: null }),
   ]);
 }
